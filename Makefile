@@ -1,0 +1,76 @@
+# `make demo` runs the main job, `make test` the tests. Each sets itself up in .venv first, once.
+# PYTHON=/path/to/python3.12 chooses another Python; ARGS="-k cells -x" goes to pytest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c "$(SUPPORTED)" 2>/dev/null && { echo $$p; break; }; done)
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+BIN := .venv/bin
+PINNED := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: help demo test test-slow lint clean
+help:
+	@echo "make demo       two synthetic patients, scored with the bundled model"
+	@echo "make test       the tests that take less than about a minute each"
+	@echo "make test-slow  the others"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove what make made"
+
+demo: .venv/using.ok
+	@$(BIN)/spherodetect demo --out spherodetect-demo
+
+test: .venv/all.ok
+	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+
+test-slow: .venv/all.ok
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/all.ok
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist src/*.egg-info spherodetect-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The using half alone, and everything: what is newer than its stamp is installed again.
+.venv/using.ok: $(PINNED) | .venv/bin/python
+	@echo "Installing spherodetect: TensorFlow and a dozen libraries, about 1 GB. The first time takes some minutes."
+	@$(call install,.)
+	@touch $@
+
+.venv/all.ok: $(PINNED) | .venv/bin/python
+	@echo "Installing spherodetect with training and development tools, about 2 GB. The first time takes some minutes."
+	@$(call install,.[train$(comma)dev])
+	@touch $@ .venv/using.ok
+
+.venv/bin/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "spherodetect needs Python 3.11, 3.12 or 3.13; python3 here is $$(python3 --version 2>&1 || true)." \
+			"Install one and name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c "$(SUPPORTED)" || { \
+		echo "spherodetect needs Python 3.11, 3.12 or 3.13; PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+ifdef UV
+	@uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+else
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv, then make again." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+endif
+
+# One line for every ten packages: enough to see that it goes on. Errors go to stderr, unfiltered.
+comma := ,
+ifdef UV
+install = VIRTUAL_ENV=.venv uv pip install --constraint constraints.txt --editable "$(1)" 2>&1 \
+	| grep --line-buffered -v '^ [-+~] '
+else
+install = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	--constraint constraints.txt --editable "$(1)" \
+	| awk '/^Collecting / { if (++n % 10 == 0) print "  " n " packages found" } \
+		/^Installing collected/ { print "  installing " n " packages" } { fflush() }'
+endif

@@ -1,0 +1,229 @@
+"""`Cells`: everything known about the cells of one field, as parallel arrays.
+
+Boxes are (N, 4) float32 (ymin, xmin, ymax, xmax) in native pixels of the image, half-open: a box that covers pixel
+(0, 0) alone is (0, 0, 1, 1). Masks are box-local, either (N, S, S) probabilities that stretch over the box or a list of
+boolean arrays that cover the box's whole pixels; never N full frames. Class ids are 1-based: class_names[class_id - 1].
+Probabilities are 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
+RED_CELLS = frozenset({"rbc", "spherocyte"})
+
+#: What people call the classes, in lower case with single spaces; `canonical_name` looks names up here.
+SYNONYMS = {
+    "rbc": "rbc", "rbcs": "rbc", "red blood cell": "rbc", "red blood cells": "rbc", "red cell": "rbc",
+    "red cells": "rbc", "erythrocyte": "rbc", "erythrocytes": "rbc", "normal": "rbc", "normal rbc": "rbc",
+    "spherocyte": "spherocyte", "spherocytes": "spherocyte", "microspherocyte": "spherocyte",
+    "wbc": "wbc", "wbcs": "wbc", "white blood cell": "wbc", "white blood cells": "wbc", "white cell": "wbc",
+    "leukocyte": "wbc", "leukocytes": "wbc", "leucocyte": "wbc", "leucocytes": "wbc",
+    "platelet": "platelet", "platelets": "platelet", "plt": "platelet", "thrombocyte": "platelet",
+    "thrombocytes": "platelet",
+}  # fmt: skip
+
+
+def canonical_name(name: str) -> str | None:
+    """The class that a label's name means, or None if the name is not a known synonym.
+
+    >>> canonical_name("Red_Blood Cells")
+    'rbc'
+    """
+    return SYNONYMS.get(" ".join(name.replace("_", " ").replace("-", " ").lower().split()))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of one field, indexable by mask, slice or integer array.
+
+    Attributes:
+        box_yxyx: (N, 4) float32, native pixels, half-open.
+        class_id: (N,) int32, 1-based.
+        confidence: (N,) float32, the detector's certainty that this is a cell.
+        class_probabilities: (N, K) float32, in the order of class_names.
+        p_spherocyte: (N,) float32, probability that this red cell is a spherocyte.
+        countable: (N,) bool, a whole, separated red cell.
+        masks: (N, S, S) float32 probabilities over the box, or a list of N boolean box-local arrays.
+        measurements: name (with its unit) to (N,) array.
+        field_id: the field's name in tables.
+        um_per_px: pixel size in µm, or None where nobody gave it.
+        image_size_hw: height and width of the field in native pixels.
+        rbc_diameter_px: the diameter of a red cell that the detector worked with, or None.
+
+    >>> cells = Cells.empty(field_id="a.png", image_size_hw=(480, 640))
+    >>> len(cells[cells.confidence > 0.7])
+    0
+    """
+
+    box_yxyx: np.ndarray
+    class_id: np.ndarray
+    confidence: np.ndarray
+    class_probabilities: np.ndarray
+    p_spherocyte: np.ndarray
+    countable: np.ndarray
+    masks: np.ndarray | Sequence[np.ndarray]
+    image_size_hw: tuple[int, int]
+    field_id: str = ""
+    um_per_px: float | None = None
+    class_names: tuple[str, ...] = CLASS_NAMES
+    measurements: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rbc_diameter_px: float | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.box_yxyx)
+        columns = {
+            "class_id": self.class_id, "confidence": self.confidence, "p_spherocyte": self.p_spherocyte,
+            "class_probabilities": self.class_probabilities, "countable": self.countable, "masks": self.masks,
+        } | dict(self.measurements)  # fmt: skip
+        for name, values in columns.items():
+            if len(values) != n:
+                raise ValueError(f"Cells of {self.field_id!r}: {name} has {len(values)} entries, expected {n}, one a box")
+
+    def __len__(self) -> int:
+        return len(self.box_yxyx)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Cells:
+        """The chosen cells, in the chosen order; index is a boolean mask, a slice or integers (N,)."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        masks = self.masks[rows] if isinstance(self.masks, np.ndarray) else [self.masks[i] for i in rows]
+        return replace(
+            self,
+            box_yxyx=self.box_yxyx[rows],
+            class_id=self.class_id[rows],
+            confidence=self.confidence[rows],
+            class_probabilities=self.class_probabilities[rows],
+            p_spherocyte=self.p_spherocyte[rows],
+            countable=self.countable[rows],
+            masks=masks,
+            measurements={name: values[rows] for name, values in self.measurements.items()},
+        )
+
+    @classmethod
+    def empty(cls, *, field_id: str, image_size_hw: tuple[int, int], um_per_px: float | None = None) -> Cells:
+        """A field without cells, with correctly typed empty columns."""
+        return cls.from_labels(np.zeros((0, 4)), np.zeros(0), [], image_size_hw=image_size_hw, field_id=field_id,
+                               um_per_px=um_per_px)  # fmt: skip
+
+    @classmethod
+    def from_labels(
+        cls, box_yxyx: np.ndarray, class_id: np.ndarray, masks: Sequence[np.ndarray] | np.ndarray, *,
+        image_size_hw: tuple[int, int], field_id: str = "", um_per_px: float | None = None,
+        class_names: tuple[str, ...] = CLASS_NAMES,
+    ) -> Cells:  # fmt: skip
+        """Cells whose class is given, as by a human: probabilities are 0 or 1, countable means a red cell off the border."""
+        box = np.asarray(box_yxyx, np.float32).reshape(-1, 4)
+        ids = np.asarray(class_id, np.int32)
+        red = np.isin(ids, [k + 1 for k, name in enumerate(class_names) if name in RED_CELLS])
+        sphere = class_names.index("spherocyte") + 1 if "spherocyte" in class_names else -1
+        return cls(
+            box_yxyx=box,
+            class_id=ids,
+            confidence=np.ones(len(box), np.float32),
+            class_probabilities=np.eye(len(class_names) + 1, dtype=np.float32)[ids][:, 1:],
+            p_spherocyte=(ids == sphere).astype(np.float32),
+            countable=red & ~touches_border(box, image_size_hw),
+            masks=masks,
+            image_size_hw=image_size_hw,
+            field_id=field_id,
+            um_per_px=um_per_px,
+            class_names=class_names,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Cells]) -> Cells:
+        """The cells of several parts of one field, in order; the parts share image size and class names."""
+        first = parts[0]
+        arrays = all(isinstance(p.masks, np.ndarray) for p in parts)
+        return replace(
+            first,
+            box_yxyx=np.concatenate([p.box_yxyx for p in parts]),
+            class_id=np.concatenate([p.class_id for p in parts]),
+            confidence=np.concatenate([p.confidence for p in parts]),
+            class_probabilities=np.concatenate([p.class_probabilities for p in parts]),
+            p_spherocyte=np.concatenate([p.p_spherocyte for p in parts]),
+            countable=np.concatenate([p.countable for p in parts]),
+            masks=np.concatenate([p.masks for p in parts]) if arrays else [m for p in parts for m in p.masks],
+            measurements={
+                name: np.concatenate([p.measurements[name] for p in parts])
+                for name in first.measurements
+                if all(name in p.measurements for p in parts)
+            },
+        )
+
+    @property
+    def names(self) -> np.ndarray:
+        """(N,) class names."""
+        return np.array(("background", *self.class_names), dtype=object)[self.class_id]
+
+    @property
+    def exclusion_reason(self) -> np.ndarray:
+        """(N,) why a cell is not countable: not_rbc, border, overlap, or empty for a countable one."""
+        reason = np.where(touches_border(self.box_yxyx, self.image_size_hw), "border", "overlap").astype(object)
+        reason[~np.isin(self.names, list(RED_CELLS))] = "not_rbc"
+        reason[self.countable] = ""
+        return reason
+
+    def pixel_masks(self) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+        """For each cell its boolean mask at native resolution and the (y, x) of the mask's upper left pixel.
+
+        The window is the box grown to whole pixels and clipped to the image; it is empty for a box outside the image.
+        """
+        for box, mask in zip(self.box_yxyx, self.masks, strict=True):
+            y0, x0, y1, x1 = pixel_window(box, self.image_size_hw)
+            if mask.dtype == bool:
+                yield mask[: y1 - y0, : x1 - x0], (y0, x0)
+            else:
+                yield _resample(mask, box, (y0, x0, y1, x1)) >= 0.5, (y0, x0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a cell: class, confidence, box and every measurement."""
+        import pandas as pd
+
+        ymin, xmin, ymax, xmax = self.box_yxyx.T
+        return pd.DataFrame(
+            {
+                "field_id": self.field_id, "cell_id": np.arange(1, len(self) + 1), "class_name": self.names,
+                "confidence": self.confidence, "p_spherocyte": self.p_spherocyte, "xmin_px": xmin, "ymin_px": ymin,
+                "xmax_px": xmax, "ymax_px": ymax, **self.measurements, "countable": self.countable.astype(int),
+                "exclusion_reason": self.exclusion_reason,
+            }
+        )  # fmt: skip
+
+
+def touches_border(box_yxyx: np.ndarray, image_size_hw: tuple[int, int], *, margin_px: float = 1.0) -> np.ndarray:
+    """(N,) bool, whether a box comes within margin_px of the image's edge, so that the cell may be cut by it."""
+    height, width = image_size_hw
+    ymin, xmin, ymax, xmax = np.asarray(box_yxyx, float).reshape(-1, 4).T
+    return (ymin < margin_px) | (xmin < margin_px) | (ymax > height - margin_px) | (xmax > width - margin_px)
+
+
+def pixel_window(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The whole pixels that a box touches, (y0, x0, y1, x1), clipped to the image."""
+    limits = np.array([*image_size_hw, *image_size_hw])
+    low = np.floor(box_yxyx[:2] + 1e-3)
+    high = np.ceil(box_yxyx[2:] - 1e-3)
+    y0, x0, y1, x1 = np.clip(np.concatenate([low, high]), 0, limits).astype(int)
+    return y0, x0, max(y0, y1), max(x0, x1)
+
+
+def _resample(probability: np.ndarray, box_yxyx: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Bilinear values of a mask that stretches over the box, at the centres of the window's pixels."""
+    size_y, size_x = probability.shape
+    y0, x0, y1, x1 = window
+    ymin, xmin, ymax, xmax = (float(v) for v in box_yxyx)
+
+    def weights(first: int, last: int, low: float, high: float, size: int) -> np.ndarray:
+        at = (np.arange(first, last) + 0.5 - low) / max(high - low, 1e-6) * size - 0.5
+        at = np.clip(at, 0, size - 1)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)[None, :]))
+
+    return weights(y0, y1, ymin, ymax, size_y) @ probability @ weights(x0, x1, xmin, xmax, size_x).T

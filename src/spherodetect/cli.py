@@ -1,0 +1,280 @@
+"""The command line: parse, call one function, print its result.
+
+Exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, but something was left out (and named);
+130 interrupted. Results go to stdout; progress, and errors of one line each that is never wrapped, go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spherodetect import __version__
+from spherodetect.console import counted, print_findings, print_patients, print_splits, progress_of, say, shown
+from spherodetect.errors import SpherodetectError
+from spherodetect.safety import quoted
+
+if TYPE_CHECKING:
+    from spherodetect.pipeline import RunResult
+
+DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+_HARDWARE = ("cpu", "gpu", "tpu")
+#: Labels that are left out because another label says the same; nothing is lost with them.
+_SPARE = frozenset({"augmented-copy", "second-point-of-a-cell"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv)
+    _quiet_tensorflow()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        if hasattr(args, "out"):
+            _require_writable(args.out)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except SpherodetectError as error:
+        say(str(error))
+        return UNUSABLE
+    except BrokenPipeError:  # the reader of our output left; Python must not complain of it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        say("interrupted; the results are not complete")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spherodetect",
+        description="Counts spherocytes on blood smears. For Research Use Only. Not for use in diagnostic procedures.",
+        epilog="exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, with something left out",
+    )
+    parser.add_argument("--version", action="version", version=f"spherodetect {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(run=run)
+        return added
+
+    def out(added: argparse.ArgumentParser, metavar: str, text: str, default: Path | None = None) -> None:
+        added.add_argument("--out", metavar=metavar, type=Path, required=default is None, default=default, help=text)
+
+    one = command("lint", _lint, "say what is wrong with labels")
+    one.add_argument("source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe")
+    one.add_argument("--json", metavar="FILE", type=Path, help="also write the findings there")
+
+    one = command("roboflow", _roboflow, "download a version of a Roboflow project; the key is in ROBOFLOW_API_KEY")
+    one.add_argument("spec", metavar="WORKSPACE/PROJECT/VERSION")
+    out(one, "DIR", "an empty or new folder for the export")
+
+    one = command("tfrecords", _tfrecords, "write a data set as TFRecords, with an account of every label")
+    one.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
+    one.add_argument("--root", metavar="DIR", type=Path, help="where the data set lies, if not where the recipe says")
+    out(one, "DIR", "folder for the shards and manifest.json")
+    one.add_argument("--force", action="store_true", help="write even if the split leaks")
+    one.add_argument("--full-masks", action="store_true", help="also write the form that the stock Mask R-CNN reads")
+    one.add_argument("--card", action="store_true", help="also write DATA_CARD.md")
+
+    one = command("train", _train, "train an experiment")
+    one.add_argument("experiment", metavar="EXPERIMENT.yaml", type=Path)
+    one.add_argument("--run", dest="out", metavar="DIR", type=Path, required=True, help="folder of this execution")
+    one.add_argument("--hardware", choices=_HARDWARE, default="cpu", help="default: cpu")
+    one.add_argument(
+        "--set", metavar="key=value", dest="overrides", action="append", default=[], help="may be repeated"
+    )
+    one.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+
+    one = command("evaluate", _evaluate, "measure a model on labelled fields")
+    one.add_argument("model", metavar="MODEL", type=Path, help="a model folder")
+    one.add_argument("--data", metavar="RECIPE_OR_RECORDS", type=Path, required=True)
+    one.add_argument("--split", default="val", help="default: val")
+    out(one, "DIR", "folder for the figures")
+
+    one = command("export", _export, "make a model folder from a run")
+    one.add_argument("source", metavar="RUN", type=Path)
+    out(one, "MODEL", "the model folder")
+
+    one = command("detect", _detect, "find and measure the cells of images")
+    one.add_argument("paths", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
+    out(one, "DIR", "folder for the results")
+    _add_model_options(one)
+
+    one = command("score", _score, "score patients")
+    text = "a folder of patients' folders, images, a manifest.csv, or COCO labels"
+    one.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=text)
+    out(one, "DIR", "folder for the results")
+    _add_model_options(one)
+    one.add_argument("--patient-regex", metavar="R", help="a pattern that finds the patient in a field's path")
+    one.add_argument("--grade-scheme", metavar="S", default="icsh2015", help="a name or a file; default: icsh2015")
+    one.add_argument("--pseudonymise", action="store_true", help="replace patient ids and paths; the key file apart")
+
+    one = command("demo", _demo, "score two synthetic patients with the bundled model")
+    out(one, "DIR", "folder for the results; default: spherodetect-demo", default=Path("spherodetect-demo"))
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", type=Path, help="a model folder; default: the bundled model")
+    parser.add_argument("--um-per-px", metavar="F", type=_positive, help="pixel size in µm; default: from the cells")
+
+
+def _positive(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)) and value > 0:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {quoted(text)}")
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from spherodetect.labels.lint import findings_json, lint
+    from spherodetect.safety import write_json
+
+    with progress_of("looking at images") as progress:
+        findings = lint(args.source, workers=os.cpu_count() or 1, progress=progress)
+    if args.json:
+        write_json(findings_json(findings), args.json)
+    print_findings(findings)
+    return LINT_ERROR if any(finding.severity == "error" for finding in findings) else DONE
+
+
+def _roboflow(args: argparse.Namespace) -> int:
+    from spherodetect.labels.roboflow_source import download
+
+    print(shown(download(args.spec, args.out)))
+    return DONE
+
+
+def _tfrecords(args: argparse.Namespace) -> int:
+    from spherodetect.labels.card import write_card
+    from spherodetect.labels.recipe import load_recipe
+    from spherodetect.tfrecords import build
+
+    recipe = load_recipe(args.recipe, root=args.root)
+    with progress_of("writing fields") as progress:
+        manifest = build(
+            recipe,
+            args.out,
+            force=args.force,
+            full_masks=args.full_masks,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+    if args.card:
+        write_card(manifest, recipe, args.out / "DATA_CARD.md")
+    print_splits(manifest)
+    print(f"manifest: {shown(args.out / 'manifest.json')}")
+    lost = {reason: n for reason, n in manifest["annotations"]["dropped"].items() if reason not in _SPARE}
+    return _left_out(
+        [*manifest["problems"], *(f"{counted(n, 'label')} left out: {reason}" for reason, n in lost.items())]
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    _require_model_garden(args.command)
+    logging.getLogger("spherodetect").setLevel(logging.INFO)
+    from spherodetect.training.run import train
+
+    checkpoint = train(args.experiment, args.out, hardware=args.hardware, overrides=args.overrides, resume=args.resume)
+    print(f"checkpoint: {shown(checkpoint)}")
+    return DONE
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    _require_model_garden(args.command)
+    from spherodetect.training.evaluate import evaluate
+
+    print(evaluate(args.model, args.data, split=args.split, out=args.out))
+    return DONE
+
+
+def _export(args: argparse.Namespace) -> int:
+    _require_model_garden(args.command)
+    from spherodetect.training.export import export
+
+    print(f"model: {shown(export(args.source, args.out))}")
+    return DONE
+
+
+def _detect(args: argparse.Namespace) -> int:
+    from spherodetect.pipeline import detect_images
+
+    with progress_of("detecting") as progress:
+        result = detect_images(args.paths, args.out, model=args.model, um_per_px=args.um_per_px, progress=progress)
+    return _finish(result)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from spherodetect.pipeline import score_paths
+
+    with progress_of("scoring") as progress:
+        result = score_paths(
+            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, patient_regex=args.patient_regex,
+            grade_scheme=args.grade_scheme, pseudonymise=args.pseudonymise, progress=progress,
+        )  # fmt: skip
+    return _finish(result)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from spherodetect.pipeline import demo
+
+    with progress_of("scoring") as progress:
+        result = demo(args.out, progress=progress)
+    return _finish(result)
+
+
+def _finish(result: RunResult) -> int:
+    """Print what detect, score and demo found, and where it lies."""
+    if result.scores:
+        print_patients(result.scores)
+    for name, path in result.tables.items():
+        print(f"{name}: {shown(path)}")
+    if result.report:
+        print(f"report: {shown(result.report)}")
+    return _left_out(result.problems)
+
+
+def _left_out(problems: Sequence[str]) -> int:
+    for problem in problems:
+        say(problem)
+    return LEFT_OUT if problems else DONE
+
+
+def _require_writable(out: Path) -> None:
+    """Refuse at the start what could only fail at the end; makes nothing."""
+    if out.exists() and not out.is_dir():
+        raise SpherodetectError(f"{quoted(out)}: expected a folder to write to, got a file; name another place")
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise SpherodetectError(
+            f"{quoted(out)}: cannot be written, {quoted(existing)} lets nothing in; name another place"
+        )
+
+
+def _require_model_garden(command: str) -> None:
+    if importlib.util.find_spec("official") is None:
+        raise SpherodetectError(f"{command} needs TensorFlow Model Garden; pip install 'spherodetect[train]'")
+
+
+def _quiet_tensorflow() -> None:
+    """TensorFlow talks about its processor and missing GPUs before it says anything of use; set before its import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

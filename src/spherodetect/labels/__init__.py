@@ -1,0 +1,21 @@
+"""What people drew: readers of label exports, recipes, lint, splits and masks.
+
+    recipe = load_recipe("tfrecords/chula.yaml")
+    labels = read_labels(recipe)
+    groups = near_duplicates({f.file: f.path for f in labels.fields if f.path})
+    splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
+
+`lint.lint` says what is wrong with an export, `masks.find_instances` turns a field's labels into instance masks.
+"""
+
+from spherodetect.labels.annotations import Annotation, Finding, LabelledField
+from spherodetect.labels.duplicates import near_duplicates
+from spherodetect.labels.ledger import LabelSet, Unread
+from spherodetect.labels.recipe import Meaning, Recipe, SplitRule, load_recipe
+from spherodetect.labels.source import read_labels
+from spherodetect.labels.splits import assign_splits, leaks, spare_copies
+
+__all__ = [
+    "Annotation", "Finding", "LabelSet", "LabelledField", "Meaning", "Recipe", "SplitRule", "Unread", "assign_splits",
+    "leaks", "load_recipe", "near_duplicates", "read_labels", "spare_copies",
+]  # fmt: skip

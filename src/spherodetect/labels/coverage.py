@@ -1,0 +1,125 @@
+"""Holds labels against what segmentation sees: points beside cells, and cells without a label.
+
+Only fields with an image and a label file are looked at. A segmented cell counts as labelled if a point lies in it or a
+box covers its centre; cells at the image's edge are left out of the count.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spherodetect.cells import touches_border
+from spherodetect.errors import BadImageError
+from spherodetect.labels.annotations import Finding, LabelledField
+from spherodetect.labels.ledger import LabelSet
+from spherodetect.labels.recipe import Recipe
+
+RBC_DIAMETER_UM = 7.5
+#: A point may lie this far from a cell, in diameters, and still mean it.
+REACH = 0.2
+#: Segmentation divides a cell, or takes dirt for one, less often than this.
+MIN_UNLABELLED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class FieldCoverage:
+    """One field: ids of the points beside any cell, and how many of the whole cells carry no label."""
+
+    beside: tuple[str, ...]
+    n_cells: int
+    n_unlabelled: int
+    problem: str = ""
+
+
+def lint_images(
+    labels: LabelSet, recipe: Recipe, *, workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Finding]:  # fmt: skip
+    """The findings point-beside-cell and unlabelled-cells, and malformed for images that cannot be decoded.
+
+    Args:
+        labels: what was read.
+        recipe: whether cells without a label are known to be unknown.
+        workers: processes that look at images; with more than one, a script needs the usual `__main__` guard.
+        progress: called with images looked at and in all.
+    """
+    fields = [f for f in labels.fields if f.path and f.labelled]
+    n_cells: dict[str | None, int] = defaultdict(int)
+    n_unlabelled: dict[str | None, int] = defaultdict(int)
+    for done, (field, seen) in enumerate(zip(fields, _look(fields, workers), strict=True), 1):
+        n_cells[field.split] += seen.n_cells
+        n_unlabelled[field.split] += seen.n_unlabelled
+        if seen.problem:
+            yield Finding("malformed", "error", field.file, field.split, 1, (), seen.problem,
+                          "put an image there that opens, or delete it and its labels")  # fmt: skip
+        if seen.beside:
+            yield Finding("point-beside-cell", "warning", labels.label_files.get(field.file, field.file), field.split,
+                          len(seen.beside), seen.beside, "points lie beside every cell that segmentation finds",
+                          "move them onto their cells, or delete them")  # fmt: skip
+        progress(done, len(fields))
+    for split, total in n_cells.items():
+        count = n_unlabelled[split]
+        if count > MIN_UNLABELLED_SHARE * total:
+            known = recipe.unlabelled_cells_unknown
+            yield Finding(
+                "unlabelled-cells", "warning" if known else "error", recipe.labels or ".", split, count, (),
+                f"{count} of {total} whole cells carry no label; taken for background they teach a model to miss cells",
+                "the recipe makes them cells of unknown class"
+                if known
+                else "label them, or say unlabelled_cells: unknown in a recipe",
+            )  # fmt: skip
+
+
+def look(field: LabelledField) -> FieldCoverage:
+    """Hold one field's labels against its segmentation."""
+    from scipy import ndimage
+
+    from spherodetect.fields import read_image
+    from spherodetect.segment import segment
+
+    assert field.path is not None
+    try:
+        image = read_image(field.path)
+    except BadImageError as problem:
+        return FieldCoverage((), 0, 0, str(problem))
+    size_hw = np.array(image.shape[:2])
+    if tuple(size_hw) != field.size_hw:  # found on reading; where the labels lie is then anyone's guess
+        return FieldCoverage((), 0, 0)
+    diameter = RBC_DIAMETER_UM / field.um_per_px if field.um_per_px else None
+    found = segment(image, rbc_diameter_px=diameter)
+    if not found.n_cells:
+        return FieldCoverage(tuple(a.annotation_id for a in field.annotations if a.point_yx), 0, 0)
+    reach = REACH * (diameter or found.rbc_diameter_px)
+    away = ndimage.distance_transform_edt(found.labels == 0)
+    labelled = np.zeros(found.n_cells + 1, bool)
+    beside = []
+    for a in field.annotations:
+        if a.point_yx:
+            y, x = np.clip(np.array(a.point_yx, int), 0, size_hw - 1)
+            labelled[found.labels[y, x]] = True
+            if away[y, x] > reach:
+                beside.append(a.annotation_id)
+    windows = ndimage.find_objects(found.labels)
+    box = np.array([[rows.start, columns.start, rows.stop, columns.stop] for rows, columns in windows])
+    centre = (box[:, :2] + box[:, 2:]) / 2
+    for a in field.annotations:
+        if drawn := a.outline_box_yxyx:
+            labelled[1:] |= ((centre >= drawn[:2]) & (centre <= drawn[2:])).all(axis=1)
+    whole = ~touches_border(box, field.size_hw)
+    return FieldCoverage(tuple(beside), int(whole.sum()), int((whole & ~labelled[1:]).sum()))
+
+
+def _look(fields: Sequence[LabelledField], workers: int) -> Iterator[FieldCoverage]:
+    if workers <= 1 or len(fields) < 2 * workers:
+        yield from map(look, fields)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Forking a process that runs TensorFlow's threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(look, fields, chunksize=4)

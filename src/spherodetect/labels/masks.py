@@ -1,0 +1,291 @@
+"""Points, boxes and outlines become instance masks, each with what is known about its class.
+
+Images are uint8 RGB (H, W, 3), lengths are in their pixels, masks are boolean and box-local. What is known about a
+class is a set of the classes it may be, written as bits: bit k for class k, bit 0 for background. A labelled spherocyte
+is {spherocyte}, a red cell of unknown kind {rbc, spherocyte}, an unlabelled cell anything at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS
+from spherodetect.labels.annotations import Annotation, LabelledField
+from spherodetect.labels.ledger import Unread
+from spherodetect.labels.recipe import Meaning, Recipe
+from spherodetect.segment import Segmentation, segment
+
+#: A refined mask whose box agrees less than this with the drawn one is not believed.
+MIN_BOX_IOU = 0.6
+#: Two points closer than this share of a red cell's diameter mark the same cell.
+SAME_CELL = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One cell that teaches.
+
+    Attributes:
+        box_yxyx: (4,) float, tight on the mask where there is one.
+        mask: boolean over the box's whole pixels, or None: then the box alone teaches.
+        class_set: bits of the classes it may be.
+        class_id: the class, or 0 where the set holds more than one.
+        name: the annotator's own name for it, empty if nobody labelled it.
+        annotation_id: empty if nobody labelled it.
+        quality: 0 to 1, agreement of the mask with the label's shape; 1 for a point inside a cell.
+    """
+
+    box_yxyx: np.ndarray
+    mask: np.ndarray | None
+    class_set: int
+    class_id: int = 0
+    name: str = ""
+    annotation_id: str = ""
+    quality: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FieldInstances:
+    """All that one field teaches, and the account of its annotations (read = written + dropped)."""
+
+    instances: tuple[Instance, ...]
+    rbc_diameter_px: float
+    dropped: tuple[Unread, ...] = ()
+    repaired: Counter[str] = field(default_factory=Counter)
+    clipped: int = 0
+
+
+def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -> FieldInstances:
+    """Turn a field's annotations into instances; `labelled` is in the pixels of `image`.
+
+    Cells that segmentation finds and nobody labelled are added with an unknown class where the recipe says so.
+    """
+    segmentation = segment(image, rbc_diameter_px=7.5 / labelled.um_per_px if labelled.um_per_px else None)
+    work = _Field(image.shape[:2], segmentation, recipe, labelled)
+    points = [a for a in labelled.annotations if a.point_yx is not None]
+    work.add_points(points)
+    for annotation in labelled.annotations:
+        if annotation.point_yx is None:
+            work.add_outlined(annotation)
+    if recipe.unlabelled_cells_unknown:
+        work.add_unlabelled()
+    diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
+    return FieldInstances(tuple(work.instances), diameter, tuple(work.dropped), work.repaired, work.clipped)
+
+
+def class_set(meaning: Meaning, class_names: Sequence[str]) -> int:
+    """The bits of the classes that a label's meaning allows.
+
+    >>> class_set(Meaning(0, None, "RBC", True), ("rbc", "spherocyte", "wbc"))
+    6
+    """
+    if meaning.class_id:
+        return 1 << meaning.class_id
+    if meaning.red_cell:
+        return sum(1 << k for k, name in enumerate(class_names, 1) if name in RED_CELLS)
+    return unknown_set(class_names)
+
+
+def unknown_set(class_names: Sequence[str]) -> int:
+    """The bits of every class and of background: nothing is known."""
+    return (1 << (len(class_names) + 1)) - 1
+
+
+def resample_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A boolean mask stretched over (size, size) samples, at the centres of the samples."""
+
+    def weights(n: int) -> np.ndarray:
+        at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)[None, :]))
+
+    return weights(mask.shape[0]) @ mask.astype(float) @ weights(mask.shape[1]).T >= 0.5
+
+
+class _Field:
+    """The state of one field's conversion: which segmented cells are taken, and the account so far."""
+
+    def __init__(
+        self, size_hw: tuple[int, int], segmentation: Segmentation, recipe: Recipe, labelled: LabelledField
+    ) -> None:
+        from scipy import ndimage
+
+        self.size_hw, self.labels, self.recipe, self.file = size_hw, segmentation.labels, recipe, labelled.file
+        self.diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
+        if not np.isfinite(self.diameter):
+            self.diameter = 40.0
+        self.windows = ndimage.find_objects(self.labels)
+        self.taken: set[int] = set()
+        self.instances: list[Instance] = []
+        self.dropped: list[Unread] = []
+        self.repaired: Counter[str] = Counter()
+        self.clipped = 0
+
+    def add_points(self, points: Sequence[Annotation]) -> None:
+        by_cell: dict[int, list[Annotation]] = {}
+        for annotation in points:
+            by_cell.setdefault(self._cell_at(annotation.point_yx), []).append(annotation)
+        for cell, here in by_cell.items():
+            here = self._without_doubles(here)
+            if cell == 0:
+                for annotation in here:
+                    self.repaired["point-beside-cell"] += 1
+                    self._append(annotation, None, _box_around(annotation.point_yx, self.diameter, self.size_hw), 0.0)
+                continue
+            self.taken.add(cell)
+            window = self.windows[cell - 1]
+            origin = np.array([window[0].start, window[1].start])
+            masks = _divide(self.labels[window] == cell, [np.array(a.point_yx) - origin for a in here])
+            self.repaired["split-by-points"] += len(here) if len(here) > 1 else 0
+            for annotation, mask in zip(here, masks, strict=True):
+                self._append_mask(annotation, mask, origin, 1.0)
+
+    def add_outlined(self, annotation: Annotation) -> None:
+        """A box, or an outline that is more than its own box."""
+        box = np.array(annotation.outline_box_yxyx, float)
+        inner = np.clip(box, 0, [*self.size_hw, *self.size_hw])
+        self.clipped += int(np.abs(inner - box).max() > 1e-6)
+        if (inner[2:] - inner[:2]).min() < 1:
+            self.dropped.append(Unread(self.file, annotation.annotation_id, "outside-image"))
+            return
+        drawn = self._drawn_mask(annotation, inner)
+        if drawn is not None:
+            self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)
+            self._take_covered(inner)
+            return
+        mask, origin, quality = self._refine_box(inner)
+        if quality >= MIN_BOX_IOU:
+            self.repaired["box-to-mask"] += 1
+            self._append_mask(annotation, mask, origin, quality)
+        else:
+            self._append(annotation, None, inner, quality)
+        self._take_covered(inner)
+
+    def add_unlabelled(self) -> None:
+        unknown = unknown_set(self.recipe.class_names)
+        for cell, window in enumerate(self.windows, 1):
+            if cell not in self.taken and window is not None:
+                mask = self.labels[window] == cell
+                box = np.array([window[0].start, window[1].start, window[0].stop, window[1].stop], float)
+                self.instances.append(Instance(box, mask, unknown))
+
+    def _cell_at(self, point_yx: tuple[float, float]) -> int:
+        """The segmented cell under a point, or the only one within a fifth of a diameter, or 0."""
+        height, width = self.size_hw
+        y, x = int(np.clip(point_yx[0], 0, height - 1)), int(np.clip(point_yx[1], 0, width - 1))
+        if self.labels[y, x]:
+            return int(self.labels[y, x])
+        reach = max(1, round(self.diameter / 5))
+        near = self.labels[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        cells = np.unique(near[near > 0])
+        return int(cells[0]) if len(cells) == 1 else 0
+
+    def _without_doubles(self, here: list[Annotation]) -> list[Annotation]:
+        kept: list[Annotation] = []
+        for annotation in here:
+            apart = [np.hypot(*np.subtract(annotation.point_yx, other.point_yx)) for other in kept]
+            if apart and min(apart) < SAME_CELL * self.diameter:
+                self.dropped.append(Unread(self.file, annotation.annotation_id, "second-point-of-a-cell"))
+            else:
+                kept.append(annotation)
+        return kept
+
+    def _drawn_mask(self, annotation: Annotation, box: np.ndarray) -> np.ndarray | None:
+        """The mask that the annotator drew, over the box's whole pixels; None where it is only a rectangle."""
+        from skimage.draw import polygon2mask
+
+        y0, x0 = np.floor(box[:2]).astype(int)
+        y1, x1 = np.ceil(box[2:]).astype(int)
+        if annotation.mask is not None:
+            return annotation.mask[y0:y1, x0:x1]
+        outlines = [p for p in annotation.polygons if len(p) >= 3]
+        if not outlines or all(_is_rectangle(p) for p in outlines):
+            return None
+        mask = np.zeros((y1 - y0, x1 - x0), bool)
+        for outline in outlines:
+            mask |= polygon2mask(mask.shape, outline - 0.5 - [y0, x0])
+        return mask if mask.any() else None
+
+    def _refine_box(self, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """The segmented cell that fits a box best, or what is foreground in the box's ellipse; and how well it fits."""
+        height, width = self.size_hw
+        grow = 0.15 * (box[2:] - box[:2])
+        y0, x0 = np.maximum(np.floor(box[:2] - grow), 0).astype(int)
+        y1, x1 = np.minimum(np.ceil(box[2:] + grow), [height, width]).astype(int)
+        local = self.labels[y0:y1, x0:x1]
+        y, x = np.mgrid[y0:y1, x0:x1] + 0.5
+        center, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+        ellipse = ((y - center[0]) / radii[0]) ** 2 + ((x - center[1]) / radii[1]) ** 2 <= 1.15
+        candidates = [local == cell for cell in np.unique(local[ellipse & (local > 0)])]
+        candidates.append((local > 0) & ellipse)
+        best, origin, quality = np.zeros((1, 1), bool), np.array([y0, x0]), 0.0
+        for mask in candidates:
+            fit = _iou(_tight(mask) + [y0, x0, y0, x0], box) if mask.any() else 0.0
+            if fit > quality:
+                best, quality = mask, fit
+        return best, origin, quality
+
+    def _take_covered(self, box: np.ndarray) -> None:
+        """Mark the segmented cells that lie mostly in a labelled box: they are labelled."""
+        y0, x0 = np.floor(box[:2]).astype(int)
+        y1, x1 = np.ceil(box[2:]).astype(int)
+        inside = np.bincount(self.labels[y0:y1, x0:x1].ravel(), minlength=len(self.windows) + 1)
+        for cell in np.flatnonzero(inside):
+            if cell and inside[cell] > 0.5 * (self.labels[self.windows[cell - 1]] == cell).sum():
+                self.taken.add(int(cell))
+
+    def _append_mask(self, annotation: Annotation, mask: np.ndarray, origin: np.ndarray, quality: float) -> None:
+        if not mask.any():
+            box = annotation.outline_box_yxyx or _box_around(annotation.point_yx, self.diameter, self.size_hw)
+            self._append(annotation, None, np.array(box, float), 0.0)
+            return
+        y0, x0, y1, x1 = tight = _tight(mask)
+        self._append(annotation, mask[y0:y1, x0:x1], (tight + [*origin, *origin]).astype(float), quality)
+
+    def _append(self, annotation: Annotation, mask: np.ndarray | None, box: np.ndarray, quality: float) -> None:
+        meaning = self.recipe.meaning(annotation.name)
+        bits = class_set(meaning, self.recipe.class_names)
+        self.instances.append(
+            Instance(box, mask, bits, meaning.class_id, meaning.fine_name, annotation.annotation_id, quality)
+        )
+
+
+def _divide(mask: np.ndarray, points_yx: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """One mask a point: the watershed of the distance transform, flooded from the points."""
+    if len(points_yx) == 1:
+        return [mask]
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    markers = np.zeros(mask.shape, np.int32)
+    for i, (y, x) in enumerate(points_yx, 1):
+        y, x = np.clip([int(y), int(x)], 0, np.array(mask.shape) - 1)
+        markers[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = i
+    flooded = watershed(-ndimage.distance_transform_edt(mask), markers, mask=mask)
+    return [flooded == i for i in range(1, len(points_yx) + 1)]
+
+
+def _box_around(point_yx: tuple[float, float], diameter_px: float, size_hw: tuple[int, int]) -> np.ndarray:
+    y, x = point_yx
+    r = diameter_px / 2
+    return np.clip([y - r, x - r, y + r, x + r], 0, [*size_hw, *size_hw])
+
+
+def _tight(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    overlap = np.prod(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])))
+    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
+
+
+def _is_rectangle(polygon: np.ndarray) -> bool:
+    """Whether an outline is its own box: every corner lies on two of the box's sides."""
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    at_side = np.isclose(polygon, low, atol=0.01) | np.isclose(polygon, high, atol=0.01)
+    return len(polygon) <= 5 and bool(at_side.all())

@@ -1,0 +1,89 @@
+"""Opens a source of labels: a recipe's data set, or an export folder or zip as it was downloaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from spherodetect.errors import BadLabelsError
+from spherodetect.fields import IMAGE_SUFFIXES
+from spherodetect.labels.coco import find_coco_files, read_coco
+from spherodetect.labels.drawn import read_drawn
+from spherodetect.labels.ledger import LabelSet, list_files
+from spherodetect.labels.points import read_points
+from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
+from spherodetect.labels.voc import read_voc
+from spherodetect.safety import extract_zip, quoted
+
+_READERS = {"coco": read_coco, "voc": read_voc, "points": read_points, "synthetic": read_drawn}
+#: The patient in a file name, where nobody said how it is written there.
+PATIENT_PATTERN = r"(?P<patient>(?:patient|pat|subject|case)[-_ ]?[0-9]+)"
+
+
+def read_labels(recipe: Recipe) -> LabelSet:
+    """Read every label of a recipe's data set; each name must mean something to the recipe.
+
+    Raises:
+        BadLabelsError: there is nothing to read, or a name is neither mapped nor a known synonym.
+    """
+    labels = read_unmapped(recipe)
+    if labels.broken:
+        why = next(f.message for f in labels.findings if f.file in labels.broken)
+        raise BadLabelsError(f"{quoted(labels.broken[0])}: {why}; export it again")
+    for name in dict.fromkeys(a.name for f in labels.fields for a in f.annotations):
+        recipe.meaning(name)
+    return labels
+
+
+def read_unmapped(recipe: Recipe) -> LabelSet:
+    """Read every label of a recipe's data set, whatever its names are; a zip is unpacked for as long as it is used."""
+    with_root, keep = _unpacked(recipe.root)
+    labels = _READERS[recipe.format](dataclasses.replace(recipe, root=with_root))
+    if not labels.fields and not labels.findings:
+        raise BadLabelsError(f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none")
+    return dataclasses.replace(labels, keep=keep or labels.keep)
+
+
+def recipe_for(source: str | Path) -> Recipe:
+    """The recipe of a source: its own if it is a YAML file, otherwise one that suits what lies there.
+
+    Raises:
+        BadLabelsError: nothing that any reader knows.
+    """
+    source = Path(source)
+    if source.suffix.lower() in (".yaml", ".yml"):
+        return load_recipe(source)
+    if not source.exists():
+        raise BadLabelsError(
+            f"{quoted(source)}: expected an export folder, zip or recipe, got no such file; check the path"
+        )
+    recipe = Recipe("source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export"))
+    if not source.is_dir() or find_coco_files(source):
+        return recipe
+    for kind, suffixes in (("voc", (".xml",)), ("points", (".txt", ".csv"))):
+        if label_files := list_files(source, suffixes, source):
+            images = list_files(source, IMAGE_SUFFIXES, source)
+            return dataclasses.replace(
+                recipe, format=kind, images=_common_folder(images), labels=_common_folder(label_files)
+            )
+    raise BadLabelsError(
+        f"{quoted(source)}: expected labels as COCO .json, VOC .xml or points .txt or .csv, got none; check the path"
+    )
+
+
+def _unpacked(root: Path) -> tuple[Path, object]:
+    if root.suffix.lower() != ".zip" or not root.is_file():
+        return root, None
+    keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
+    extract_zip(root, Path(keep.name), error=BadLabelsError)
+    return Path(keep.name), keep
+
+
+def _common_folder(files: Iterable[str]) -> str:
+    """The deepest folder that holds all the files, relative as they are; empty for none in common."""
+    folders = [f"/{PurePosixPath(file).parent.as_posix()}" for file in files]
+    return posixpath.commonpath(folders).strip("/.") if folders else ""

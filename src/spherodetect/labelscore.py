@@ -1,0 +1,65 @@
+"""Human labels in, scores out: COCO files or a whole export, without any model.
+
+Of each source photograph the copy with most annotations counts, once; boxes that touch the border do not count; what is
+left of the red cells is the denominator. Scores from labels are not corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS, canonical_name, touches_border
+from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.source import read_unmapped, recipe_for
+from spherodetect.safety import quoted
+from spherodetect.score import PatientScore, score_counts
+
+if TYPE_CHECKING:
+    from spherodetect.pipeline import RunResult
+
+
+def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise: bool = False) -> RunResult:
+    """Score the patients of COCO label files; writes patients.csv and index.html.
+
+    Raises:
+        SpherodetectError: a file that is no COCO.
+    """
+    from spherodetect.pipeline import RunResult
+    from spherodetect.report import html, tables
+
+    best: dict[tuple[str, str], LabelledField] = {}
+    problems: list[str] = []
+    for path in paths:
+        labels = read_unmapped(recipe_for(path))
+        problems += [f"{quoted(f.file)}: {f.message}" for f in labels.findings if f.severity == "error" and f.code == "malformed"]
+        for labelled in labels.fields:
+            key = (labelled.patient_id or labelled.source_id, labelled.source_id)
+            if key not in best or len(labelled.annotations) > len(best[key].annotations):
+                best[key] = labelled
+    patients: dict[str, list[LabelledField]] = {}
+    for (patient, _), labelled in sorted(best.items(), key=lambda item: item[0]):
+        patients.setdefault(patient, []).append(labelled)
+    scores = [_score(patient, fields, scheme) for patient, fields in patients.items()]
+    if pseudonymise:
+        scores = [replace(s, patient_id=f"patient_{i:03d}") for i, s in enumerate(scores, 1)]
+    written = {"patients.csv": out / "patients.csv"}
+    tables.write_csv(tables.patients_frame(scores), written["patients.csv"])
+    html.write_index(out / "index.html", [(score, None) for score in scores])
+    return RunResult(tuple(scores), tuple(problems), written, out / "index.html")
+
+
+def _score(patient: str, fields: Sequence[LabelledField], scheme: Any) -> PatientScore:
+    spherocytes, countable, n_cells = [], [], 0
+    for labelled in fields:
+        names = np.array([canonical_name(a.name) or "" for a in labelled.annotations], dtype=object)
+        box = np.array([a.outline_box_yxyx or (0, 0, 0, 0) for a in labelled.annotations], float).reshape(-1, 4)
+        whole = np.isin(names, list(RED_CELLS)) & ~touches_border(box, labelled.size_hw)
+        countable.append(int(whole.sum()))
+        spherocytes.append(int((whole & (names == "spherocyte")).sum()))
+        n_cells += len(names)
+    return score_counts(spherocytes, countable, patient_id=patient, n_cells=n_cells, grade_scheme=scheme)

@@ -1,0 +1,253 @@
+"""Is this field fit to count: focus, exposure, density, and whether it is a blood smear at all.
+
+Images are uint8 RGB (H, W, 3). A field is judged against its own cells and its own empty slide, so that magnification
+and stain matter little: lengths in cell diameters, optical density (OD, green channel) against the slide. It is never
+refused for what its cells are: spherocytes are dense and small, the cells of a smear's thin end flat, pale and wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS, Cells
+from spherodetect.measure import measure
+from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold, optical_density, segment
+
+# Each limit stands clear of what was measured on fields that people had chosen for counting (Chula RBC-12 and BCCD) and
+# on the same fields spoilt. It is better to count a poor field than to lose a good one: the interval carries the rest.
+
+#: Edge widths in a cell diameter. Chula: 8.3 to 20, median 14; blurred by sigma 4 px: 4.4 to 6.7, by 6 px: 2.6 to 6.3.
+MIN_FOCUS = 6.5
+#: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.
+#: Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
+MIN_EXPOSURE = 0.14
+#: Part of the red cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08 to 0.16 where
+#: the pallor burns out.
+MAX_BURNT = 0.05
+#: Grain of the empty slide, in OD (robust standard deviation). Chula: up to 0.022, BCCD 0.059 (a field of one white
+#: cell), Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.28.
+MAX_GRAIN = 0.07
+#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.50, BCCD up to 0.53; sheets of overlapping cells: 0.8.
+MAX_DENSITY = 0.75
+#: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
+MIN_CELLS = 5
+#: Part of the covered area that lies in the boxes of the cells found. By segmentation, Chula: 0.99, BCCD 0.67 and more.
+MIN_EXPLAINED = 0.4
+#: A field covered by more than this has something in it; if that is no red cell, it is no smear.
+COVERED = 0.05
+#: OD of the cells in red light over that in green. Red cells let red pass, grey things do not. Chula: up to 0.68,
+#: BCCD 0.61, a grey picture 1.0, a portrait 1.3.
+MAX_RED_TO_GREEN = 0.9
+#: Part of the field that is clearly brighter than the slide (OD below -0.1). Chula and BCCD: up to 0.004.
+MAX_BRIGHTER = 0.15
+#: A red cell without pallor: centre over rim above, pallor fraction below (medians of spherocytes: 0.90 and 0.00).
+NO_PALLOR_RATIO, NO_PALLOR_FRACTION = 0.85, 0.03
+#: The thin end: so many of the cells lack pallor, and yet their median is pale and, where known, as wide as in normal
+#: cells. Chula's fields of mostly spherocytes have a median OD of 0.18 and more, or 0.11 at 0.6 of their contrast, but
+#: then less than 0.8 of the cells lack pallor.
+THIN_PART, THIN_MAX_OD, THIN_MIN_DIAMETER_UM = 0.8, 0.12, 7.0
+
+#: A field is judged on a copy of at most so many pixels a side; a finer one would show nothing that a cell needs.
+_MAX_SIDE_PX = 1280
+_GREEN = 1
+#: From here on a grey level says no more than "bright"; JPEG leaves it ragged.
+_BURNT = 253
+
+
+@dataclass(frozen=True)
+class FieldQuality:
+    """The verdict on one field, and what it rests on. NaN where there is no cell to tell.
+
+    Attributes:
+        accepted: whether the field's cells may be counted.
+        reason: why not, in one plain line, or empty; it starts with "out of domain" for what is not a stained smear.
+        focus: how many widths of a cell's edge fit into the cell's diameter.
+        exposure: green level of the empty slide, 0 to 1.
+        density: part of the field that is covered, 0 to 1.
+        n_cells: red cells found.
+        rbc_diameter_px: median diameter of the countable red cells, in pixels of the image.
+        median_od: their median optical density.
+        no_pallor: the part of them that lacks central pallor, 0 to 1.
+        burnt, grain, explained, red_to_green, brighter: see the limits of these names above.
+    """
+
+    accepted: bool
+    reason: str
+    focus: float
+    exposure: float
+    density: float
+    n_cells: int
+    rbc_diameter_px: float
+    median_od: float
+    no_pallor: float
+    burnt: float
+    grain: float
+    explained: float
+    red_to_green: float
+    brighter: float
+
+    def __str__(self) -> str:
+        return f"rejected, {self.reason}" if self.reason else "accepted"
+
+
+def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
+    """Judge one field.
+
+    Args:
+        image: (H, W, 3) uint8.
+        cells: what a detector found in it, measured or not; without them the classical segmentation finds some.
+
+    >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
+    rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
+    """
+    small = _reduced(image)
+    density = optical_density(small)
+    covered = _covered(density[..., _GREEN])
+    light = _light(small, density, covered)
+    if cells is None:
+        # In what is black or all grain, segmentation would find thousands of specks and take its time over them.
+        hopeless = light["exposure"] < MIN_EXPOSURE or light["grain"] > MAX_GRAIN
+        cells = Cells.empty(field_id="", image_size_hw=small.shape[:2]) if hopeless else _segmented(small)
+        frame = small
+    else:
+        frame = image
+    if "center_rim_ratio" not in cells.measurements:
+        cells = measure(cells, frame)
+    red = cells[np.isin(cells.names, list(RED_CELLS))]
+    known = red[red.countable].measurements
+    flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (known["pallor_fraction"] < NO_PALLOR_FRACTION)
+    diameter_px = _median(known["diameter_px"])
+    to_small = small.shape[0] / frame.shape[0]
+    stats = light | {
+        "n_cells": len(red),
+        "rbc_diameter_px": diameter_px * image.shape[0] / frame.shape[0],
+        "median_od": _median(known["mean_od"]),
+        "no_pallor": float(flat.mean()) if len(flat) else float("nan"),
+        "explained": _explained(covered, cells.box_yxyx * to_small),
+        "burnt": _burnt(red, frame),
+        "focus": _focus(density[..., _GREEN], covered, diameter_px * to_small),
+    }
+    diameter_um = diameter_px * cells.um_per_px if cells.um_per_px else float("nan")
+    reason = next(_faults(diameter_um=diameter_um, **stats), "")
+    return FieldQuality(accepted=not reason, reason=reason, **stats)
+
+
+def _faults(
+    *, focus: float, exposure: float, density: float, n_cells: int, rbc_diameter_px: float, median_od: float,
+    no_pallor: float, burnt: float, grain: float, explained: float, red_to_green: float, brighter: float,
+    diameter_um: float,
+) -> Iterator[str]:  # fmt: skip
+    """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no fault."""
+    if exposure < MIN_EXPOSURE:
+        yield f"under-exposed: the empty slide is at {_percent(exposure)} of full scale, {_least(MIN_EXPOSURE)}"
+    if burnt > MAX_BURNT:
+        what = "the cells' area" if n_cells else "the field"
+        yield f"over-exposed: {_percent(burnt)} of {what} is burnt out, {_most(MAX_BURNT)}"
+    if grain > MAX_GRAIN:
+        yield f"too grainy: the empty slide's density varies by {grain:.2f}, expected at most {MAX_GRAIN:.2f}"
+    if brighter > MAX_BRIGHTER:
+        yield f"out of domain: {_percent(brighter)} of the field is brighter than its background, {_most(MAX_BRIGHTER)}"
+    if red_to_green > MAX_RED_TO_GREEN:
+        yield f"out of domain: what is stained is not red (density in red light {red_to_green:.2f} of that in green)"
+    if focus < MIN_FOCUS:
+        yield f"out of focus: {focus:.1f} edge widths in a cell's diameter, expected at least {MIN_FOCUS:.1f}"
+    if density > MAX_DENSITY:
+        yield f"too dense: {_percent(density)} of the field is covered, {_most(MAX_DENSITY)}"
+    if density > COVERED and n_cells == 0:
+        yield f"out of domain: {_percent(density)} of the field is covered, but no red cell was found"
+    if n_cells < MIN_CELLS:
+        yield f"too few cells: {n_cells or 'no'} red cell{'s' * (n_cells != 1)}, expected at least {MIN_CELLS}"
+    if explained < MIN_EXPLAINED:
+        yield f"badly segmented: {_percent(explained)} of what is covered lies in cells, {_least(MIN_EXPLAINED)}"
+    if no_pallor >= THIN_PART and median_od < THIN_MAX_OD and not diameter_um < THIN_MIN_DIAMETER_UM:
+        yield f"too thin: {_percent(no_pallor)} of the cells lie flat, without pallor and yet pale (OD {median_od:.2f})"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
+
+
+def _least(part: float) -> str:
+    return f"expected at least {_percent(part)}"
+
+
+def _most(part: float) -> str:
+    return f"expected at most {_percent(part)}"
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """The image averaged in whole blocks until no side is longer than _MAX_SIDE_PX."""
+    step = -(-max(image.shape[:2]) // _MAX_SIDE_PX)
+    if step == 1:
+        return image
+    height, width = (length // step for length in image.shape[:2])
+    blocks = image[: height * step, : width * step].reshape(height, step, width, step, 3)
+    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+
+
+def _covered(green: np.ndarray) -> np.ndarray:
+    """(H, W) bool, where the field is not empty slide."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(green, 1)
+    return smooth > foreground_threshold(smooth)
+
+
+def _light(image: np.ndarray, density: np.ndarray, covered: np.ndarray) -> dict[str, float]:
+    """What can be said without knowing the cells."""
+    green, slide = density[..., _GREEN], ~covered
+    return {
+        "exposure": _median(image[slide, _GREEN]) / 255,
+        "grain": 1.4826 * _median(np.abs(green[slide] - _median(green[slide]))),
+        "density": float(covered.mean()),
+        "red_to_green": _median(density[covered, 0] / np.maximum(green[covered], 0.01)),
+        "brighter": float((green < -0.1).mean()),
+    }
+
+
+def _segmented(image: np.ndarray) -> Cells:
+    from scipy.ndimage import find_objects
+
+    labels = segment(image).labels
+    slices = find_objects(labels)
+    box_yxyx = [(y.start, x.start, y.stop, x.stop) for y, x in slices]
+    masks = [labels[where] == i for i, where in enumerate(slices, 1)]
+    return Cells.from_labels(np.array(box_yxyx), np.ones(len(masks)), masks, image_size_hw=image.shape[:2])
+
+
+def _explained(covered: np.ndarray, box_yxyx: np.ndarray) -> float:
+    """The part of what is covered that lies in a box."""
+    if not covered.any():
+        return float("nan")
+    boxed = np.zeros_like(covered)
+    for y0, x0, y1, x1 in np.rint(np.maximum(box_yxyx, 0)).astype(int):
+        boxed[y0:y1, x0:x1] = True
+    return float(boxed[covered].mean())
+
+
+def _burnt(cells: Cells, image: np.ndarray) -> float:
+    """The part of the cells at the end of the green scale; of the whole field where there are no cells."""
+    burnt = image[..., _GREEN] >= _BURNT
+    parts = [burnt[y : y + mask.shape[0], x : x + mask.shape[1]][mask] for mask, (y, x) in cells.pixel_masks()]
+    inside = np.concatenate([*parts, np.zeros(0, bool)])
+    return float(inside.mean() if inside.size else burnt.mean())
+
+
+def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:
+    """Cell diameter over edge width: the width is the cells' density over the steepest (95th percentile) gradients."""
+    from scipy.ndimage import gaussian_gradient_magnitude
+
+    diameter_px = diameter_px if np.isfinite(diameter_px) else estimate_rbc_diameter_px(green)
+    if not covered.any() or not np.isfinite(diameter_px):
+        return float("nan")
+    # Grain is no edge: the gradient is taken at a scale that no edge in focus reaches.
+    gradient = gaussian_gradient_magnitude(green, max(0.7, 0.02 * diameter_px))[covered]
+    return float(diameter_px * np.percentile(gradient, 95) / np.median(green[covered]))
+
+
+def _median(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")

@@ -1,0 +1,203 @@
+"""Cells for other programs: COCO, GeoJSON for QuPath, label and class images. Everything is in native pixels.
+
+Pixel (0, 0) covers x and y from 0 to 1, as in COCO and QuPath. Masks are written per pixel, straight from their boxes:
+no field is filled once a cell. Where masks overlap in an image, the more confident cell is on top. COCO's boxes are
+(x, y, width, height), here and in labels/coco.py alone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherodetect.cells import Cells
+from spherodetect.safety import atomic_write
+
+#: Distinct for colour-blind eyes too (Okabe and Ito, Color Universal Design, 2008); any other class is yellow.
+CLASS_COLOURS = {"rbc": (0, 114, 178), "spherocyte": (213, 94, 0), "wbc": (0, 158, 115), "platelet": (204, 121, 167)}
+OTHER_COLOUR = (240, 228, 66)
+
+
+def class_colour(name: str) -> tuple[int, int, int]:
+    """The RGB colour of a class."""
+    return CLASS_COLOURS.get(name, OTHER_COLOUR)
+
+
+def to_coco(fields: Iterable[Cells], *, patient_ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """A COCO data set, which is also COCO results: annotations carry score and p_spherocyte.
+
+    Ids count from 1 and never repeat; category_id is the class id; segmentation is a compressed run-length mask of the
+    field. patient_ids, one a field, stand with the images.
+
+    Raises:
+        ValueError: the fields' classes differ, or there is not one patient_id a field.
+
+    >>> coco = to_coco([cells])  # doctest: +SKIP
+    """
+    fields = list(fields)
+    class_names = fields[0].class_names if fields else ()
+    if any(cells.class_names != class_names for cells in fields):
+        raise ValueError("expected fields of the same classes, got several sets of names; write a file for each")
+    patients = [{"patient_id": p} for p in patient_ids] if patient_ids is not None else [{}] * len(fields)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (cells, patient) in enumerate(zip(fields, patients, strict=True), 1):
+        height, width = cells.image_size_hw
+        images.append({"id": image_id, "file_name": cells.field_id, "width": width, "height": height, **patient})
+        for annotation in _coco_annotations(cells):
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+    categories = [{"id": i, "name": name, "supercategory": "cell"} for i, name in enumerate(class_names, 1)]
+    return {"info": {"description": "spherodetect"}, "images": images, "categories": categories,
+            "annotations": annotations}  # fmt: skip
+
+
+def _coco_annotations(cells: Cells) -> Iterator[dict[str, Any]]:
+    height, width = cells.image_size_hw
+    for i, (mask, (y0, x0)) in enumerate(cells.pixel_masks()):
+        ymin, xmin, ymax, xmax = (float(v) for v in cells.box_yxyx[i])
+        yield {
+            "category_id": int(cells.class_id[i]),
+            "bbox": [round(v, 2) for v in (xmin, ymin, xmax - xmin, ymax - ymin)],
+            "area": int(mask.sum()),
+            "segmentation": {"size": [height, width], "counts": _run_lengths(mask, (y0, x0), (height, width))},
+            "iscrowd": 0,
+            "score": round(float(cells.confidence[i]), 4),
+            "p_spherocyte": round(float(cells.p_spherocyte[i]), 4),
+            "countable": int(cells.countable[i]),
+        }
+
+
+def _run_lengths(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> str:
+    """COCO's compressed run lengths of a whole field, column by column, from a mask of a part of it."""
+    columns, rows = np.nonzero(mask.T)
+    pixels = (columns + origin_yx[1]) * size_hw[0] + rows + origin_yx[0]
+    breaks = np.flatnonzero(np.diff(pixels) > 1)
+    starts = np.concatenate([pixels[:1], pixels[breaks + 1]])
+    ends = np.concatenate([pixels[breaks], pixels[-1:]]) + 1
+    edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [size_hw[0] * size_hw[1]]])
+    counts = np.diff(edges)
+    if len(counts) > 1 and counts[-1] == 0:  # a mask that reaches the last pixel ends with its own run
+        counts = counts[:-1]
+    return _compressed(counts)
+
+
+def _compressed(counts: np.ndarray) -> str:
+    """COCO's text for run lengths: from the fourth on the difference to the last but one, five bits a character."""
+    differences = counts.astype(np.int64)
+    differences[3:] -= counts[1:-2]
+    text = []
+    for value in differences.tolist():
+        more = True
+        while more:
+            bits, value = value & 0x1F, value >> 5
+            more = value != (-1 if bits & 0x10 else 0)
+            text.append(chr(48 + bits + (0x20 if more else 0)))
+    return "".join(text)
+
+
+def to_geojson(fields: Cells | Iterable[Cells]) -> dict[str, Any]:
+    """A GeoJSON FeatureCollection as QuPath 0.4 and later reads it: one detection a cell, with class and measurements.
+
+    Outlines run through the middle between the last pixel inside and the first outside, so that the pixels whose centre
+    lies within are the mask. A cell without a pixel is drawn as its box. Each feature names its field_id.
+
+    >>> geojson = to_geojson(cells)  # doctest: +SKIP
+    """
+    fields = [fields] if isinstance(fields, Cells) else fields
+    return {"type": "FeatureCollection", "features": [feature for cells in fields for feature in _features(cells)]}
+
+
+def _features(cells: Cells) -> Iterator[dict[str, Any]]:
+    names = cells.names
+    for i, (mask, (y0, x0)) in enumerate(cells.pixel_masks()):
+        name = str(names[i])
+        numbers = {"confidence": cells.confidence[i], "p_spherocyte": cells.p_spherocyte[i]}
+        numbers |= {key: values[i] for key, values in cells.measurements.items()}
+        yield {
+            "type": "Feature",
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cells.field_id}#{i + 1}")),
+            "geometry": _geometry(mask, (y0, x0)) if mask.any() else _box_geometry(cells.box_yxyx[i]),
+            "properties": {
+                "objectType": "detection",
+                "name": str(i + 1),
+                "classification": {"name": name, "color": list(class_colour(name))},
+                "measurements": {key: round(float(v), 6) for key, v in numbers.items() if np.isfinite(v)},
+                "field_id": cells.field_id,
+            },
+        }
+
+
+def _geometry(mask: np.ndarray, origin_yx: tuple[int, int]) -> dict[str, Any]:
+    from scipy.ndimage import label
+    from skimage.measure import find_contours
+
+    # Each 4-connected part has one outer ring, which is the widest, and a ring for each of its holes.
+    parts, n_parts = label(np.pad(mask, 1))
+    polygons = []
+    for part in range(1, n_parts + 1):
+        rings = find_contours(parts == part, 0.5)
+        rings.sort(key=lambda ring: np.prod(np.ptp(ring, axis=0)), reverse=True)
+        polygons.append([(_corners(ring)[:, ::-1] + origin_yx[::-1] - 0.5).tolist() for ring in rings])
+    if n_parts == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """The points of a closed ring where its direction changes, and its first and last."""
+    steps = np.diff(ring, axis=0)
+    turns = (steps[1:] != steps[:-1]).any(axis=1)
+    return ring[np.concatenate([[True], turns, [True]])]
+
+
+def _box_geometry(box_yxyx: np.ndarray) -> dict[str, Any]:
+    ymin, xmin, ymax, xmax = (round(float(v), 2) for v in box_yxyx)
+    ring = [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax], [xmin, ymin]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = None) -> None:
+    """Write a label image: 0 is background, cell_id elsewhere; uint16, or uint32 from 65,536 cells on.
+
+    The pixel size, from um_per_px or the cells, is in the file where it is known.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    import tifffile
+
+    labels = _painted(cells, np.arange(1, len(cells) + 1), np.uint16 if len(cells) < 2**16 else np.uint32)
+    scale = um_per_px or cells.um_per_px
+    pixels_per_cm, unit = ((1e4 / scale, 1e4 / scale), "CENTIMETER") if scale else (None, None)
+    with atomic_write(path) as file:
+        tifffile.imwrite(
+            file, labels, compression="zlib", metadata={"axes": "YX"}, resolution=pixels_per_cm, resolutionunit=unit
+        )
+
+
+def class_mask_png(cells: Cells, path: str | Path) -> None:
+    """Write an image of class ids, 0 for background, as a PNG whose palette shows the classes in their colours.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(_painted(cells, cells.class_id, np.uint8))
+    image.putpalette([0, 0, 0, *(channel for name in cells.class_names for channel in class_colour(name))])
+    with atomic_write(path) as file:
+        image.save(file, "PNG")
+
+
+def _painted(cells: Cells, values: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
+    """(H, W) values of the most confident cell on each pixel; of two alike, the earlier."""
+    image = np.zeros(cells.image_size_hw, dtype)
+    windows = list(cells.pixel_masks())
+    for i in np.argsort(-cells.confidence, kind="stable")[::-1]:
+        mask, (y0, x0) = windows[i]
+        image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = values[i]
+    return image

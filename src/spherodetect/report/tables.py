@@ -1,0 +1,135 @@
+"""The tables of a result: cells.csv, patients.csv, quality.csv and cells.parquet, the same bytes for the same result.
+
+The columns, their order and their units are a contract with other programs. Percentages are 0 to 100, probabilities
+0 to 1; what is not known is an empty cell. A CSV is UTF-8 with commas and decimal points, its numbers rounded to the
+decimals stated here, its text harmless in a spreadsheet. The Parquet file is neither rounded nor changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spherodetect.safety import atomic_write, csv_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spherodetect.cells import Cells
+
+TEXT, COUNT = "text", "count"
+#: The kind of each column: text, a whole number, or a number with so many decimals.
+CELL_COLUMNS: Mapping[str, str | int] = {
+    "patient_id": TEXT, "field_id": TEXT, "cell_id": COUNT, "class_name": TEXT, "confidence": 4, "p_spherocyte": 4,
+    "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2, "xmax_px": 2, "ymax_px": 2, "area_px": 1, "diameter_px": 2,
+    "diameter_um": 3, "relative_diameter": 4, "circularity": 4, "solidity": 4, "aspect_ratio": 4, "pallor_fraction": 4,
+    "center_rim_ratio": 4, "mean_od": 4, "relative_od": 4, "countable": COUNT, "exclusion_reason": TEXT,
+}  # fmt: skip
+PATIENT_COLUMNS: Mapping[str, str | int] = {
+    "patient_id": TEXT, "status": TEXT, "hs_score": 4, "hs_score_low": 4, "hs_score_high": 4, "raw_percent": 4,
+    "grade": TEXT, "grade_scheme": TEXT, "p_above_5_percent": 4, "p_above_20_percent": 4, "n_fields": COUNT,
+    "n_fields_rejected": COUNT, "n_cells": COUNT, "n_countable": COUNT, "n_spherocytes": COUNT, "model": TEXT,
+    "version": TEXT,
+}  # fmt: skip
+QUALITY_COLUMNS: Mapping[str, str | int] = {
+    "patient_id": TEXT, "field_id": TEXT, "accepted": COUNT, "reason": TEXT, "n_cells": COUNT, "focus": 4,
+    "exposure": 4, "density": 4, "um_per_px": 5, "um_per_px_source": TEXT, "rbc_diameter_px": 2,
+}  # fmt: skip
+_KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS}
+_DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
+
+
+def cells_frame(cells: Cells, *, patient_id: str, accepted: bool = True) -> pd.DataFrame:
+    """One row a cell of one field, with CELL_COLUMNS; a measurement that was not taken is empty.
+
+    accepted is False for a field that failed quality control: its cells are not countable, by reason `field`.
+
+    >>> write_csv(cells_frame(cells, patient_id="07"), "cells.csv")  # doctest: +SKIP
+    """
+    ymin, xmin, ymax, xmax = cells.box_yxyx.T
+    unknown = np.full(len(cells), np.nan)
+    diameter_px = np.asarray(cells.measurements.get("diameter_px", unknown), float)
+    reason = cells.exclusion_reason
+    if not accepted:
+        reason[cells.countable] = "field"
+    columns = {
+        **cells.measurements, "patient_id": patient_id, "field_id": cells.field_id,
+        "cell_id": np.arange(1, len(cells) + 1), "class_name": cells.names, "confidence": cells.confidence,
+        "p_spherocyte": cells.p_spherocyte, "xmin_px": xmin, "ymin_px": ymin, "xmax_px": xmax, "ymax_px": ymax,
+        "diameter_um": diameter_px * cells.um_per_px if cells.um_per_px else unknown,
+        "countable": cells.countable & accepted, "exclusion_reason": reason,
+    }  # fmt: skip
+    return _frame({name: columns.get(name, unknown) for name in CELL_COLUMNS}, len(cells))
+
+
+def patients_frame(scores: Iterable[Any]) -> pd.DataFrame:
+    """One row a patient, with PATIENT_COLUMNS, from mappings or objects that have them (`PatientScore`)."""
+    return _frame_of_rows(scores, PATIENT_COLUMNS)
+
+
+def quality_frame(rows: Iterable[Any]) -> pd.DataFrame:
+    """One row a field, with QUALITY_COLUMNS, from mappings or objects that have them."""
+    return _frame_of_rows(rows, QUALITY_COLUMNS)
+
+
+def _frame_of_rows(rows: Iterable[Any], columns: Mapping[str, str | int]) -> pd.DataFrame:
+    rows = list(rows)
+    values = {name: [_value(row, name) for row in rows] for name in columns}
+    return _frame(values, len(rows))
+
+
+def _value(row: Any, name: str) -> Any:
+    value = row[name] if isinstance(row, Mapping) else getattr(row, name)
+    return value.value if isinstance(value, Enum) else value
+
+
+def _frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
+    """A table whose columns have the type of their kind, with rows or without."""
+    import pandas as pd
+
+    index = pd.RangeIndex(n)
+    data = {}
+    for name, values in columns.items():
+        kind = _KINDS[name]
+        if kind == TEXT and not isinstance(values, str):
+            values = ["" if value is None else str(value) for value in values]
+        data[name] = pd.Series(values, index=index).astype(_DTYPES.get(kind, "float64"))
+    return pd.DataFrame(data, index=index)
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of this module whole or not at all.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    cells = [_cells(frame[name], _KINDS[name]) for name in frame.columns]
+    with atomic_write(path, text=True) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(frame.columns)
+        writer.writerows(zip(*cells, strict=True))
+
+
+def _cells(values: pd.Series, kind: str | int) -> list[str]:
+    if kind == TEXT:
+        return [csv_cell(value) for value in values.fillna("")]
+    if not isinstance(kind, int):
+        return ["" if missing else str(int(value)) for value, missing in zip(values, values.isna(), strict=True)]
+    # Adding 0.0 makes -0.0 from a rounded small negative number a plain zero.
+    return [f"{round(value, kind) + 0.0:.{kind}f}" if math.isfinite(value) else "" for value in values.astype(float)]
+
+
+def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as Parquet, whole or not at all.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    with atomic_write(path) as file:
+        frame.to_parquet(file, engine="pyarrow", index=False)

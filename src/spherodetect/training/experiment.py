@@ -1,0 +1,103 @@
+"""The experiment `spherodetect_maskrcnn_mobilenet`, registered with Model Garden's factory.
+
+It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides it further. Importing
+this module registers it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from official.core import exp_factory
+from official.modeling import optimization
+from official.vision.configs import maskrcnn as base
+
+EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
+
+
+@dataclasses.dataclass
+class SmearParserConfig(base.Parser):
+    """How records become training examples; inputs.py says what each jitter does."""
+
+    rbc_px: float = 32.0
+    scale_jitter: float = 1.25
+    stain_jitter: float = 0.4
+    tint_jitter: float = 0.1
+    light_jitter: float = 0.015
+    defocus: float = 0.8
+    noise: float = 0.02
+
+
+@dataclasses.dataclass
+class SmearDataConfig(base.DataConfig):
+    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set with `weights` beside."""
+
+    dtype: str = "float32"
+    parser: SmearParserConfig = dataclasses.field(default_factory=SmearParserConfig)
+
+
+@dataclasses.dataclass
+class SmearTask(base.MaskRCNNTask):
+    """The task of task.py; class_names are the classes in the order of their ids, without background."""
+
+    class_names: list[str] = dataclasses.field(default_factory=lambda: ["rbc", "spherocyte", "wbc", "platelet"])
+    train_data: SmearDataConfig = dataclasses.field(default_factory=lambda: SmearDataConfig(is_training=True))
+    validation_data: SmearDataConfig = dataclasses.field(
+        default_factory=lambda: SmearDataConfig(is_training=False, drop_remainder=False)
+    )
+
+
+@exp_factory.register_config_factory(EXPERIMENT)
+def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
+    """Mask R-CNN on MobileNetV2 for red cells of nearly one size, many to a field, on one or two CPU cores."""
+    config = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
+    stock = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(base.MaskRCNNTask)}
+    task = SmearTask(**{**stock, "train_data": SmearDataConfig(is_training=True),
+                        "validation_data": SmearDataConfig(is_training=False, drop_remainder=False)})  # fmt: skip
+    model = task.model
+    model.num_classes = 5
+    model.input_size = [384, 384, 3]
+    # A cell of 32 px is four strides of level 3; white cells are twice as wide, platelets a third.
+    model.min_level, model.max_level = 3, 5
+    model.anchor.anchor_size, model.anchor.num_scales, model.anchor.aspect_ratios = 3.0, 2, [1.0]
+    # One box and one mask a cell whatever its class: a cell of unknown class teaches both.
+    model.detection_head.class_agnostic_bbox_pred = True
+    model.mask_head.class_agnostic = True
+    model.detection_head.num_convs, model.detection_head.fc_dims = 2, 256
+    model.mask_head.num_convs, model.mask_head.num_filters = 2, 64
+    model.roi_generator.pre_nms_top_k, model.roi_generator.num_proposals = 600, 256
+    model.roi_generator.test_num_proposals = 300
+    model.roi_sampler.num_sampled_rois, model.roi_sampler.foreground_fraction = 96, 0.5
+    model.mask_sampler.num_sampled_masks = 24
+    model.detection_generator.max_num_detections = 200
+    model.norm_activation.use_sync_bn = False
+    task.annotation_file, task.use_coco_metrics = None, False
+    task.losses.l2_weight_decay = 0.0
+    for data in (task.train_data, task.validation_data):
+        data.global_batch_size = 4
+        data.shuffle_buffer_size = 400
+        # Fields of 180 cells occur; what the stock cap of 100 drops would be taught as background.
+        data.parser.max_num_instances = 256
+        # Anchors come in two sizes, so that few reach an overlap of 0.7 with a cell between two strides.
+        data.parser.rpn_match_threshold, data.parser.rpn_unmatched_threshold = 0.55, 0.35
+        data.parser.rpn_batch_size_per_im = 192
+    # The stock loss divides by the sampled RoIs where it should divide by the sampled anchors.
+    task.losses.rpn_score_weight = model.roi_sampler.num_sampled_rois / task.train_data.parser.rpn_batch_size_per_im
+    # Most RoIs on real fields are cells of unknown class, silent in the class loss.
+    task.losses.frcnn_class_weight = 2.0
+    config.task = task
+    config.runtime.mixed_precision_dtype = "float32"
+    trainer = config.trainer
+    trainer.train_steps = 2400
+    trainer.steps_per_loop = trainer.summary_interval = trainer.checkpoint_interval = 100
+    trainer.validation_interval, trainer.validation_steps = 2400, 10
+    trainer.max_to_keep = 3
+    trainer.optimizer_config = optimization.OptimizationConfig(
+        {
+            "optimizer": {"type": "adamw", "adamw": {"weight_decay_rate": 0.01, "gradient_clip_norm": 5.0}},
+            "learning_rate": {"type": "cosine", "cosine": {"initial_learning_rate": 1e-3, "decay_steps": 2400, "alpha": 0.01}},
+            "warmup": {"type": "linear", "linear": {"warmup_steps": 150, "warmup_learning_rate": 1e-5}},
+        }
+    )
+    config.restrictions = []
+    return config

@@ -1,0 +1,202 @@
+"""A run becomes a model folder: SavedModel, model.json with what was measured on held-out fields, and MODEL_CARD.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from official.core import exp_factory, task_factory
+from official.modeling import hyperparams
+
+from spherodetect.cells import Cells
+from spherodetect.detect import MODEL_FORMAT
+from spherodetect.errors import SpherodetectError
+from spherodetect.labels.splits import file_number
+from spherodetect.matching import match_points
+from spherodetect.rates import ClassifierRates
+from spherodetect.safety import atomic_write, quoted, read_json
+from spherodetect.tfrecords import read_examples
+from spherodetect.training import experiment
+from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
+from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
+from spherodetect.training.card import model_card
+from spherodetect.training.graph import Detector, Thresholds
+from spherodetect.training.serving import SmearModule
+
+logger = logging.getLogger(__name__)
+
+#: Fields whose numbers share a block of this many count as one slide.
+BLOCK_FIELDS = 20
+
+
+def export(
+    run: Path, out: Path, *, name: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Write the model folder of a run's last checkpoint and return its path.
+
+    The fusion head, the thresholds and the score's error rates come from the experiment's validation records.
+
+    Raises:
+        SpherodetectError: no checkpoint, or no validation records to calibrate on.
+    """
+    params, detector, checkpoint = restore(run)
+    records = sorted(tf.io.gfile.glob(str(params.task.validation_data.input_path)))
+    if not records:
+        raise SpherodetectError(
+            f"{quoted(run)}: expected validation records {quoted(params.task.validation_data.input_path)} to calibrate on, "
+            "got none; run export where train was run, or write them with `spherodetect tfrecords`"
+        )
+    held_out = collect(detector, [Path(r) for r in records], params.task.class_names, progress=progress)
+    calibration = calibrate(held_out) if _teaches(held_out) else None
+    if calibration is not None:
+        detector.fusion.assign(calibration.weights)
+        detector.p_threshold.assign(calibration.threshold)
+    else:
+        logger.warning("too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated")
+    card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
+    _write(out, detector, card, params)
+    return out
+
+
+def restore(run: Path) -> tuple[Any, Detector, str]:
+    """The settings of a run, its detector with the weights of the last checkpoint, and the checkpoint's name.
+
+    Raises:
+        SpherodetectError: no run, or a checkpoint that does not fit its settings.
+    """
+    last = tf.train.latest_checkpoint(str(run))
+    if last is None or not (run / "params.yaml").is_file():
+        raise SpherodetectError(f"{quoted(run)}: expected a run with params.yaml and a checkpoint, got none; train it first")
+    params = exp_factory.get_exp_config(experiment.EXPERIMENT)
+    params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
+    task = task_factory.get_task(params.task, logging_dir=str(run))
+    model = task.build_model()
+    # Every object must be in the checkpoint: a part that is not would be exported with random weights.
+    tf.train.Checkpoint(model=model).read(last).expect_partial().assert_existing_objects_matched()
+    names = params.task.class_names
+    red = (names.index("rbc") + 1, names.index("spherocyte") + 1)
+    detector = Detector(model, params.task.model, rbc_px=params.task.train_data.parser.rbc_px, red_ids=red)
+    return params, detector, Path(last).name
+
+
+def collect(
+    detector: Detector, records: list[Path], class_names: list[str], *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> HeldOutCells:  # fmt: skip
+    """Run the detector over records and keep the cells whose class is labelled, rbc or spherocyte.
+
+    The scale is left for the fields themselves to tell, as in use.
+    """
+    call = tf.function(
+        detector, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
+    )
+    sphere, red = class_names.index("spherocyte") + 1, class_names.index("rbc") + 1
+    columns: dict[str, list[Any]] = {key: [] for key in ("features", "spherocyte", "block", "run", "countable", "name")}
+    examples = list(read_examples(records))
+    runs = _runs([e["field"] for e in examples])
+    for number, example in enumerate(examples, 1):
+        known = np.isin(example["class_id"], [sphere, red])
+        found = {key: value.numpy() for key, value in call(example["image"], 0.0).items()}
+        cells = Cells.from_labels(
+            found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2]
+        )
+        center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
+        point = np.where(example["point_yx"] >= 0, example["point_yx"], center)[known]
+        matching = match_points(cells, point)
+        rows = matching.detection[matching.found]
+        columns["features"].append(found["features"][rows])
+        columns["countable"].append(found["countable"][rows])
+        columns["spherocyte"].append((example["class_id"][known] == sphere)[matching.found])
+        columns["name"].append(np.array(example["name"], object)[known][matching.found])
+        columns["block"].append(np.full(len(rows), block_of(example["field"], example["patient"]), object))
+        columns["run"].append(np.full(len(rows), runs[example["field"]], object))
+        progress(number, len(examples))
+    return HeldOutCells(**{key: np.concatenate(values) for key, values in columns.items()})
+
+
+def block_of(field: str, patient: str = "") -> str:
+    """The patient of a field where it is known, otherwise its block of BLOCK_FIELDS file numbers.
+
+    >>> block_of("images/85.jpg")
+    '81-100'
+    """
+    number = file_number(field)
+    if patient or number is None:
+        return patient or field
+    first = (number - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
+    return f"{first}-{first + BLOCK_FIELDS - 1}"
+
+
+def _runs(fields: list[str]) -> dict[str, str]:
+    """Fields to the run of neighbouring blocks they belong to: neighbours may be of one slide."""
+    numbers = {f: file_number(f) for f in fields}
+    blocks = sorted({(n - 1) // BLOCK_FIELDS for n in numbers.values() if n is not None})
+    start = {}
+    for block in blocks:
+        start[block] = start[block - 1] if block - 1 in start else block
+    return {
+        f: f"run {start[(n - 1) // BLOCK_FIELDS] * BLOCK_FIELDS + 1}" if n is not None else f for f, n in numbers.items()
+    }
+
+
+def _teaches(cells: HeldOutCells) -> bool:
+    runs = [r for r in np.unique(cells.run) if cells.spherocyte[cells.run == r].sum() >= 10]
+    return len(runs) >= 2 and (~cells.spherocyte).sum() >= 100
+
+
+def _model_json(
+    run: Path, name: str, params: Any, checkpoint: str, detector: Detector, calibration: Calibration | None
+) -> dict[str, Any]:
+    provenance = read_json(run / "provenance.json", max_bytes=50_000_000)
+    return {
+        "format": MODEL_FORMAT,
+        "name": name,
+        "class_names": list(params.task.class_names),
+        "rbc_px": params.task.train_data.parser.rbc_px,
+        "thresholds": {
+            "confidence": float(detector.confidence_threshold),
+            "p_spherocyte": float(detector.p_threshold),
+            "nms_iou": float(detector.nms_iou),
+        },
+        "rates": {"blocks": calibration.rates if calibration else []},
+        "held_out_figures": calibration.figures if calibration else {},
+        "stains_seen": ["Wright-Giemsa type (Chula RBC-12, BCCD)", "drawn"],
+        "provenance": provenance | {"checkpoint": checkpoint},
+    }
+
+
+def _write(out: Path, detector: Detector, card: Mapping[str, Any], params: Any) -> None:
+    """The folder is made beside and moved, so that a killed export leaves no half model."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        rates = ClassifierRates.from_model_json(card)
+        assets = temporary / "assets"
+        assets.mkdir()
+        (assets / "class_names.txt").write_text("\n".join(card["class_names"]) + "\n")
+        (assets / "model.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        module = SmearModule(detector, rates.table, n_classes=len(card["class_names"]), assets=sorted(assets.iterdir()))
+        tf.saved_model.save(module, str(temporary / "saved_model"), signatures=module.signatures())
+        shutil.rmtree(assets)
+        (temporary / "MODEL_CARD.md").write_text(model_card(card))
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        checksums = {p.relative_to(temporary).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+        with atomic_write(temporary / "model.json") as file:
+            file.write(json.dumps({**card, "checksums": checksums}, indent=1, sort_keys=True).encode() + b"\n")
+        temporary.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+__all__ = ["Thresholds", "block_of", "collect", "export", "restore"]

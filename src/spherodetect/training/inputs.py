@@ -1,0 +1,195 @@
+"""Records to training examples: decode, bring to one cell size, vary as microscopes do, assign anchors.
+
+The decoder and parser stand in Model Garden's input reader where its own stand. Images leave as network input (optical
+density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a class: the
+bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding. Whatever is random here
+keeps the class of a cell: no strong blur, no stretch, no cut-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from official.vision.dataloaders import decoder, parser
+from official.vision.ops import anchor, preprocess_ops
+
+from spherodetect.tfrecords import MASK_SIZE
+from spherodetect.training import optics
+
+#: Added to a cell's class bits where it has no mask.
+NO_MASK = 1 << 20
+#: Of a cell that the crop cuts, less than this tells nothing about its class.
+_VISIBLE_FOR_CLASS = 0.6
+_VISIBLE_AT_ALL = 0.1
+
+
+class RecordDecoder(decoder.Decoder):
+    """tf.Examples of tfrecords.py to tensors: masks come as one bit string, not as a full-frame PNG a cell."""
+
+    def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set (N,), mask_known (N,), masks (N, S, S)."""
+        floats = tf.io.VarLenFeature(tf.float32)
+        ints = tf.io.VarLenFeature(tf.int64)
+        sides = ("ymin", "xmin", "ymax", "xmax")
+        parsed = tf.io.parse_single_example(
+            serialized_example,
+            {
+                "image/encoded": tf.io.FixedLenFeature([], tf.string),
+                "image/source_id": tf.io.FixedLenFeature([], tf.string),
+                "image/rbc_diameter_px": tf.io.FixedLenFeature([], tf.float32),
+                "image/object/class/set": ints,
+                "image/object/mask/known": ints,
+                "image/object/mask/bits": tf.io.FixedLenFeature([], tf.string),
+            }
+            | {f"image/object/bbox/{side}": floats for side in sides},
+        )
+        image = tf.io.decode_png(parsed["image/encoded"], channels=3)
+        height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+        box = tf.stack([tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in sides], axis=-1)
+        packed = tf.io.decode_raw(parsed["image/object/mask/bits"], tf.uint8)
+        bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed[:, None], tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)), 1)
+        return {
+            "image": image,
+            "boxes": box * tf.stack([height, width, height, width]),
+            "class_set": tf.cast(tf.sparse.to_dense(parsed["image/object/class/set"]), tf.int32),
+            "mask_known": tf.sparse.to_dense(parsed["image/object/mask/known"]) > 0,
+            "masks": tf.cast(tf.reshape(bits, [-1, MASK_SIZE, MASK_SIZE]), tf.float32),
+            "rbc_diameter_px": parsed["image/rbc_diameter_px"],
+            "source_id": parsed["image/source_id"],
+        }
+
+
+class SmearParser(parser.Parser):
+    """Decoded records to examples on a square canvas.
+
+    Args:
+        size: side of the canvas in pixels.
+        rbc_px: diameter that a red cell has on the canvas, before jitter.
+        config: the experiment's parser settings, see experiment.SmearParserConfig.
+        anchors: keyword arguments of Model Garden's anchor generator.
+        unknown_set: the bits of "nothing is known".
+    """
+
+    def __init__(self, *, size: int, rbc_px: float, config: Any, anchors: Mapping[str, Any], unknown_set: int) -> None:
+        self._size, self._rbc_px, self._config, self._unknown = size, rbc_px, config, unknown_set
+        self._anchor_boxes = anchor.build_anchor_generator(**anchors)(image_size=(size, size))
+
+    def _parse_train_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
+        config = self._config
+        jitter = tf.exp(tf.random.uniform([], -1.0, 1.0) * tf.math.log(config.scale_jitter))
+        density, boxes = self._scaled(data, jitter)
+        density, boxes, masks = _turn(density, boxes, data["masks"])
+        density, shift = self._place(density, tf.random.uniform([2]))
+        density = _vary(density, config)
+        return self._targets(density, boxes + tf.tile(shift, [2]), masks, data)
+
+    def _parse_eval_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
+        density, boxes = self._scaled(data, tf.constant(1.0))
+        density, shift = self._place(density, tf.constant([0.5, 0.5]))
+        return self._targets(density, boxes + tf.tile(shift, [2]), data["masks"], data)
+
+    def _scaled(self, data: Mapping[str, tf.Tensor], jitter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The whole field as optical density, with cells of the nominal size times jitter."""
+        diameter = data["rbc_diameter_px"]
+        scale = jitter * self._rbc_px / tf.where(diameter > 0, diameter, self._rbc_px)
+        density = optics.optical_density(tf.cast(data["image"], tf.float32))
+        size = tf.cast(tf.shape(density)[:2], tf.float32)
+        new_size = tf.maximum(tf.round(size * scale), 16.0)
+        density = tf.image.resize(density, tf.cast(new_size, tf.int32), antialias=True)
+        return density, data["boxes"] * tf.tile(new_size / size, [2])
+
+    def _place(self, density: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Cut the canvas out of the field, or lay the field on a canvas of empty slide; where is 0 to 1 a side."""
+        size = tf.shape(density)[:2]
+        spare = tf.cast(size - self._size, tf.float32)
+        offset = tf.cast(tf.round(where * tf.abs(spare)), tf.int32)
+        cut = tf.where(spare > 0, offset, 0)
+        pad = tf.where(spare > 0, 0, offset)
+        part = density[cut[0] : cut[0] + self._size, cut[1] : cut[1] + self._size]
+        rest = self._size - tf.shape(part)[:2] - pad
+        canvas = tf.pad(part, [[pad[0], rest[0]], [pad[1], rest[1]], [0, 0]])
+        return tf.ensure_shape(canvas, [self._size, self._size, 3]), tf.cast(pad - cut, tf.float32)
+
+    def _targets(
+        self, density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, data: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, Any]]:
+        config, size = self._config, float(self._size)
+        clipped = tf.clip_by_value(boxes, 0.0, size)
+        visible = _area(clipped) / tf.maximum(_area(boxes), 1e-6)
+        keep = tf.where((visible > _VISIBLE_AT_ALL) & tf.reduce_all(clipped[:, 2:] - clipped[:, :2] > 2.0, axis=1))[:, 0]
+        boxes, clipped, visible = (tf.gather(t, keep) for t in (boxes, clipped, visible))
+        class_set = tf.gather(data["class_set"], keep)
+        class_set = tf.where(visible < _VISIBLE_FOR_CLASS, self._unknown, class_set)
+        codes = class_set + tf.where(tf.gather(data["mask_known"], keep), 0, NO_MASK)
+        masks = _recrop(tf.gather(masks, keep), boxes, clipped)
+
+        labeler = anchor.RpnAnchorLabeler(
+            config.rpn_match_threshold, config.rpn_unmatched_threshold, config.rpn_batch_size_per_im, config.rpn_fg_fraction
+        )
+        # Every box teaches the proposals, whatever its class.
+        scores, offsets = labeler.label_anchors(self._anchor_boxes, clipped, tf.cast(codes[:, None], tf.float32))
+        count = config.max_num_instances
+        labels = {
+            "anchor_boxes": self._anchor_boxes,
+            "image_info": tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]]),
+            "rpn_score_targets": scores,
+            "rpn_box_targets": offsets,
+            "gt_boxes": preprocess_ops.clip_or_pad_to_fixed_size(clipped, count, -1),
+            "gt_classes": preprocess_ops.clip_or_pad_to_fixed_size(codes, count, -1),
+            "gt_masks": preprocess_ops.clip_or_pad_to_fixed_size(masks, count, -1),
+        }
+        return optics.network_input(density), labels
+
+
+def _turn(density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """One of the eight symmetries of the square, by three independent coins."""
+    coins = tf.random.uniform([3]) < 0.5
+    if coins[0]:
+        density, masks = tf.transpose(density, [1, 0, 2]), tf.transpose(masks, [0, 2, 1])
+        boxes = tf.gather(boxes, [1, 0, 3, 2], axis=1)
+    shape = tf.cast(tf.shape(density), tf.float32)
+    if coins[1]:
+        density, masks = density[::-1], masks[:, ::-1]
+        boxes = tf.stack([shape[0] - boxes[:, 2], boxes[:, 1], shape[0] - boxes[:, 0], boxes[:, 3]], axis=1)
+    if coins[2]:
+        density, masks = density[:, ::-1], masks[:, :, ::-1]
+        boxes = tf.stack([boxes[:, 0], shape[1] - boxes[:, 3], boxes[:, 2], shape[1] - boxes[:, 1]], axis=1)
+    return density, boxes, masks
+
+
+def _vary(density: tf.Tensor, config: Any) -> tf.Tensor:
+    """Stain strength and tint, uneven light, slight defocus and noise; as changes of optical density."""
+    strength = tf.exp(tf.random.uniform([], -1.0, 1.0) * config.stain_jitter)
+    tint = tf.exp(tf.random.uniform([3], -1.0, 1.0) * config.tint_jitter)
+    size = tf.shape(density)[0]
+    ramp = tf.linspace(-1.0, 1.0, size)
+    slope = tf.random.uniform([3], -1.0, 1.0) * config.light_jitter
+    light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
+    softness = tf.maximum(tf.random.uniform([], -1.0, 1.0), 0.0) * config.defocus
+    soft = tf.nn.avg_pool2d(density[None], 3, 1, "SAME")[0]
+    density = density + softness * (soft - density)
+    noise = tf.random.normal(tf.shape(density)) * tf.random.uniform([], 0.0, config.noise)
+    return density * strength * tint + light + noise
+
+
+def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor:
+    """The part of each mask that lies in the clipped box, at the same number of samples; unchanged where nothing was cut.
+
+    crop_and_resize maps corner to corner; sample centres are what masks are stored at, hence the half samples.
+    """
+    size = tf.cast(tf.shape(masks)[1], tf.float32)
+    extent = tf.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    low = (clipped[:, :2] - boxes[:, :2]) / extent
+    share = (clipped[:, 2:] - clipped[:, :2]) / extent
+    first = (low * size + 0.5 * share - 0.5) / (size - 1)
+    last = (low * size + (size - 0.5) * share - 0.5) / (size - 1)
+    part = tf.image.crop_and_resize(
+        masks[..., None], tf.concat([first, last], axis=1), tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE]
+    )
+    return part[..., 0]
+
+
+def _area(boxes: tf.Tensor) -> tf.Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

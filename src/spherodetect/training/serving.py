@@ -1,0 +1,215 @@
+"""The signatures of the exported SavedModel, for those who have nothing but TensorFlow.
+
+serving_image takes pixels, serving_default a batch of files' bytes (JPEG or PNG, any sizes), score_patient the files of
+one patient. Boxes are in native pixels of the image that went in. um_per_px is 0 where it is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from spherodetect import score
+from spherodetect.fields import MAX_PIXELS
+from spherodetect.training.graph import MASK_SIZE, MAX_CELLS, Detector
+
+_PER_CELL = (
+    "boxes_yxyx", "class_ids", "confidences", "class_probabilities", "p_spherocyte", "countable", "masks",
+)  # fmt: skip
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class SmearModule(tf.Module):
+    """What is saved: the detector's weights, the score's constants, and three functions.
+
+    Args:
+        detector: with its weights, fusion head and thresholds.
+        table: (M, 3) of rates.ClassifierRates.table.
+        n_classes: classes without background.
+        assets: files that travel inside the SavedModel.
+    """
+
+    def __init__(self, detector: Detector, table: np.ndarray, *, n_classes: int, assets: Sequence[Path] = ()) -> None:
+        super().__init__()
+        # Keras would try to trace every layer it finds in here as a model of its own: hide the layers, keep the weights.
+        self.__dict__["_detector"] = detector
+        self._n_classes = n_classes
+        layers = (detector.backbone, detector.decoder, detector.rpn_head, detector.detection_head, detector.mask_head)
+        self.layer_weights = [v for layer in layers for v in layer.variables]
+        self.fusion = detector.fusion
+        self.thresholds = [detector.confidence_threshold, detector.p_threshold, detector.nms_iou]
+        self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
+        self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions by signature name."""
+        scale = tf.TensorSpec([None], tf.float32, "um_per_px")
+        return {
+            "serving_image": tf.function(
+                self.image,
+                input_signature=[
+                    tf.TensorSpec([None, None, 3], tf.uint8, "image"), tf.TensorSpec([], tf.float32, "um_per_px"),
+                ],
+            ).get_concrete_function(),
+            "serving_default": tf.function(
+                self.batch, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes"), scale]
+            ).get_concrete_function(),
+            "score_patient": tf.function(
+                self.patient, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes"), scale]
+            ).get_concrete_function(),
+        }  # fmt: skip
+
+    def image(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of one uint8 (H, W, 3) image; N rows."""
+        cells = self._detector(image, um_per_px)
+        del cells["features"]
+        return cells
+
+    def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of files' bytes, (B, most cells of the batch, ...); only the first num_detections of a row are cells."""
+        k, size = self._n_classes, MASK_SIZE
+        rows = {
+            "boxes_yxyx": tf.TensorSpec([MAX_CELLS, 4]), "class_ids": tf.TensorSpec([MAX_CELLS], tf.int32),
+            "confidences": tf.TensorSpec([MAX_CELLS]), "class_probabilities": tf.TensorSpec([MAX_CELLS, k]),
+            "p_spherocyte": tf.TensorSpec([MAX_CELLS]), "countable": tf.TensorSpec([MAX_CELLS], tf.bool),
+            "masks": tf.TensorSpec([MAX_CELLS, size, size]), "num_detections": tf.TensorSpec([], tf.int32),
+            "rbc_diameter_px": tf.TensorSpec([]), "truncated": tf.TensorSpec([], tf.bool),
+        }  # fmt: skip
+
+        def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            cells = self.image(decode(inputs[0]), inputs[1])
+            spare = MAX_CELLS - cells["num_detections"]
+            for name in _PER_CELL:
+                value = cells[name]
+                padding = tf.concat([[[0, spare]], tf.zeros([tf.rank(value) - 1, 2], tf.int32)], axis=0)
+                cells[name] = tf.ensure_shape(tf.pad(value, padding), rows[name].shape)
+            return cells
+
+        cells = tf.map_fn(one, (image_bytes, _as_long(um_per_px, image_bytes)), fn_output_signature=rows)
+        most = tf.reduce_max(tf.concat([cells["num_detections"], [0]], axis=0))
+        return {name: value[:, :most] if name in _PER_CELL else value for name, value in cells.items()}
+
+    def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The score of one patient from all of its fields; status_code is a place in score.STATUSES."""
+        sphere = self._detector.red_ids[1]
+
+        def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            cells = self.image(decode(inputs[0]), inputs[1])
+            called = cells["countable"] & (cells["class_ids"] == sphere)
+            counts = [cells["num_detections"], _count(cells["countable"]), _count(called)]
+            return tf.stack(counts)
+
+        counts = tf.map_fn(
+            one, (image_bytes, _as_long(um_per_px, image_bytes)), fn_output_signature=tf.TensorSpec([3], tf.int32)
+        )
+        n_cells, countable, spherocytes = tf.unstack(tf.reduce_sum(counts, axis=0))
+        result = score_counts(counts[:, 2], counts[:, 1], self.table)
+        return {"n_cells": n_cells, "n_countable": countable, "n_spherocytes": spherocytes} | result
+
+
+def decode(data: tf.Tensor) -> tf.Tensor:
+    """JPEG or PNG bytes to uint8 (H, W, 3); the size in the header is read before anything is decoded."""
+    is_png = tf.strings.substr(data, 0, 8) == _PNG
+    is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
+    known = tf.debugging.Assert(is_png | is_jpeg, ["expected JPEG or PNG bytes, got", tf.strings.substr(data, 0, 8)])
+
+    def png_pixels() -> tf.Tensor:
+        header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
+        weights = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
+        return tf.reduce_sum(header[:4] * weights) * tf.reduce_sum(header[4:] * weights)
+
+    def jpeg_pixels() -> tf.Tensor:
+        return tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(data), tf.int64)[:2])
+
+    with tf.control_dependencies([known]):
+        pixels = tf.cond(is_png, png_pixels, jpeg_pixels)
+    fits = tf.debugging.Assert(pixels <= MAX_PIXELS, [f"expected at most {MAX_PIXELS} pixels, got", pixels])
+    with tf.control_dependencies([fits]):
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def score_counts(spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor) -> dict[str, tf.Tensor]:
+    """score.score_counts in the graph, from counts a field (J,) and the model's table (M, 3).
+
+    The steps, constants and their sources are in score.py; a test holds the two to 1e-4.
+    """
+    some = countable > 0
+    s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
+    m = tf.cast(tf.boolean_mask(countable, some), tf.float64)
+    fields, n, called = tf.cast(tf.size(m), tf.float64), tf.reduce_sum(m), tf.reduce_sum(s)
+    safe_n = tf.maximum(n, 1.0)
+    p = called / safe_n
+    default = 1.0 + (tf.reduce_sum(m * m) / safe_n - 1.0) * score.DEFAULT_FIELD_ICC
+    residual = fields / tf.maximum(fields - 1, 1.0) * tf.reduce_sum((s - p * m) ** 2)
+    mixed = (p > 0) & (p < 1)
+    estimated = tf.where(mixed, residual / tf.where(mixed, safe_n * p * (1 - p), 1.0), 1.0)
+    prior = float(score.PRIOR_FIELDS)
+    blended = tf.maximum(1.0, (prior * default + (fields - 1) * estimated) / (prior + fields - 1))
+    effect = tf.where(fields < score.MIN_FIELDS_FOR_ESTIMATE, default, blended)
+    draws = _draws(p, n / effect, fields - 1 + prior, table)
+    sensitivity, false_rate = tf.reduce_mean(table[:, 0]), 1 - tf.reduce_mean(table[:, 1])
+    useful = sensitivity - false_rate >= score.MIN_YOUDEN
+    corrected = tf.clip_by_value((p - false_rate) / tf.where(useful, sensitivity - false_rate, 1.0), 0.0, 1.0)
+    percent = 100 * tf.where(useful, corrected, p)
+    ordered = tf.sort(draws) * 100
+    blank = _is_blank(called, n, table)
+    low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
+    high = tf.maximum(_quantile(ordered, 0.975), percent)
+    few = (n < score.MIN_COUNTABLE) | (fields < score.MIN_FIELDS)
+    wide = (n < score.CONFIDENT_COUNTABLE) | (fields < score.CONFIDENT_FIELDS)
+    wide |= high - low > score.CONFIDENT_WIDTH_POINTS
+    code = tf.where(wide, score.STATUSES.index("low_confidence"), score.STATUSES.index("ok"))
+    code = tf.where(blank, score.STATUSES.index("at_or_below_limit_of_blank"), code)
+    code = tf.where(few, score.STATUSES.index("insufficient_cells"), code)
+    nothing = tf.constant(math.nan, tf.float64)
+    figures = {"raw_percent": 100 * p, "hs_score": percent, "hs_score_low": low, "hs_score_high": high}
+    return {name: tf.cast(tf.where(n > 0, value, nothing), tf.float32) for name, value in figures.items()} | {
+        "status_code": tf.cast(code, tf.int32)
+    }
+
+
+def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    angle = tf.linspace(tf.constant(0.0, tf.float64), math.pi / 2, score.ANGLE_STEPS)
+    q = tf.clip_by_value(tf.sin(angle) ** 2, 1e-300, 1 - 1e-16)
+    entropy = tf.math.xlogy(p, p) + tf.math.xlogy(1 - p, 1 - p)
+    deviance = tf.maximum(2 * n * (entropy - p * tf.math.log(q) - (1 - p) * tf.math.log1p(-q)), 0.0)
+    density = tf.exp(-(nu + 1) / 2 * tf.math.log1p(deviance / nu))
+    below = tf.concat([[0.0], tf.cumsum(density[1:] + density[:-1])], axis=0)
+    below /= below[-1]
+    u = table[:, 2]
+    right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, score.ANGLE_STEPS - 1)
+    x0, x1 = tf.gather(below, right - 1), tf.gather(below, right)
+    y0, y1 = tf.gather(angle, right - 1), tf.gather(angle, right)
+    at = y0 + (u - x0) / tf.maximum(x1 - x0, 1e-300) * (y1 - y0)
+    false_rate = 1 - table[:, 1]
+    youden = tf.maximum(table[:, 0] - false_rate, 1e-3)
+    return tf.clip_by_value((tf.sin(at) ** 2 - false_rate) / youden, 0.0, 1.0)
+
+
+def _is_blank(called: tf.Tensor, n: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    safe = tf.maximum(called, 1.0)
+    below = tf.math.betainc(tf.maximum(n - safe + 1, 1.0), safe, table[: score.BLANK_ROWS, 1])
+    return (called < 1) | (tf.reduce_mean(below) < 0.95)
+
+
+def _quantile(ordered: tf.Tensor, q: float) -> tf.Tensor:
+    """Linear between order statistics, as numpy.quantile."""
+    at = q * (tf.cast(tf.size(ordered), tf.float64) - 1)
+    low = tf.cast(tf.floor(at), tf.int32)
+    high = tf.minimum(low + 1, tf.size(ordered) - 1)
+    return ordered[low] + (at - tf.floor(at)) * (ordered[high] - ordered[low])
+
+
+def _count(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(values, tf.int32))
+
+
+def _as_long(um_per_px: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
+    """One pixel size an image: a single one stands for all."""
+    return um_per_px + tf.zeros(tf.shape(image_bytes), tf.float32)

@@ -1,0 +1,160 @@
+"""tables: the columns are the contract, the bytes are the same at every run, the text is harmless."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import enum
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spherodetect.cells import Cells
+from spherodetect.errors import SpherodetectError
+from spherodetect.report import tables
+
+CELLS = (
+    "patient_id, field_id, cell_id, class_name, confidence, p_spherocyte, x_px, y_px, xmin_px, ymin_px, xmax_px, "
+    "ymax_px, area_px, diameter_px, diameter_um, relative_diameter, circularity, solidity, aspect_ratio, "
+    "pallor_fraction, center_rim_ratio, mean_od, relative_od, countable, exclusion_reason"
+)
+PATIENTS = (
+    "patient_id, status, hs_score, hs_score_low, hs_score_high, raw_percent, grade, grade_scheme, p_above_5_percent, "
+    "p_above_20_percent, n_fields, n_fields_rejected, n_cells, n_countable, n_spherocytes, model, version"
+)
+QUALITY = (
+    "patient_id, field_id, accepted, reason, n_cells, focus, exposure, density, um_per_px, um_per_px_source, "
+    "rbc_diameter_px"
+)
+
+
+def _cells(**changes) -> Cells:
+    """A red cell, a spherocyte at the border, a platelet, and a red cell that overlaps."""
+    box = [[10, 20, 40.25, 50.123], [0, 0, 30, 30], [50, 50, 60, 60], [60, 60, 90, 90]]
+    masks = [np.ones((31, 31), bool)] * 4
+    cells = Cells.from_labels(box, [1, 2, 4, 1], masks, image_size_hw=(100, 120), field_id="=p/1.jpg", um_per_px=0.1)
+    options = {
+        "countable": np.array([True, False, False, False]),
+        "measurements": {
+            "diameter_px": np.array([30.0, 29.0, np.nan, 70.126]),
+            "mean_od": np.array([-1e-9, 1, np.inf, 2]),
+        },
+    }
+    return dataclasses.replace(cells, **(options | changes))
+
+
+def _written(frame: pd.DataFrame, tmp_path) -> list[dict[str, str]]:
+    tables.write_csv(frame, tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_columns_are_the_contract():
+    assert list(tables.CELL_COLUMNS) == CELLS.split(", ")
+    assert list(tables.PATIENT_COLUMNS) == PATIENTS.split(", ")
+    assert list(tables.QUALITY_COLUMNS) == QUALITY.split(", ")
+    for columns in (tables.CELL_COLUMNS, tables.PATIENT_COLUMNS, tables.QUALITY_COLUMNS):
+        assert columns.items() <= tables._KINDS.items()  # a name means the same in every table
+
+
+def test_cells_csv(tmp_path):
+    rows = _written(tables.cells_frame(_cells(), patient_id="-07"), tmp_path)
+    assert list(rows[0]) == CELLS.split(", ")
+    assert {name: rows[0][name] for name in ("patient_id", "field_id", "cell_id", "class_name")} == {
+        "patient_id": "'-07", "field_id": "'=p/1.jpg", "cell_id": "1", "class_name": "rbc",
+    }  # fmt: skip
+    box = [rows[0][name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")]
+    assert box == ["20.00", "10.00", "50.12", "40.25"]
+    assert [row["diameter_px"] for row in rows] == ["30.00", "29.00", "", "70.13"]
+    assert [row["diameter_um"] for row in rows] == ["3.000", "2.900", "", "7.013"]
+    assert [row["mean_od"] for row in rows] == ["0.0000", "1.0000", "", "2.0000"]
+    assert [row["solidity"] for row in rows] == [""] * 4
+    assert [row["countable"] for row in rows] == ["1", "0", "0", "0"]
+    assert [row["exclusion_reason"] for row in rows] == ["", "border", "not_rbc", "overlap"]
+
+
+def test_no_cell_of_a_rejected_field_is_countable(tmp_path):
+    rows = _written(tables.cells_frame(_cells(), patient_id="7", accepted=False), tmp_path)
+    assert [row["countable"] for row in rows] == ["0"] * 4
+    assert [row["exclusion_reason"] for row in rows] == ["field", "border", "not_rbc", "overlap"]
+
+
+def test_without_a_scale_there_are_no_micrometres():
+    assert tables.cells_frame(_cells(um_per_px=None), patient_id="7")["diameter_um"].isna().all()
+
+
+def test_nothing_of_the_cells_is_changed():
+    cells = _cells()
+    before = {name: values.copy() for name, values in cells.measurements.items()}
+    tables.cells_frame(cells, patient_id="7", accepted=False)
+    assert list(cells.countable) == [True, False, False, False]
+    assert list(cells.exclusion_reason) == ["", "border", "not_rbc", "overlap"]
+    for name, values in before.items():
+        np.testing.assert_array_equal(cells.measurements[name], values)
+
+
+def test_tables_without_rows_have_typed_columns(tmp_path):
+    full = tables.cells_frame(_cells(), patient_id="7")
+    empty = tables.cells_frame(Cells.empty(field_id="a", image_size_hw=(9, 9)), patient_id="7")
+    assert list(empty.dtypes) == list(full.dtypes)
+    assert list(pd.concat([empty, full], ignore_index=True).dtypes) == list(full.dtypes)
+    for frame, columns in [(empty, CELLS), (tables.patients_frame([]), PATIENTS), (tables.quality_frame([]), QUALITY)]:
+        assert _written(frame, tmp_path) == []
+        assert (tmp_path / "t.csv").read_text() == columns.replace(" ", "") + "\n"
+
+
+def test_patients_csv_from_mappings_and_objects(tmp_path):
+    class Status(enum.Enum):
+        FEW = "insufficient_cells"
+
+    values = {
+        "patient_id": "Müller; @x", "status": Status.FEW, "hs_score": 12.34567, "hs_score_low": -0.00001,
+        "hs_score_high": 20, "raw_percent": None, "grade": None, "grade_scheme": "icsh2015",
+        "p_above_5_percent": 0.99996, "p_above_20_percent": float("nan"), "n_fields": 3, "n_fields_rejected": 0,
+        "n_cells": np.int64(7), "n_countable": 5.0, "n_spherocytes": None,
+        "model": "bundled", "version": "0.1", "more": 1,
+    }  # fmt: skip
+    score = dataclasses.make_dataclass("Score", values)(**values)
+    first, second = _written(tables.patients_frame([values, score]), tmp_path)
+    assert first == second
+    assert list(first) == PATIENTS.split(", ")
+    assert list(first.values()) == [
+        "Müller;' @x", "insufficient_cells", "12.3457", "0.0000", "20.0000", "", "", "icsh2015", "1.0000", "", "3", "0",
+        "7", "5", "", "bundled", "0.1",
+    ]  # fmt: skip
+    with pytest.raises(KeyError, match="n_cells"):
+        tables.patients_frame([{name: value for name, value in values.items() if name != "n_cells"}])
+
+
+def test_quality_csv(tmp_path):
+    row = {"patient_id": "7", "field_id": "a", "accepted": np.bool_(True), "reason": "", "n_cells": 40, "focus": 1 / 3,
+           "exposure": np.float32(0.5), "density": 0, "um_per_px": 0.1930004, "um_per_px_source": "scale_bar",
+           "rbc_diameter_px": 38.756}  # fmt: skip
+    (written,) = _written(tables.quality_frame([row]), tmp_path)
+    assert ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale_bar,38.76"
+
+
+def test_the_same_result_gives_the_same_bytes_every_time(tmp_path):
+    frame = tables.cells_frame(_cells(), patient_id="a\nb")
+    for name in ("1", "2"):
+        tables.write_csv(frame, tmp_path / f"{name}.csv")
+        tables.write_parquet(frame, tmp_path / f"{name}.parquet")
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    assert b"\r" not in (tmp_path / "1.csv").read_bytes()
+
+
+def test_parquet_is_neither_rounded_nor_changed(tmp_path):
+    frame = tables.cells_frame(_cells(), patient_id="=7")
+    tables.write_parquet(frame, tmp_path / "cells.parquet")
+    back = pd.read_parquet(tmp_path / "cells.parquet")
+    pd.testing.assert_frame_equal(back, frame)
+    assert set(back["patient_id"]) == {"=7"}
+
+
+def test_a_table_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for write in (tables.write_csv, tables.write_parquet):
+        with pytest.raises(SpherodetectError, match="cannot be written"):
+            write(tables.patients_frame([]), tmp_path / "file" / "t")
