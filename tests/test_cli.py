@@ -291,8 +291,16 @@ def test_a_lost_label_is_named_and_exits_with_3(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     assert cli.main(["tfrecords", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "records")]) == 3
     said = capsys.readouterr().err
-    assert "1 label left out" in said
-    assert all(line.startswith("spherodetect: ") for line in said.splitlines()[-1:])
+    assert "spherodetect: 'cut.png': 1 label left out: " in said
+
+
+def test_thousands_of_lost_labels_are_summed_up():
+    lost = [{"file": f"{n}.jpg", "reason": "malformed", "annotation_id": f"{a}"} for n in range(25) for a in range(3)]
+    spare = [{"file": "0.rf.jpg", "reason": "augmented-copy", "annotation_id": "1"}]
+    lines = cli._lost_labels({"dropped_items": lost + spare})
+    assert lines[0] == "'0.jpg': 3 labels left out: malformed"
+    assert len(lines) == 21
+    assert lines[-1] == "5 files more; manifest.json names them all"
 
 
 def test_unusable_labels_exit_with_2(tmp_path, capsys):

@@ -14,9 +14,10 @@ import logging
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spherodetect import __version__
 from spherodetect.console import counted, print_findings, print_patients, print_splits, progress_of, say, shown
@@ -30,6 +31,7 @@ DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 _HARDWARE = ("cpu", "gpu", "tpu")
 #: Labels that are left out because another label says the same; nothing is lost with them.
 _SPARE = frozenset({"augmented-copy", "second-point-of-a-cell"})
+_MOST_LINES = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,10 +183,14 @@ def _tfrecords(args: argparse.Namespace) -> int:
         write_card(manifest, recipe, args.out / "DATA_CARD.md")
     print_splits(manifest)
     print(f"manifest: {shown(args.out / 'manifest.json')}")
-    lost = {reason: n for reason, n in manifest["annotations"]["dropped"].items() if reason not in _SPARE}
-    return _left_out(
-        [*manifest["problems"], *(f"{counted(n, 'label')} left out: {reason}" for reason, n in lost.items())]
-    )
+    return _left_out([*manifest["problems"], *_lost_labels(manifest)])
+
+
+def _lost_labels(manifest: dict[str, Any]) -> list[str]:
+    lost = Counter((i["file"], i["reason"]) for i in manifest["dropped_items"] if i["reason"] not in _SPARE)
+    lines = [f"{quoted(file)}: {counted(n, 'label')} left out: {reason}" for (file, reason), n in lost.items()]
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"{counted(more, 'file')} more; manifest.json names them all"]
 
 
 def _train(args: argparse.Namespace) -> int:
