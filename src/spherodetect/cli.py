@@ -113,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     one = command("export", _export, "make a model folder from a run")
     one.add_argument("source", metavar="RUN", type=Path)
     out(one, "MODEL", "the model folder")
+    text = "a run of the same experiment that held out other fields; may be repeated"
+    one.add_argument("--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text)
 
     one = command("detect", _detect, "find and measure the cells of images")
     one.add_argument("paths", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
@@ -215,7 +217,7 @@ def _export(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
     from spherodetect.training.export import export
 
-    print(f"model: {shown(export(args.source, args.out))}")
+    print(f"model: {shown(export(args.source, args.out, folds=args.folds))}")
     return DONE
 
 

@@ -9,7 +9,7 @@ is NaN, never an error. Measurements explain cells; they do not decide what a ce
     area_px             pixels in the mask
     diameter_px, _um    diameter of the disc of equal area, 2 sqrt(A / pi); _um only where the pixel size is known
     relative_diameter   diameter_px over the median of the reference red cells
-    perimeter_px        Crofton's formula in four directions (unbiased on discs, unlike counted edge pixels)
+    perimeter_px        Crofton's formula in eight directions; within 1 % on discs, unlike counted edge pixels
     circularity         4 pi A / P^2, 1 for a disc
     solidity            area over the area of the convex hull
     major_px, minor_px  axes of the ellipse with the mask's second moments
@@ -49,6 +49,8 @@ _GREEN = 1
 _PROFILE_PX = 64
 #: Directions in which the convex hull is touched; a disc's hull comes out 0.08 % too large.
 _HULL_DIRECTIONS = 64
+#: Empty pixels round each cell in a batch: the outline's steepest direction looks two pixels away.
+_RING_PX = 2
 #: Pixels in one batch of masks, about 30 MB of temporary arrays.
 _BATCH_PX = 1 << 20
 
@@ -83,8 +85,9 @@ def measure(cells: Cells, image: np.ndarray, *, density: np.ndarray | None = Non
             for rows, stack in _batches(masks):
                 for name, values in _shapes(stack.astype(bool)).items():
                     columns[name][rows] = values
-            columns["integrated_od"][:] = [od[mask].sum(dtype=float) for mask, od in zip(masks, ods, strict=True)]
-            columns["mean_od"] = columns["integrated_od"] / columns["area_px"]
+            stain = np.array([od[mask].sum(dtype=float) for mask, od in zip(masks, ods, strict=True)])
+            columns["mean_od"] = stain / columns["area_px"]
+            columns["integrated_od"] = columns["mean_od"] * columns["area_px"]
             _profiles(masks, ods, columns)
             columns["y_px"] += corners[:, 0]
             columns["x_px"] += corners[:, 1]
@@ -132,29 +135,29 @@ def _batches(arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndar
     order = order[sides[order] > 0]
     while len(order):
         smallest = sides[order[0]]
-        size = sides[order[np.searchsorted(sides[order], 1.25 * smallest + 4, "right") - 1]] + 2
-        take = min(np.searchsorted(sides[order], size - 2, "right"), max(1, _BATCH_PX // size**2))
+        size = sides[order[np.searchsorted(sides[order], 1.25 * smallest + 4, "right") - 1]] + 2 * _RING_PX
+        take = min(np.searchsorted(sides[order], size - 2 * _RING_PX, "right"), max(1, _BATCH_PX // size**2))
         rows, order = order[:take], order[take:]
         stack = np.zeros((take, size, size), np.float32)
         for i, row in enumerate(rows):
             height, width = arrays[row].shape
-            stack[i, 1 : 1 + height, 1 : 1 + width] = arrays[row]
+            stack[i, _RING_PX : _RING_PX + height, _RING_PX : _RING_PX + width] = arrays[row]
         yield rows, stack
 
 
 def _shapes(stack: np.ndarray) -> dict[str, np.ndarray]:
     """Size and outline of (B, S, S) bool masks, positions from the window's corner."""
-    at = np.arange(stack.shape[1]) - 0.5  # the padding ring lies before the window
+    at = np.arange(stack.shape[1]) + 0.5 - _RING_PX
     weight = stack.astype(np.float32)
     rows, columns = weight.sum(2, dtype=float), weight.sum(1, dtype=float)
     area = rows.sum(1)
-    area[area == 0] = np.nan
+    area[area == 0] = np.nan  # and with it all that follows
     y, x = rows @ at / area, columns @ at / area
     yy, xx = rows @ at**2 / area - y**2, columns @ at**2 / area - x**2
     xy = ((weight @ at.astype(np.float32)).astype(float) @ at) / area - x * y
     spread = np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
     major, minor = (4 * np.sqrt(np.maximum((yy + xx) / 2 + sign * spread, 0)) for sign in (1, -1))
-    perimeter = _crofton_perimeter(stack)
+    perimeter = _crofton_perimeter(stack) + 0 * area
     return {
         "x_px": x, "y_px": y, "area_px": area, "diameter_px": 2 * np.sqrt(area / np.pi), "perimeter_px": perimeter,
         "circularity": 4 * np.pi * area / perimeter**2, "solidity": np.minimum(area / _hull_area(stack), 1),
@@ -163,18 +166,23 @@ def _shapes(stack: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _crofton_perimeter(stack: np.ndarray) -> np.ndarray:
-    """Perimeter of (B, S, S) masks with an empty ring: pi / 2 times the directions' mean of crossings times spacing.
+    """Perimeter of (B, S, S) masks: pi / 2 times the mean over directions of outline crossings times line spacing.
 
-    Legland, Kiêu and Devaux (2007), Computation of Minkowski measures on 2D and 3D binary images,
-    doi:10.5566/ias.v26.p83-92.
+    The eight directions of a chess queen and knight, each weighted by the angle nearest to it. After Legland, Kiêu and
+    Devaux (2007), Computation of Minkowski measures on 2D and 3D binary images, doi:10.5566/ias.v26.p83-92.
     """
 
-    def crossings(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.count_nonzero(a != b, axis=(1, 2))
+    def crossings(down: int, right: int) -> np.ndarray:
+        """Outline crossings on all lines that step so far, to the right and to the left."""
+        ends, starts = stack[:, down:], stack[:, : stack.shape[1] - down]
+        one = ends[:, :, right:] != starts[:, :, : stack.shape[2] - right]
+        other = ends[:, :, : stack.shape[2] - right] != starts[:, :, right:]
+        return np.count_nonzero(one, axis=(1, 2)) + np.count_nonzero(other, axis=(1, 2))
 
-    straight = crossings(stack[:, 1:], stack[:, :-1]) + crossings(stack[:, :, 1:], stack[:, :, :-1])
-    slanted = crossings(stack[:, 1:, 1:], stack[:, :-1, :-1]) + crossings(stack[:, 1:, :-1], stack[:, :-1, 1:])
-    return np.pi / 8 * (straight + slanted / np.sqrt(2))
+    knight = np.arctan(0.5)
+    straight = (crossings(0, 1) + crossings(1, 0)) / 2  # each is its own mirror image
+    total = knight * straight + (np.pi / 4 - knight) * crossings(1, 1) / np.sqrt(2)
+    return (total + np.pi / 8 * (crossings(1, 2) + crossings(2, 1)) / np.sqrt(5)) / 2
 
 
 def _hull_area(stack: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ written whole or not at all. Percentages are 0 to 100.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,7 +158,6 @@ def _detect(
     from spherodetect.quality import assess
     from spherodetect.report.overlays import draw_overlay
 
-    (out / "overlays").mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(found):
         progress(number, len(found), one.field_id)
         try:
@@ -170,9 +168,15 @@ def _detect(
             continue
         quality = assess(image, cells)
         picture = draw_overlay(image, cells, accepted=quality.accepted, note=quality.reason)
-        _save_picture(picture, out / "overlays" / f"{safe_name(one.field_id)}.png")
+        _save_picture(picture, _file_of(one, out / "overlays", ".png"))
         yield _Seen(one, cells, quality)
     progress(len(found), len(found), "")
+
+
+def _file_of(one: Field, folder: Path, suffix: str) -> Path:
+    """FOLDER/FIELD.suffix, with the field's own sub-folders; each name made harmless, so that it stays inside."""
+    *parents, name = (safe_name(part) for part in one.field_id.split("/"))
+    return folder.joinpath(*parents, name + suffix)
 
 
 def _save_picture(picture: Any, path: Path) -> None:
@@ -238,9 +242,10 @@ def _write_cells(seen: Sequence[_Seen], out: Path) -> dict[str, Path]:
     cells = [s.cells for s in seen]
     write_json(interop.to_coco(cells, patient_ids=[s.field.patient_id for s in seen]), written["coco.json"], indent=None)
     write_json(interop.to_geojson(cells), written["cells.geojson"], indent=None)
-    (out / "masks").mkdir(exist_ok=True)
     for s in seen:
-        interop.to_label_tiff(s.cells, out / "masks" / f"{safe_name(s.field.field_id)}.tif", um_per_px=s.field.um_per_px)
+        target = _file_of(s.field, out / "masks", ".tif")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        interop.to_label_tiff(s.cells, target, um_per_px=s.field.um_per_px)
     return written
 
 
@@ -264,7 +269,7 @@ def _write_report(page: Path, score: PatientScore, fields: Sequence[_Seen], mode
     spherocytes, countable = [c for _, c in counts], [int(s.cells.countable.sum()) for s, _ in counts]
     shown = []
     for s in fields:
-        with Image.open(out / "overlays" / f"{safe_name(s.field.field_id)}.png") as picture:
+        with Image.open(_file_of(s.field, out / "overlays", ".png")) as picture:
             shown.append(html.ReportField(s.field.field_id, picture.convert("RGB"), s.quality, s.cells))
     html.write_patient_report(
         page, score, shown, _crops(fields), scheme=scheme, provenance=_provenance(model, score),
@@ -327,12 +332,6 @@ def _pseudonyms(found: FieldList, out: Path) -> FieldList:
 
 def _csv_text(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
-
-
-def clear_results(out: Path) -> None:
-    """Remove what an earlier run left in out/overlays, out/reports and out/masks."""
-    for name in ("overlays", "reports", "masks"):
-        shutil.rmtree(out / name, ignore_errors=True)
 
 
 __all__ = ["RunResult", "demo", "detect_images", "score_paths"]

@@ -66,11 +66,12 @@ def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -
     """
     segmentation = segment(image, rbc_diameter_px=7.5 / labelled.um_per_px if labelled.um_per_px else None)
     work = _Field(image.shape[:2], segmentation, recipe, labelled)
-    points = [a for a in labelled.annotations if a.point_yx is not None]
+    points = [a for a in labelled.annotations if a.point_yx is not None and not a.iscrowd]
     work.add_points(points)
     for annotation in labelled.annotations:
-        if annotation.point_yx is None:
+        if annotation.point_yx is None and not annotation.iscrowd:
             work.add_outlined(annotation)
+    work.add_groups([a for a in labelled.annotations if a.iscrowd])
     if recipe.unlabelled_cells_unknown:
         work.add_unlabelled()
     diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
@@ -154,7 +155,7 @@ class _Field:
         drawn = self._drawn_mask(annotation, inner)
         if drawn is not None:
             self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)
-            self._take_covered(inner)
+            self.taken |= self._covered(inner)
             return
         mask, origin, quality = self._refine_box(inner)
         if quality >= MIN_BOX_IOU:
@@ -162,15 +163,24 @@ class _Field:
             self._append_mask(annotation, mask, origin, quality)
         else:
             self._append(annotation, None, inner, quality)
-        self._take_covered(inner)
+        self.taken |= self._covered(inner)
+
+    def add_groups(self, groups: Sequence[Annotation]) -> None:
+        """An outline around several cells says nothing of any one: those that nobody labelled singly stay unknown."""
+        for annotation in groups:
+            self.dropped.append(Unread(self.file, annotation.annotation_id, "group-of-cells"))
+            box = np.clip(annotation.outline_box_yxyx or (0, 0, 0, 0), 0, [*self.size_hw, *self.size_hw])
+            self._add_unknown(self._covered(box) - self.taken)
 
     def add_unlabelled(self) -> None:
-        unknown = unknown_set(self.recipe.class_names)
-        for cell, window in enumerate(self.windows, 1):
-            if cell not in self.taken and window is not None:
-                mask = self.labels[window] == cell
-                box = np.array([window[0].start, window[1].start, window[0].stop, window[1].stop], float)
-                self.instances.append(Instance(box, mask, unknown))
+        self._add_unknown({cell for cell, window in enumerate(self.windows, 1) if window is not None} - self.taken)
+
+    def _add_unknown(self, cells: set[int]) -> None:
+        for cell in sorted(cells):
+            y, x = self.windows[cell - 1]
+            box = np.array([y.start, x.start, y.stop, x.stop], float)
+            self.instances.append(Instance(box, self.labels[y, x] == cell, unknown_set(self.recipe.class_names)))
+        self.taken |= cells
 
     def _cell_at(self, point_yx: tuple[float, float]) -> int:
         """The segmented cell under a point, or the only one within a fifth of a diameter, or 0."""
@@ -200,7 +210,8 @@ class _Field:
         y0, x0 = np.floor(box[:2]).astype(int)
         y1, x1 = np.ceil(box[2:]).astype(int)
         if annotation.mask is not None:
-            return annotation.mask[y0:y1, x0:x1]
+            mask = np.asarray(annotation.mask[y0:y1, x0:x1])
+            return mask if mask.any() else None
         outlines = [p for p in annotation.polygons if len(p) >= 3]
         if not outlines or all(_is_rectangle(p) for p in outlines):
             return None
@@ -228,19 +239,17 @@ class _Field:
                 best, quality = mask, fit
         return best, origin, quality
 
-    def _take_covered(self, box: np.ndarray) -> None:
-        """Mark the segmented cells that lie mostly in a labelled box: they are labelled."""
+    def _covered(self, box: np.ndarray) -> set[int]:
+        """The segmented cells that lie mostly in a box."""
         y0, x0 = np.floor(box[:2]).astype(int)
         y1, x1 = np.ceil(box[2:]).astype(int)
         inside = np.bincount(self.labels[y0:y1, x0:x1].ravel(), minlength=len(self.windows) + 1)
-        for cell in np.flatnonzero(inside):
-            if cell and inside[cell] > 0.5 * (self.labels[self.windows[cell - 1]] == cell).sum():
-                self.taken.add(int(cell))
+        cells = [int(cell) for cell in np.flatnonzero(inside) if cell]
+        return {cell for cell in cells if inside[cell] > 0.5 * (self.labels[self.windows[cell - 1]] == cell).sum()}
 
     def _append_mask(self, annotation: Annotation, mask: np.ndarray, origin: np.ndarray, quality: float) -> None:
-        if not mask.any():
-            box = annotation.outline_box_yxyx or _box_around(annotation.point_yx, self.diameter, self.size_hw)
-            self._append(annotation, None, np.array(box, float), 0.0)
+        if not mask.any():  # a point in the cleft between the cells that its neighbours mark
+            self._append(annotation, None, _box_around(annotation.point_yx, self.diameter, self.size_hw), 0.0)
             return
         y0, x0, y1, x1 = tight = _tight(mask)
         self._append(annotation, mask[y0:y1, x0:x1], (tight + [*origin, *origin]).astype(float), quality)

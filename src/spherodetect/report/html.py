@@ -53,7 +53,6 @@ _EXCLUSIONS = {
     "border": "cut by the border",
     "overlap": "overlapping or not whole",
     "not_rbc": "not a red cell",
-    "field": "in a rejected field",
 }
 
 
@@ -199,7 +198,7 @@ def _status(score: PatientScore) -> str:
 
 def _advice(score: PatientScore, more_fields: int | None) -> str:
     """What more fields would do, in plain words."""
-    if score.status == "ok" or more_fields == 0:
+    if score.status == "ok" or more_fields == 0 or not score.n_countable:
         return ""
     if more_fields is None:
         return "More fields of this slide would not narrow the interval to 10 points: the method itself is the limit."
@@ -211,14 +210,16 @@ def _funnel(score: PatientScore, fields: Sequence[ReportField], limit_of_blank: 
     """How the figure came about: rows of what, how many, and a remark."""
     reasons: dict[str, int] = dict.fromkeys(_EXCLUSIONS, 0)
     for field in fields:
-        why = field.cells.exclusion_reason
-        why[field.cells.countable & (not field.quality.accepted)] = "field"
-        for reason, n in zip(*np.unique(why.astype(str), return_counts=True), strict=True):
-            if reason:
-                reasons[str(reason)] = reasons.get(str(reason), 0) + int(n)
+        for reason in field.cells.exclusion_reason if field.quality.accepted else ():
+            reasons[reason] = reasons.get(reason, 0) + 1
+    reasons.pop("", None)
+    lost = sum(len(field.cells) for field in fields if not field.quality.accepted)
+    rejected = f"{score.n_fields_rejected:,} rejected" + (
+        f", with {lost:,} cells that are not in what follows" if lost else ""
+    )
     left_out = ", ".join(f"{n:,} {_EXCLUSIONS.get(why, why)}" for why, n in reasons.items() if n)
     rows = [
-        ("Fields", f"{score.n_fields + score.n_fields_rejected:,}", f"{score.n_fields_rejected:,} rejected"),
+        ("Fields", f"{score.n_fields + score.n_fields_rejected:,}", rejected),
         ("Cells found", f"{score.n_cells:,}", f"left out: {left_out}" if left_out else ""),
         ("Countable red cells", f"{score.n_countable:,}", "whole, separate, in a field that passed"),
     ]

@@ -20,8 +20,8 @@ def model_card(card: Mapping[str, Any]) -> str:
             "",
             "## Model details",
             "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from random weights; it sees "
-            f"optical density at {card['rbc_px']:g} px a red cell. p_spherocyte is a small network on the detector's class scores "
-            "and on pallor, density and size measured in the graph. Classes: " + ", ".join(card["class_names"]) + ".",
+            f"optical density at {card['rbc_px']:g} px a red cell. p_spherocyte is the network's own odds, calibrated on held-out "
+            "cells. Classes: " + ", ".join(card["class_names"]) + ".",
             "",
             "## Intended use",
             "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for diagnosis, not for "
@@ -42,8 +42,9 @@ def model_card(card: Mapping[str, Any]) -> str:
             *_data_rows(data, "val"),
             "",
             "## Quantitative analyses",
-            "Class of detected cells, each run of fields judged by a fusion head and threshold fitted on the other runs; the detector "
-            "trained on none of them. Cells that the detector missed are not in these figures; `spherodetect evaluate` counts them.",
+            "Class of detected cells, each run of fields judged by a calibration and threshold fitted on the other runs; the detector "
+            "trained on none of them. A block of which less than half is labelled says nothing about other cells: there people "
+            "labelled what struck them. Cells that the detector missed are not in these figures; `spherodetect evaluate` counts them.",
             "",
             *([f"- {name.replace('_', ' ')}: {value:.3f}" if isinstance(value, float) else f"- {name.replace('_', ' ')}: {value}"
                for name, value in figures.items()] or ["- not measured: too few labelled spherocytes were held out"]),

@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +39,34 @@ BLOCK_FIELDS = 20
 
 
 def export(
-    run: Path, out: Path, *, name: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Path:
+    run: Path, out: Path, *, folds: Sequence[Path] = (), name: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:  # fmt: skip
     """Write the model folder of a run's last checkpoint and return its path.
 
-    The fusion head, the thresholds and the score's error rates come from the experiment's validation records.
+    Calibration and thresholds come from the experiment's validation records. A few blocks say little about how error
+    rates differ between slides: `folds` are runs of the same experiment that held out other blocks, and what they got
+    wrong there counts too.
 
     Raises:
         SpherodetectError: no checkpoint, or no validation records to calibrate on.
     """
     params, detector, checkpoint = restore(run)
-    records = sorted(tf.io.gfile.glob(str(params.task.validation_data.input_path)))
-    if not records:
-        raise SpherodetectError(
-            f"{quoted(run)}: expected validation records {quoted(params.task.validation_data.input_path)} to calibrate on, "
-            "got none; run export where train was run, or write them with `spherodetect tfrecords`"
-        )
-    held_out = collect(detector, [Path(r) for r in records], params.task.class_names, progress=progress)
+    held_out = collect(detector, _validation_records(run, params), params.task.class_names, progress=progress)
     calibration = calibrate(held_out) if _teaches(held_out) else None
+    blocks = list(calibration.rates) if calibration else []
+    for fold in folds:
+        other_params, other, _ = restore(fold)
+        cells = collect(other, _validation_records(fold, other_params), params.task.class_names, progress=progress)
+        known = {block["name"] for block in blocks}
+        blocks += [block for block in calibrate(cells).rates if block["name"] not in known]
     if calibration is not None:
-        detector.fusion.assign(calibration.weights)
-        detector.p_threshold.assign(calibration.threshold)
+        c = calibration
+        detector.assign(Thresholds(p_spherocyte=c.threshold, slope=c.slope, intercept=c.intercept))
     else:
         logger.warning("too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated")
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
+    card["rates"] = {"blocks": blocks, "folds": 1 + len(folds)}
     _write(out, detector, card, params)
     return out
 
@@ -87,6 +92,16 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
     return params, detector, Path(last).name
 
 
+def _validation_records(run: Path, params: Any) -> list[Path]:
+    records = sorted(tf.io.gfile.glob(str(params.task.validation_data.input_path)))
+    if not records:
+        raise SpherodetectError(
+            f"{quoted(run)}: expected validation records {quoted(params.task.validation_data.input_path)} to calibrate on, "
+            "got none; run export where train was run, or write them with `spherodetect tfrecords`"
+        )
+    return [Path(record) for record in records]
+
+
 def collect(
     detector: Detector, records: list[Path], class_names: list[str], *,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -99,9 +114,10 @@ def collect(
         detector, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
     )
     sphere, red = class_names.index("spherocyte") + 1, class_names.index("rbc") + 1
-    columns: dict[str, list[Any]] = {key: [] for key in ("features", "spherocyte", "block", "run", "countable", "name")}
+    columns: dict[str, list[Any]] = {key: [] for key in ("log_odds", "spherocyte", "block", "run", "countable", "name")}
+    n_countable: Counter[str] = Counter()
     examples = list(read_examples(records))
-    runs = _runs([e["field"] for e in examples])
+    runs = _runs({e["field"]: e["patient"] for e in examples})
     for number, example in enumerate(examples, 1):
         known = np.isin(example["class_id"], [sphere, red])
         found = {key: value.numpy() for key, value in call(example["image"], 0.0).items()}
@@ -112,14 +128,16 @@ def collect(
         point = np.where(example["point_yx"] >= 0, example["point_yx"], center)[known]
         matching = match_points(cells, point)
         rows = matching.detection[matching.found]
-        columns["features"].append(found["features"][rows])
+        block = block_of(example["field"], example["patient"])
+        n_countable[block] += int(found["countable"].sum()) if known.any() else 0
+        columns["log_odds"].append(found["log_odds"][rows].astype(float))
         columns["countable"].append(found["countable"][rows])
         columns["spherocyte"].append((example["class_id"][known] == sphere)[matching.found])
         columns["name"].append(np.array(example["name"], object)[known][matching.found])
-        columns["block"].append(np.full(len(rows), block_of(example["field"], example["patient"]), object))
+        columns["block"].append(np.full(len(rows), block, object))
         columns["run"].append(np.full(len(rows), runs[example["field"]], object))
         progress(number, len(examples))
-    return HeldOutCells(**{key: np.concatenate(values) for key, values in columns.items()})
+    return HeldOutCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
 
 
 def block_of(field: str, patient: str = "") -> str:
@@ -135,16 +153,17 @@ def block_of(field: str, patient: str = "") -> str:
     return f"{first}-{first + BLOCK_FIELDS - 1}"
 
 
-def _runs(fields: list[str]) -> dict[str, str]:
-    """Fields to the run of neighbouring blocks they belong to: neighbours may be of one slide."""
-    numbers = {f: file_number(f) for f in fields}
-    blocks = sorted({(n - 1) // BLOCK_FIELDS for n in numbers.values() if n is not None})
-    start = {}
-    for block in blocks:
-        start[block] = start[block - 1] if block - 1 in start else block
-    return {
-        f: f"run {start[(n - 1) // BLOCK_FIELDS] * BLOCK_FIELDS + 1}" if n is not None else f for f, n in numbers.items()
-    }
+def _runs(patients: Mapping[str, str]) -> dict[str, str]:
+    """Fields to their patient, or to the run of neighbouring blocks they belong to: neighbours may be of one slide."""
+    numbers = {f: file_number(f) for f, patient in patients.items() if not patient}
+    runs = {f: patient or f for f, patient in patients.items()}
+    start: dict[int, int] = {}
+    for block in sorted({(n - 1) // BLOCK_FIELDS for n in numbers.values() if n is not None}):
+        start[block] = start.get(block - 1, block)
+    for field, number in numbers.items():
+        if number is not None:
+            runs[field] = f"run {start[(number - 1) // BLOCK_FIELDS] * BLOCK_FIELDS + 1}"
+    return runs
 
 
 def _teaches(cells: HeldOutCells) -> bool:
@@ -161,12 +180,7 @@ def _model_json(
         "name": name,
         "class_names": list(params.task.class_names),
         "rbc_px": params.task.train_data.parser.rbc_px,
-        "thresholds": {
-            "confidence": float(detector.confidence_threshold),
-            "p_spherocyte": float(detector.p_threshold),
-            "nms_iou": float(detector.nms_iou),
-        },
-        "rates": {"blocks": calibration.rates if calibration else []},
+        "thresholds": {key: float(variable) for key, variable in detector.tuned.items()},
         "held_out_figures": calibration.figures if calibration else {},
         "stains_seen": ["Wright-Giemsa type (Chula RBC-12, BCCD)", "drawn"],
         "provenance": provenance | {"checkpoint": checkpoint},

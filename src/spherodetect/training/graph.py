@@ -9,8 +9,9 @@ Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -21,54 +22,29 @@ MASK_SIZE = 28
 RBC_DIAMETER_UM = 7.5
 #: More cells than this in one image are left out, and `truncated` says so.
 MAX_CELLS = 2000
+#: The most that an image is enlarged, and the most pixels that the network sees at once; an image that would need more is
+#: looked at more coarsely, and `truncated` says so.
+MAX_ENLARGEMENT, MAX_NETWORK_PIXELS = 3.0, 6_000_000
 #: Cells whose boxes agree more than this lie on each other: discs at three quarters of a diameter, side by side.
 _OVERLAP_IOU = 0.12
 _GREEN = 1
 
-FEATURES = (
-    "network_logit", "center_rim", "pallor_fraction", "center_min", "mean_od", "relative_od", "relative_diameter",
-    "diameter", "aspect", "fill", "od_variation", "red_green", "blue_green", "edge_rim", "field_center_rim",
-    "field_mean_od", "mid_rim", "p_not_red",
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Thresholds:
-    """What is tuned on held-out cells: what counts as found, and as a spherocyte; and the final suppression."""
+    """What is tuned on held-out cells.
+
+    Attributes:
+        confidence: from which a detection counts as a cell.
+        p_spherocyte: from which a red cell is called a spherocyte.
+        slope, intercept: of the log odds of p_spherocyte on the network's log odds (Platt 1999).
+        nms_iou: boxes that agree more are one cell.
+    """
 
     confidence: float = 0.5
     p_spherocyte: float = 0.5
+    slope: float = 1.0
+    intercept: float = 0.0
     nms_iou: float = 0.45
-
-
-class FusionHead(tf.Module):
-    """p_spherocyte from the features of FEATURES: standardise, one hidden layer of tanh, logistic.
-
-    The weights are fitted outside the graph on predictions that trained nothing; until then it repeats the network.
-    """
-
-    def __init__(self, hidden: int = 12) -> None:
-        super().__init__()
-        n = len(FEATURES)
-        self.mean = tf.Variable(tf.zeros([n]), trainable=False)
-        self.scale = tf.Variable(tf.ones([n]), trainable=False)
-        self.hidden_weights = tf.Variable(tf.zeros([n, hidden]), trainable=False)
-        self.hidden_bias = tf.Variable(tf.zeros([hidden]), trainable=False)
-        self.output_weights = tf.Variable(tf.zeros([hidden]), trainable=False)
-        self.linear = tf.Variable(tf.one_hot(0, n), trainable=False)
-        self.bias = tf.Variable(0.0, trainable=False)
-
-    def __call__(self, features: tf.Tensor) -> tf.Tensor:
-        x = tf.clip_by_value((features - self.mean) / self.scale, -5.0, 5.0)
-        hidden = tf.tanh(x @ self.hidden_weights + self.hidden_bias)
-        return tf.sigmoid(
-            tf.linalg.matvec(hidden, self.output_weights) + tf.linalg.matvec(x, self.linear) + self.bias
-        )
-
-    def assign(self, weights: Mapping[str, Any]) -> None:
-        """Set the weights, a mapping from the attributes' names to arrays of their shapes."""
-        for name, value in weights.items():
-            getattr(self, name).assign(tf.constant(value, tf.float32))
 
 
 class Detector(tf.Module):
@@ -90,10 +66,12 @@ class Detector(tf.Module):
                              for k in range(config.anchor.num_scales)]  # fmt: skip
         self.box_crop, self.mask_crop = config.roi_aligner.crop_size, config.mask_roi_aligner.crop_size
         self.rbc_px, self.red_ids = rbc_px, red_ids
-        self.fusion = FusionHead()
-        self.confidence_threshold = tf.Variable(Thresholds.confidence, trainable=False)
-        self.p_threshold = tf.Variable(Thresholds.p_spherocyte, trainable=False)
-        self.nms_iou = tf.Variable(Thresholds.nms_iou, trainable=False)
+        self.tuned = {name: tf.Variable(value, trainable=False) for name, value in asdict(Thresholds()).items()}
+
+    def assign(self, thresholds: Thresholds) -> None:
+        """Use other thresholds."""
+        for name, value in asdict(thresholds).items():
+            self.tuned[name].assign(value)
 
     def __call__(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """The cells of one image.
@@ -115,7 +93,9 @@ class Detector(tf.Module):
 
     def _detect(self, density: tf.Tensor, diameter: tf.Tensor) -> dict[str, tf.Tensor]:
         native = tf.cast(tf.shape(density)[:2], tf.float32)
-        scale = self.rbc_px / diameter
+        fitting = tf.sqrt(MAX_NETWORK_PIXELS / tf.reduce_prod(native))
+        wanted = self.rbc_px / diameter
+        scale = tf.minimum(wanted, tf.minimum(fitting, MAX_ENLARGEMENT))
         size = tf.maximum(tf.round(native * scale), 32.0)
         small = tf.image.resize(density, tf.cast(size, tf.int32), antialias=True)
         features, rpn_scores, rpn_boxes = self._features(small)
@@ -124,12 +104,15 @@ class Detector(tf.Module):
         boxes, probabilities = self._classify(finest, proposals, size)
         boxes, probabilities, truncated = self._suppress(boxes, probabilities)
         masks = self._masks(finest, boxes)
-        measured, diameters, relative = self._measure(small, boxes, masks, probabilities, size)
         red = tf.gather(probabilities, self.red_ids, axis=1)
-        p_spherocyte = self.fusion(measured)
+        log_odds = tf.math.log(red[:, 1] + 1e-6) - tf.math.log(red[:, 0] + 1e-6)
+        p_spherocyte = tf.sigmoid(self.tuned["slope"] * log_odds + self.tuned["intercept"])
+        diameters = _diameters(boxes, masks)
+        usual = whole(boxes, size) & (tf.reduce_sum(red, axis=1) > 0.5)
+        median = _median(tf.boolean_mask(diameters, usual), self.rbc_px)
         is_red = tf.reduce_sum(red, axis=1) >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
         others = tf.cast(tf.argmax(_without(probabilities, (0, *self.red_ids)), axis=1), tf.int32)
-        red_id = tf.where(p_spherocyte >= self.p_threshold, self.red_ids[1], self.red_ids[0])
+        red_id = tf.where(p_spherocyte >= self.tuned["p_spherocyte"], self.red_ids[1], self.red_ids[0])
         stretch = tf.tile(native / size, [2])
         return {
             "num_detections": tf.shape(boxes)[0],
@@ -138,11 +121,11 @@ class Detector(tf.Module):
             "confidences": 1.0 - probabilities[:, 0],
             "class_probabilities": _split_red(probabilities, p_spherocyte, self.red_ids),
             "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
-            "countable": is_red & self._separate(boxes, size, relative),
+            "countable": is_red & self._separate(boxes, size, diameters / median),
             "masks": masks,
-            "rbc_diameter_px": diameters / scale,
-            "truncated": truncated,
-            "features": measured,
+            "rbc_diameter_px": median / scale,
+            "truncated": truncated | (scale < 0.99 * wanted),
+            "log_odds": log_odds,
         }
 
     def _features(self, small: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -189,7 +172,7 @@ class Detector(tf.Module):
         """One box a cell, whatever its class."""
         confidence = 1.0 - probabilities[:, 0]
         keep = tf.image.non_max_suppression(
-            boxes, confidence, MAX_CELLS + 1, self.nms_iou, score_threshold=self.confidence_threshold
+            boxes, confidence, MAX_CELLS + 1, self.tuned["nms_iou"], score_threshold=self.tuned["confidence"]
         )
         truncated = tf.size(keep) > MAX_CELLS
         keep = keep[:MAX_CELLS]
@@ -199,63 +182,6 @@ class Detector(tf.Module):
         pooled = align(finest, boxes, self.mask_crop, 2 ** min(self.levels))
         ids = tf.zeros([tf.shape(boxes)[0], 1], tf.int32)
         return tf.sigmoid(self.mask_head([pooled[:, tf.newaxis], ids], training=False)[:, 0])
-
-    def _measure(
-        self, small: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, probabilities: tf.Tensor, size: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """FEATURES of every cell (N, F), the field's median red-cell diameter, and each cell's diameter relative to it."""
-        density = align(small, boxes, MASK_SIZE, 1)
-        inside = tf.cast(masks >= 0.5, tf.float32)
-        grid = (tf.range(MASK_SIZE, dtype=tf.float32) + 0.5) / MASK_SIZE * 2 - 1
-        radius = tf.sqrt(grid[:, None] ** 2 + grid[None, :] ** 2)
-        green = density[..., _GREEN]
-
-        def mean(values: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(values * weight, axis=[1, 2]) / (tf.reduce_sum(weight, axis=[1, 2]) + 1e-6)
-
-        def ring(low: float, high: float) -> tf.Tensor:
-            return inside * tf.cast((radius >= low) & (radius < high), tf.float32)
-
-        rim = tf.maximum(mean(green, ring(0.5, 0.85)), 0.01)
-        body = ring(0.0, 0.85)
-        mean_od = tf.maximum(mean(green, inside), 0.005)
-        soft = tf.nn.avg_pool2d(green[..., None], 3, 1, "SAME")[..., 0]
-        center_min = tf.reduce_min(tf.where(ring(0.0, 0.5) > 0, soft, 9.0), axis=[1, 2])
-        center_rim = mean(green, ring(0.0, 0.3)) / rim
-        extent = boxes[:, 2:] - boxes[:, :2]
-        fill = tf.reduce_mean(inside, axis=[1, 2])
-        diameter = tf.sqrt(4 / 3.14159265 * tf.reduce_prod(extent, axis=1) * fill)
-        spread = tf.sqrt(mean((green - mean_od[:, None, None]) ** 2, body)) / mean_od
-        red, sphere = probabilities[:, self.red_ids[0]], probabilities[:, self.red_ids[1]]
-        typical = (red + sphere > 0.5) & whole(boxes, size) & (fill > 0.6)
-        field = {
-            "diameter": _median(tf.boolean_mask(diameter, typical), self.rbc_px),
-            "mean_od": _median(tf.boolean_mask(mean_od, typical), 0.15),
-            "center_rim": _median(tf.boolean_mask(center_rim, typical), 0.6),
-        }
-        relative = diameter / field["diameter"]
-        ones = tf.ones_like(rim)
-        columns = {
-            "network_logit": tf.math.log(sphere + 1e-6) - tf.math.log(red + 1e-6),
-            "center_rim": center_rim,
-            "pallor_fraction": mean(tf.cast(green < 0.7 * rim[:, None, None], tf.float32), body),
-            "center_min": tf.minimum(center_min, 3.0) / rim,
-            "mean_od": mean_od,
-            "relative_od": mean_od / field["mean_od"],
-            "relative_diameter": relative,
-            "diameter": diameter / self.rbc_px,
-            "aspect": tf.reduce_min(extent, axis=1) / tf.maximum(tf.reduce_max(extent, axis=1), 1e-3),
-            "fill": fill,
-            "od_variation": spread,
-            "red_green": mean(density[..., 0], inside) / mean_od,
-            "blue_green": mean(density[..., 2], inside) / mean_od,
-            "edge_rim": mean(green, ring(0.85, 1.5)) / rim,
-            "field_center_rim": field["center_rim"] * ones,
-            "field_mean_od": field["mean_od"] * ones,
-            "mid_rim": mean(green, ring(0.3, 0.5)) / rim,
-            "p_not_red": 1.0 - red - sphere,
-        }
-        return tf.stack([columns[name] for name in FEATURES], axis=1), field["diameter"], relative
 
     def _separate(self, boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
         """Whole cells that lie on no other and are not several in one box."""
@@ -270,21 +196,36 @@ def whole(boxes: tf.Tensor, size: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
     return tf.reduce_all(boxes[:, :2] >= margin, axis=1) & tf.reduce_all(boxes[:, 2:] <= size - margin, axis=1)
 
 
+def _diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """(N,) diameter of the circle of each mask's area."""
+    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) * tf.reduce_mean(tf.cast(masks >= 0.5, tf.float32), axis=[1, 2])
+    return tf.sqrt(4 / math.pi * area)
+
+
 def align(features: tf.Tensor, boxes: tf.Tensor, crop: int, stride: int) -> tf.Tensor:
     """Bilinear samples of (H, W, C) features in each box, (N, crop, crop, C), where Model Garden's RoIAlign takes them.
 
-    Sample i lies at y0 + (i + 0.5) / crop * height in units of the features' pixels. crop_and_resize maps corner to
-    corner, so the corners are the first and last samples; the border is repeated once because samples there reach out.
+    Sample i lies at y0 + (i + 0.5) / crop * height in units of the features' pixels, clamped to the border.
     """
-    padded = tf.pad(features, [[0, 2], [0, 2], [0, 0]], "SYMMETRIC")
-    limit = tf.cast(tf.shape(padded)[:2] - 1, tf.float32)
-    # Pixels of the image itself have their centres at halves; the network's own grids are learnt with what they are.
-    offset = 0.5 if stride == 1 else 0.0
-    low, extent = boxes[:, :2] / stride, (boxes[:, 2:] - boxes[:, :2]) / stride
-    first = tf.maximum(low + 0.5 / crop * extent - offset, 0.0) / limit
-    last = tf.maximum(low + (crop - 0.5) / crop * extent - offset, 0.0) / limit
-    corners = tf.concat([first, last], axis=1)
-    return tf.image.crop_and_resize(padded[tf.newaxis], corners, tf.zeros([tf.shape(boxes)[0]], tf.int32), [crop, crop])
+    height, width, channels = tf.unstack(tf.shape(features))
+
+    def samples(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        at = (low[:, None] + (tf.range(crop, dtype=tf.float32) + 0.5) / crop * (high - low)[:, None]) / stride
+        first = tf.clip_by_value(tf.cast(tf.floor(at), tf.int32), 0, size - 1)
+        share = at - tf.cast(first, tf.float32)
+        return first, tf.minimum(first + 1, size - 1), share
+
+    y0, y1, y_share = samples(boxes[:, 0], boxes[:, 2], height)
+    x0, x1, x_share = samples(boxes[:, 1], boxes[:, 3], width)
+    flat = tf.reshape(features, [-1, channels])
+
+    def corner(y: tf.Tensor, x: tf.Tensor, y_weight: tf.Tensor, x_weight: tf.Tensor) -> tf.Tensor:
+        values = tf.gather(flat, y[:, :, None] * width + x[:, None, :])
+        return values * (y_weight[:, :, None] * x_weight[:, None, :])[..., None]
+
+    pooled = corner(y0, x0, 1 - y_share, 1 - x_share) + corner(y0, x1, 1 - y_share, x_share)
+    pooled += corner(y1, x0, y_share, 1 - x_share) + corner(y1, x1, y_share, x_share)
+    return tf.ensure_shape(pooled, [None, crop, crop, features.shape[-1]])
 
 
 def estimate_diameter(density: tf.Tensor) -> tf.Tensor:

@@ -41,8 +41,7 @@ class SmearModule(tf.Module):
         self._n_classes = n_classes
         layers = (detector.backbone, detector.decoder, detector.rpn_head, detector.detection_head, detector.mask_head)
         self.layer_weights = [v for layer in layers for v in layer.variables]
-        self.fusion = detector.fusion
-        self.thresholds = [detector.confidence_threshold, detector.p_threshold, detector.nms_iou]
+        self.tuned = detector.tuned
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
@@ -67,7 +66,7 @@ class SmearModule(tf.Module):
     def image(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """Cells of one uint8 (H, W, 3) image; N rows."""
         cells = self._detector(image, um_per_px)
-        del cells["features"]
+        del cells["log_odds"]
         return cells
 
     def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -150,7 +149,7 @@ def score_counts(spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor)
     mixed = (p > 0) & (p < 1)
     estimated = tf.where(mixed, residual / tf.where(mixed, safe_n * p * (1 - p), 1.0), 1.0)
     prior = float(score.PRIOR_FIELDS)
-    blended = tf.maximum(1.0, (prior * default + (fields - 1) * estimated) / (prior + fields - 1))
+    blended = tf.maximum((prior * default + (fields - 1) * estimated) / (prior + fields - 1), 1.0)
     effect = tf.where(fields < score.MIN_FIELDS_FOR_ESTIMATE, default, blended)
     draws = _draws(p, n / effect, fields - 1 + prior, table)
     sensitivity, false_rate = tf.reduce_mean(table[:, 0]), 1 - tf.reduce_mean(table[:, 1])
@@ -175,12 +174,12 @@ def score_counts(spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor)
 
 
 def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    angle = tf.linspace(tf.constant(0.0, tf.float64), math.pi / 2, score.ANGLE_STEPS)
+    angle = tf.linspace(tf.constant(0.0, tf.float64), tf.constant(math.pi / 2, tf.float64), score.ANGLE_STEPS)
     q = tf.clip_by_value(tf.sin(angle) ** 2, 1e-300, 1 - 1e-16)
     entropy = tf.math.xlogy(p, p) + tf.math.xlogy(1 - p, 1 - p)
     deviance = tf.maximum(2 * n * (entropy - p * tf.math.log(q) - (1 - p) * tf.math.log1p(-q)), 0.0)
     density = tf.exp(-(nu + 1) / 2 * tf.math.log1p(deviance / nu))
-    below = tf.concat([[0.0], tf.cumsum(density[1:] + density[:-1])], axis=0)
+    below = tf.pad(tf.cumsum(density[1:] + density[:-1]), [[1, 0]])
     below /= below[-1]
     u = table[:, 2]
     right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, score.ANGLE_STEPS - 1)

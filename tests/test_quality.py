@@ -1,0 +1,171 @@
+"""quality: good fields pass whatever their cells are, spoilt ones and other pictures do not, and a reason says why."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from spherodetect.cells import Cells
+from spherodetect.measure import measure
+from spherodetect.quality import FieldQuality, assess
+from spherodetect.report.tables import QUALITY_COLUMNS
+from spherodetect.synthetic import SmearStyle, SyntheticField, draw_field
+
+CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12"
+
+
+@cache
+def _field(spherocyte_fraction: float = 0.1, n_cells: int = 60, **style: float) -> SyntheticField:
+    return draw_field(
+        np.random.default_rng(11), size_hw=(360, 480), n_cells=n_cells, spherocyte_fraction=spherocyte_fraction,
+        style=SmearStyle(**style),
+    )  # fmt: skip
+
+
+def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+
+
+def _blurred(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    return ndimage.gaussian_filter(image, (sigma_px, sigma_px, 0))
+
+
+def _portrait() -> np.ndarray:
+    """A face before a grey wall, in ovals."""
+    y, x = np.mgrid[:360, :480]
+    image = np.empty((360, 480, 3))
+    image[:] = np.array([120, 140, 165]) + y[..., None] / 12
+
+    def oval(cy: int, cx: int, ry: int, rx: int, color: tuple[int, int, int]) -> None:
+        image[((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1] = color
+
+    oval(400, 240, 170, 160, (40, 60, 110))
+    oval(120, 240, 105, 90, (60, 40, 25))
+    oval(170, 240, 105, 82, (225, 180, 155))
+    for eye in (206, 274):
+        oval(155, eye, 7, 13, (250, 250, 250))
+        oval(155, eye, 6, 6, (50, 30, 20))
+    oval(225, 240, 8, 26, (180, 70, 80))
+    noisy = _blurred(image, 1.5) + np.random.default_rng(0).normal(0, 4, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spherocyte_fraction", [0, 0.1, 0.95])
+@pytest.mark.parametrize("given", ["detected", "measured", "none"])
+def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
+    drawn = _field(spherocyte_fraction)
+    cells = {"detected": drawn.cells, "measured": measure(drawn.cells, drawn.image), "none": None}[given]
+    quality = assess(drawn.image, cells)
+    assert quality.accepted, quality.reason
+    assert quality.reason == ""
+    assert str(quality) == "accepted"
+    assert quality.n_cells == pytest.approx(60, abs=0 if cells is not None else 8)
+    assert quality.rbc_diameter_px == pytest.approx(7.2 / 0.193, rel=0.1)
+    assert 0.5 < quality.exposure < 0.9
+    assert 0.2 < quality.density < 0.5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda image: _blurred(image, 6), "out of focus"),
+        (lambda image: _scaled(image, 0.1), "under-exposed"),
+        (lambda image: _scaled(image, 0), "under-exposed"),
+        (lambda image: _scaled(image, 2.2), "over-exposed"),
+        (lambda image: np.full_like(image, 255), "over-exposed"),
+        (lambda image: np.full_like(image, 128), "too few cells: no red cells"),
+        (lambda image: np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8), "too grainy"),
+        (lambda image: np.repeat(image[..., 1:2], 3, axis=2), "out of domain"),
+        (lambda image: _portrait(), "out of domain"),
+    ],
+    ids=["blurred", "dark", "black", "bright", "white", "empty", "noise", "grey", "portrait"],
+)
+def test_a_spoilt_field_is_rejected_with_its_reason(spoil, reason):
+    image = spoil(_field().image)
+    quality = assess(image)
+    assert not quality.accepted
+    assert quality.reason.startswith(reason)
+    assert "\n" not in quality.reason
+    assert str(quality) == f"rejected, {quality.reason}"
+
+
+@pytest.mark.parametrize("sigma_px", [0.5, 1.0, 1.5])
+def test_a_little_blur_is_let_pass(sigma_px):
+    assert assess(_blurred(_field().image, sigma_px)).accepted
+
+
+def test_focus_falls_with_blur_and_does_not_depend_on_magnification():
+    image = _field().image
+    focus = [assess(_blurred(image, sigma) if sigma else image).focus for sigma in (0, 2, 4, 6)]
+    assert focus == sorted(focus, reverse=True)
+    doubled = np.asarray(Image.fromarray(image).resize((960, 720), Image.Resampling.BICUBIC))
+    assert assess(doubled).focus == pytest.approx(focus[0], rel=0.15)
+    assert assess(_blurred(doubled, 12)).focus == pytest.approx(focus[3], rel=0.15)
+
+
+def test_a_field_larger_than_the_copy_it_is_judged_on_keeps_its_own_pixels():
+    drawn = draw_field(np.random.default_rng(2), size_hw=(1000, 1400), n_cells=25, um_per_px=0.05)
+    quality = assess(drawn.image, drawn.cells)
+    assert quality.accepted, quality.reason
+    assert quality.rbc_diameter_px == pytest.approx(7.5 / 0.05, rel=0.12)
+    assert quality.explained > 0.95
+    assert assess(drawn.image).rbc_diameter_px == pytest.approx(quality.rbc_diameter_px, rel=0.1)
+
+
+def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():
+    thin = _field(0.0, pallor=0.0, stain_od=0.09)
+    quality = assess(thin.image, thin.cells)
+    assert quality.reason.startswith("too thin"), quality
+    # The same picture of cells too small to be flattened ones; then full of cells as dense as spherocytes are.
+    assert assess(thin.image, replace(thin.cells, um_per_px=0.14)).accepted
+    dense = _field(0.0, pallor=0.0, stain_od=0.2)
+    assert assess(dense.image, dense.cells).accepted
+    faint = _field(0.95, stain_od=0.13)
+    assert assess(faint.image, faint.cells).accepted
+
+
+def test_crowded_empty_and_missed_fields_are_told_apart():
+    crowded = draw_field(
+        np.random.default_rng(0), size_hw=(300, 400), n_cells=190, overlap_fraction=0.9, touching_fraction=0.1
+    )
+    assert assess(crowded.image, crowded.cells).reason.startswith("too dense")
+    drawn = _field()
+    nothing = Cells.empty(field_id="a", image_size_hw=drawn.image.shape[:2])
+    assert assess(drawn.image, nothing).reason.startswith("out of domain")
+    red = np.flatnonzero(drawn.cells.names == "rbc")
+    assert assess(drawn.image, drawn.cells[red[:8]]).reason.startswith("badly segmented")
+    assert assess(drawn.image, drawn.cells[red[:1]]).reason == "too few cells: 1 red cell, expected at least 5"
+    few = draw_field(np.random.default_rng(1), size_hw=(360, 480), n_cells=2, n_white=0, n_platelets=2)
+    assert assess(few.image, few.cells).reason == "too few cells: 2 red cells, expected at least 5"
+
+
+def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
+    drawn = _field()
+    image = drawn.image.copy()
+    assert assess(image, drawn.cells) == assess(image, drawn.cells)
+    assert (image == drawn.image).all()
+    assert "center_rim_ratio" not in drawn.cells.measurements
+
+
+def test_the_verdict_has_the_columns_of_the_quality_table():
+    elsewhere = {"patient_id", "field_id", "um_per_px", "um_per_px_source"}
+    assert set(QUALITY_COLUMNS) - elsewhere <= {field.name for field in fields(FieldQuality)}
+
+
+@pytest.mark.skipif(not CHULA.is_dir(), reason="the Chula RBC-12 fields are not at ../shared/data")
+def test_real_fields_pass_and_the_same_fields_spoilt_do_not():
+    files = sorted((CHULA / "images").glob("*.jpg"), key=lambda path: int(path.stem))
+    rich = [path for path in files if 81 <= int(path.stem) <= 100 or 161 <= int(path.stem) <= 220]
+    for path in [*files[::60], *rich[::12]]:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        quality = assess(image)
+        assert quality.accepted, f"{path.name}: {quality.reason}"
+        if path in files[::120]:
+            assert not assess(_blurred(image, 6)).accepted, path.name
+            assert not assess(_scaled(image, 0.1)).accepted, path.name
