@@ -25,7 +25,7 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
 
 if TYPE_CHECKING:
-    from spherodetect.pipeline import RunResult
+    from spherodetect.results import RunResult
 
 DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 _HARDWARE = ("cpu", "gpu", "tpu")

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, canonical_name, touches_border
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.source import read_unmapped, recipe_for
+from spherodetect.results import RunResult
 from spherodetect.safety import quoted
 from spherodetect.score import PatientScore, score_counts
-
-if TYPE_CHECKING:
-    from spherodetect.pipeline import RunResult
 
 
 def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise: bool = False) -> RunResult:
@@ -29,7 +27,6 @@ def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise:
     Raises:
         SpherodetectError: a file that is no COCO.
     """
-    from spherodetect.pipeline import RunResult
     from spherodetect.report import html, tables
 
     best: dict[tuple[str, str], LabelledField] = {}

@@ -7,8 +7,8 @@ written whole or not at all. Percentages are 0 to 100.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields import Field, FieldList, find_fields, find_images, is_label_source, read_image
+from spherodetect.results import RunResult
 from spherodetect.safety import quoted, safe_name, write_json
 from spherodetect.score import PatientScore, limit_of_blank, more_fields_needed, score_counts
 
@@ -29,23 +30,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 #: Pictures of flagged cells a patient; the report shows the most certain of them.
 _GALLERY = 48
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    Attributes:
-        scores: one a patient, in order.
-        problems: a line for each thing that was left out.
-        tables: name to path of the files written.
-        report: the page to open first, or None.
-    """
-
-    scores: tuple[PatientScore, ...] = ()
-    problems: tuple[str, ...] = ()
-    tables: Mapping[str, Path] = field(default_factory=dict)
-    report: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +55,7 @@ def detect_images(
         SpherodetectError: nothing to read, an unusable model, or an output that cannot be written.
     """
     found = find_images(paths, um_per_px=um_per_px, exclude=[out])
+    _make(out)
     loaded = _load(model)
     problems = list(found.problems)
     seen = list(_detect(found, loaded, out, problems, progress))
@@ -100,6 +85,7 @@ def score_paths(
 
         return score_labels(paths, out, scheme=scheme, pseudonymise=pseudonymise)
     found = find_fields(paths, patient_regex=patient_regex, um_per_px=um_per_px, exclude=[out])
+    _make(out)
     loaded = _load(model)
     if pseudonymise:
         found = _pseudonyms(found, out)
@@ -142,6 +128,15 @@ def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) ->
         for drawn in fields:
             Image.fromarray(drawn.image).save(folder / drawn.cells.field_id)
     return score_paths([smears], out / "results", um_per_px=None, progress=progress)
+
+
+def _make(out: Path) -> None:
+    """Make the folder of the results before anything costly is done for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SpherodetectError(f"{quoted(out)}: cannot be written ({reason}); name a folder with --out that can") from error
 
 
 def _load(folder: Path | None) -> Model:

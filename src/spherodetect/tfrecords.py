@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,7 @@ def write_tfrecords(
             names.append(name)
             done += len(members)
             progress(done, total)
-    _remove_strays(out, names)
+    _remove_strays(out, {*names, *(f"full-{name}" for name in names if full_masks)})
     manifest = account.manifest(out, names, findings, force)
     with atomic_write(out / "manifest.json") as file:
         file.write(json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
@@ -408,12 +408,14 @@ class _Account:
         }
 
 
-def _remove_strays(out: Path, names: Sequence[str]) -> None:
+def _remove_strays(out: Path, names: Collection[str]) -> None:
     """Shards of an earlier recipe must not be read with these."""
     for path in out.glob("*.tfrecord"):
-        if path.name.removeprefix("full-") not in names:
+        if path.name not in names:
             path.unlink()
             path.with_suffix(".json").unlink(missing_ok=True)
+    for path in out.glob("*.part"):
+        path.unlink()
 
 
 class _pool:

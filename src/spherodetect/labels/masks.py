@@ -148,10 +148,10 @@ class _Field:
         """A box, or an outline that is more than its own box."""
         box = np.array(annotation.outline_box_yxyx, float)
         inner = np.clip(box, 0, [*self.size_hw, *self.size_hw])
-        self.clipped += int(np.abs(inner - box).max() > 1e-6)
         if (inner[2:] - inner[:2]).min() < 1:
             self.dropped.append(Unread(self.file, annotation.annotation_id, "outside-image"))
             return
+        self.clipped += int(np.abs(inner - box).max() > 1e-6)
         drawn = self._drawn_mask(annotation, inner)
         if drawn is not None:
             self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)

@@ -185,9 +185,9 @@ def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor
     share = (clipped[:, 2:] - clipped[:, :2]) / extent
     first = (low * size + 0.5 * share - 0.5) / (size - 1)
     last = (low * size + (size - 0.5) * share - 0.5) / (size - 1)
-    part = tf.image.crop_and_resize(
-        masks[..., None], tf.concat([first, last], axis=1), tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE]
-    )
+    # Finer samples than the stored ones reach over the border by up to half a sample, where there would be zeros.
+    corners = tf.clip_by_value(tf.concat([first, last], axis=1), 0.0, 1.0)
+    part = tf.image.crop_and_resize(masks[..., None], corners, tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE])
     return part[..., 0]
 
 

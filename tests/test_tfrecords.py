@@ -1,0 +1,394 @@
+"""tfrecords: records hold what was labelled, every label is accounted for, and a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherodetect import tfrecords
+from spherodetect.errors import BadLabelsError
+from spherodetect.labels.annotations import Annotation, Finding, LabelledField
+from spherodetect.labels.ledger import LabelSet, Unread
+from spherodetect.labels.masks import find_instances, resample_mask
+from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
+from spherodetect.tfrecords import MASK_SIZE, build, read_examples, unstretch, write_tfrecords
+
+UM_PER_PX = 7.5 / 24
+HW = (90, 120)
+RECIPE = Recipe("mine", "points", Path("."), unlabelled_cells_unknown=True, unknown=frozenset({"?"}), um_per_px=UM_PER_PX)
+
+
+def discs(*centers: tuple[float, float], radius: float = 12, size_hw: tuple[int, int] = HW) -> np.ndarray:
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
+    stained = np.any([np.hypot(y - cy, x - cx) <= radius for cy, cx in centers], axis=0)
+    return np.repeat(np.where(stained, 130, 200).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.fixture
+def labels(tmp_path) -> LabelSet:
+    """Five fields of cells with and without points; a second point, an unread line, a bad file, labels without image."""
+    fields = []
+    rng = np.random.default_rng(3)
+    for number in range(5):
+        centers = np.array([(25, 25), (25, 75), (65, 30), (65, 95), (88, 60)]) + rng.uniform(-3, 3, (5, 2))
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(discs(*centers)).save(path)
+        names = ("rbc", "spherocyte", "?", "platelet")
+        points = [Annotation(str(k), names[k], point_yx=tuple(centers[k])) for k in range(1 + number % 4)]
+        points.append(Annotation("9", "rbc", point_yx=tuple(centers[0] + 2)))
+        fields.append(
+            LabelledField(path.name, path, HW, tuple(points), source_id=path.stem, patient_id=f"p{number % 2}",
+                          um_per_px=UM_PER_PX)
+        )  # fmt: skip
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    point = (Annotation("1", "rbc", point_yx=(5.0, 5.0)),)
+    fields.append(LabelledField("bad.png", tmp_path / "bad.png", HW, point, source_id="bad"))
+    fields.append(LabelledField("lost.png", None, HW, point, source_id="lost"))
+    finding = Finding("malformed", "error", "4.txt", None, 1, ("3",), "expected x y class", "mend it")
+    return LabelSet(tuple(fields), (finding,), (Unread("4.txt", "3", "malformed"),))
+
+
+SPLITS = {f"{k}.png": "val" if k == 3 else "train" for k in range(5)} | {"bad.png": "train"}
+
+
+def write(out: Path, labels: LabelSet, recipe: Recipe = RECIPE, **options) -> dict:
+    return write_tfrecords(recipe, out, **({"labels": labels, "splits": SPLITS} | options))
+
+
+def read(out: Path, split: str = "*") -> dict[str, dict]:
+    return {e["field"]: e for e in read_examples(sorted(out.glob(f"mine-{split}-*.tfrecord")))}
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+@pytest.fixture
+def small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+
+
+def test_what_is_read_is_written_or_dropped(tmp_path, labels):
+    manifest = write(tmp_path / "out", labels, findings=labels.findings)
+    account = manifest["annotations"]
+    # 11 points on cells, 5 second points, and one each that is malformed, of a bad image, without image.
+    assert account["read"] == 19 == account["written"] + sum(account["dropped"].values())
+    assert account["written"] == 11
+    assert account["dropped"] == {
+        "second-point-of-a-cell": 5, "malformed": 1, "bad-image": 1, "labels-without-image": 1
+    }  # fmt: skip
+    assert len(manifest["dropped_items"]) == 8
+    assert {"file": "4.txt", "annotation_id": "3", "reason": "malformed"} in manifest["dropped_items"]
+    (problem,) = manifest["problems"]
+    assert "bad.png" in problem
+    assert manifest["unlabelled_cells"] == 25 - 11
+    assert manifest["findings"][0]["code"] == "malformed"
+    train, val = manifest["splits"]["train"], manifest["splits"]["val"]
+    assert (train["images"], val["images"], train["sources"], val["patients"]) == (4, 1, 5, ["p1"])
+    assert val["classes"] == {"platelet": 1, "rbc": 1, "spherocyte": 1, "unknown": 1 + 1}
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
+
+
+def test_a_spare_copy_is_dropped_and_named(tmp_path, labels):
+    splits = {file: split for file, split in SPLITS.items() if file != "0.png"}
+    manifest = write(tmp_path / "out", labels, splits=splits)
+    assert manifest["annotations"]["dropped"]["augmented-copy"] == 2
+    assert "0.png" not in read(tmp_path / "out")
+
+
+def test_records_give_back_what_was_found(tmp_path, labels):
+    out = tmp_path / "out"
+    write(out, labels)
+    assert set(read(out, "val")) == {"3.png"}
+    examples = read(out)
+    assert set(examples) == {f"{k}.png" for k in range(5)}
+    for labelled in labels.fields[:5]:
+        example = examples[labelled.file]
+        with Image.open(labelled.path) as picture:
+            image = np.asarray(picture)
+        found = find_instances(image, labelled, RECIPE)
+        np.testing.assert_array_equal(example["image"], image, err_msg="PNG is lossless")
+        boxes = np.array([i.box_yxyx for i in found.instances])
+        np.testing.assert_allclose(example["box_yxyx"], boxes, atol=1e-3)
+        assert example["class_id"].tolist() == [i.class_id for i in found.instances]
+        assert example["class_set"].tolist() == [i.class_set for i in found.instances]
+        assert example["name"] == [i.name for i in found.instances]
+        assert example["mask_known"].all()
+        for mask, instance in zip(example["masks"], found.instances, strict=True):
+            np.testing.assert_array_equal(mask, resample_mask(instance.mask, MASK_SIZE))
+        points = {a.annotation_id: a.point_yx for a in labelled.annotations}
+        expected = [points.get(i.annotation_id, (-1, -1)) for i in found.instances]
+        np.testing.assert_allclose(example["point_yx"], expected, atol=1e-3)
+        assert example["patient"] == labelled.patient_id
+        assert example["rbc_diameter_px"] == pytest.approx(24)
+
+
+def test_unlabelled_cells_are_unknown_and_no_crowd(tmp_path, labels):
+    import tensorflow as tf
+
+    out = tmp_path / "out"
+    write(out, labels)
+    n_unknown = 0
+    for path in out.glob("*.tfrecord"):
+        for raw in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            feature = tf.train.Example.FromString(raw).features.feature
+            ids = feature["image/object/annotation_id"].bytes_list.value
+            sets = feature["image/object/class/set"].int64_list.value
+            classes = feature["image/object/class/label"].int64_list.value
+            names = feature["image/object/class/text"].bytes_list.value
+            assert set(feature["image/object/is_crowd"].int64_list.value) == {0}
+            for annotation_id, bits, label, name in zip(ids, sets, classes, names, strict=True):
+                if not annotation_id or name == b"?":
+                    assert (bits, label) == (31, 0)
+                    n_unknown += not annotation_id
+                else:
+                    assert bits == 1 << label > 1
+            for side in ("ymin", "xmin", "ymax", "xmax"):
+                values = np.array(feature[f"image/object/bbox/{side}"].float_list.value)
+                assert (values >= 0).all() and (values <= 1).all()
+            encoded = feature["image/encoded"].bytes_list.value[0]
+            with Image.open(io.BytesIO(encoded)) as image:
+                assert image.format == "PNG" and image.size == HW[::-1]
+            assert int(feature["image/source_id"].bytes_list.value[0]) >= 0, "a number, as Model Garden wants it"
+    assert n_unknown == 14
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_same_input_gives_the_same_bytes(tmp_path, labels):
+    write(tmp_path / "a", labels)
+    write(tmp_path / "b", labels)
+    a = contents(tmp_path / "a")
+    assert contents(tmp_path / "b") == a
+    shards = ["train-00000-of-00003", "train-00001-of-00003", "train-00002-of-00003", "val-00000-of-00001"]
+    expected = {f"mine-{shard}.{suffix}" for shard in shards for suffix in ("tfrecord", "json")}
+    assert set(a) == expected | {"manifest.json"}
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_killed_run_leaves_no_manifest_and_goes_on_after_its_last_shard(tmp_path, labels):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    write(whole, labels)
+
+    def kill(done: int, total: int) -> None:
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(out, labels, progress=kill)
+    assert not (out / "manifest.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
+    assert len(finished) == 2
+    write(out, labels)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "kept, not written again"
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_that_was_killed_half_written_is_written_again(tmp_path, labels, monkeypatch):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    write(whole, labels)
+    converted = tfrecords._convert
+
+    def kill(recipe: Recipe, labelled: LabelledField):
+        if labelled.file == "2.png":
+            raise KeyboardInterrupt
+        return converted(recipe, labelled)
+
+    monkeypatch.setattr(tfrecords, "_convert", kill)
+    with pytest.raises(KeyboardInterrupt):
+        write(out, labels)
+    monkeypatch.undo()
+    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+    assert [p.name for p in out.glob("*.tfrecord")] == ["mine-train-00000-of-00003.tfrecord"]
+    write(out, labels)
+    assert contents(out) == contents(whole), "no part is left over"
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("what", ["a byte of the shard", "a label", "an image", "the recipe"])
+def test_a_shard_of_other_input_is_not_kept(tmp_path, labels, what):
+    out = tmp_path / "out"
+    write(out, labels)
+    shard = out / "mine-train-00000-of-00003.tfrecord"
+    other = out / "mine-train-00001-of-00003.tfrecord"
+    before, untouched = shard.read_bytes(), other.stat().st_mtime_ns
+    recipe = RECIPE
+    if what == "a byte of the shard":
+        shard.write_bytes(before[:-1] + b"!")
+    elif what == "a label":
+        moved = replace(labels.fields[0].annotations[0], name="spherocyte")
+        first = replace(labels.fields[0], annotations=(moved, *labels.fields[0].annotations[1:]))
+        labels = replace(labels, fields=(first, *labels.fields[1:]))
+    elif what == "an image":
+        Image.fromarray(discs((40, 40))).save(labels.fields[0].path)
+    else:
+        recipe = replace(RECIPE, unlabelled_cells_unknown=False)
+    write(out, labels, recipe)
+    assert (shard.read_bytes() == before) == (what == "a byte of the shard")
+    assert (other.stat().st_mtime_ns == untouched) == (what != "the recipe")
+    write(tmp_path / "fresh", labels, recipe)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_shards_of_an_earlier_run_do_not_stay(tmp_path, labels, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+    write(out, labels, full_masks=True)
+    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 48)
+    write(out, labels)
+    names = {"mine-train-00000-of-00001", "mine-val-00000-of-00001"}
+    assert {p.name for p in out.glob("*.tfrecord")} == {f"{name}.tfrecord" for name in names}
+    assert {p.name for p in out.glob("*.json")} == {f"{name}.json" for name in names} | {"manifest.json"}
+    write(out, labels, full_masks=True)
+    assert len(list(out.glob("full-*.tfrecord"))) == 2
+    write(out, labels)
+    assert not list(out.glob("full-*")), "stock records of an earlier run would belong to other shards"
+
+
+def test_full_masks_are_the_stock_form(tmp_path, labels):
+    import tensorflow as tf
+
+    out = tmp_path / "out"
+    write(out, labels, full_masks=True)
+    (compact,) = read_examples([out / "mine-val-00000-of-00001.tfrecord"])
+    (raw,) = tf.data.TFRecordDataset(str(out / "full-mine-val-00000-of-00001.tfrecord")).as_numpy_iterator()
+    masks = tf.train.Example.FromString(raw).features.feature["image/object/mask"].bytes_list.value
+    assert len(masks) == len(compact["masks"]) == 5
+    for png, box, local in zip(masks, compact["box_yxyx"], compact["masks"], strict=True):
+        with Image.open(io.BytesIO(png)) as picture:
+            frame = np.asarray(picture)
+        assert frame.shape == HW and set(np.unique(frame)) == {0, 1}
+        y0, x0, y1, x1 = np.round(box).astype(int)
+        assert frame[y0:y1, x0:x1].sum() == frame.sum() > 0
+        np.testing.assert_array_equal(resample_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
+
+
+def test_labels_without_any_image_are_refused(tmp_path, labels):
+    with pytest.raises(BadLabelsError, match=r"expected labelled images, got none; say with --root"):
+        write(tmp_path / "out", replace(labels, fields=labels.fields[-1:]))
+
+
+def stretched_field(*, native_hw: tuple[int, int], file_hw: tuple[int, int]) -> tuple[np.ndarray, LabelledField]:
+    """One round cell of a photograph, squashed to another shape on export, with a label of each kind."""
+    center, radius = (0.5 * native_hw[0], 0.4 * native_hw[1]), 0.15 * native_hw[0]
+    native = discs(center, radius=radius, size_hw=native_hw)
+    image = np.asarray(Image.fromarray(native).resize(file_hw[::-1], Image.Resampling.LANCZOS))
+    sy, sx = np.array(file_hw) / native_hw
+    box = tuple(np.array([center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius]) * [sy, sx, sy, sx])
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    outline = np.stack([center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)], axis=1) * [sy, sx]
+    annotations = (
+        Annotation("1", "rbc", box_yxyx=box),
+        Annotation("2", "rbc", box_yxyx=box, polygons=(outline,)),
+        Annotation("3", "rbc", box_yxyx=box, mask=image[..., 1] < 165),
+        Annotation("4", "rbc", point_yx=(center[0] * sy, center[1] * sx)),
+    )
+    return image, LabelledField("a.png", None, file_hw, annotations, source_id="a", native_size_hw=native_hw, um_per_px=0.1)
+
+
+@pytest.mark.parametrize("native_hw", [(180, 240), (240, 180)])
+def test_a_squashed_cell_is_round_again(native_hw):
+    image, labelled = stretched_field(native_hw=native_hw, file_hw=(160, 160))
+    restored, field, n_scaled = unstretch(image, labelled)
+    assert n_scaled == 4
+    assert restored.shape[:2] == field.size_hw
+    assert max(field.size_hw) == 160, "no pixel is made up on the longer side"
+    assert field.size_hw[0] / field.size_hw[1] == pytest.approx(native_hw[0] / native_hw[1], rel=0.01)
+    assert field.um_per_px is None, "the file's own pixel size holds no more"
+    found = find_instances(restored, field, Recipe("mine", "coco", Path(".")))
+    assert [i.annotation_id for i in found.instances] == ["4", "1", "2", "3"]
+    for instance in found.instances:
+        height, width = instance.box_yxyx[2:] - instance.box_yxyx[:2]
+        assert height / width == pytest.approx(1, abs=0.05), instance.annotation_id
+        assert instance.mask.sum() == pytest.approx(np.pi / 4 * height * width, rel=0.05)
+
+
+@pytest.mark.parametrize("native_hw", [None, (180, 240), (1800, 2400), (1795, 2400)])
+def test_a_field_that_was_not_squashed_stays_as_it_is(native_hw):
+    image = discs((40, 40))
+    labelled = LabelledField("a.png", None, HW, (), source_id="a", native_size_hw=native_hw, um_per_px=0.2)
+    restored, field, n_scaled = unstretch(image, labelled)
+    assert restored is image and field is labelled and n_scaled == 0
+
+
+def write_points(root: Path, n_fields: int = 6) -> Path:
+    rng = np.random.default_rng(8)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number in range(1, n_fields + 1):
+        centers = rng.uniform(15, 75, (5, 2))
+        noise = rng.normal(0, 3, (*HW, 3))
+        Image.fromarray(np.clip(discs(*centers) + noise, 0, 255).astype(np.uint8)).save(root / "images" / f"{number}.png")
+        lines = [f"{x:.1f} {y:.1f} {k % 2 * 3}" for k, (y, x) in enumerate(centers[:3])]
+        (root / "labels" / f"{number}.txt").write_text("\n".join(lines))
+    recipe = root / "recipe.yaml"
+    recipe.write_text(
+        f"name: mine\nformat: points\nroot: .\nimages: images\nlabels: labels\num_per_px: {UM_PER_PX}\n"
+        'classes: {"0": rbc, "3": spherocyte}\nunlabelled_cells: unknown\n'
+        "split: {by: number-run, val: [[5, 6]]}\n"
+    )
+    return recipe
+
+
+def test_a_recipe_becomes_records(tmp_path):
+    calls: list[tuple[int, int]] = []
+    recipe = load_recipe(write_points(tmp_path / "source"))
+    manifest = build(recipe, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
+    account = manifest["annotations"]
+    assert account["read"] == 18 == account["written"] + sum(account["dropped"].values())
+    assert {split: m["images"] for split, m in manifest["splits"].items()} == {"train": 4, "val": 2}
+    assert calls[-1] == (6, 6)
+    assert set(read(tmp_path / "out", "val")) == {"images/5.png", "images/6.png"}
+    assert not manifest["forced"]
+
+
+@pytest.mark.slow  # two processes that start TensorFlow
+def test_several_workers_write_the_same_bytes(tmp_path):
+    recipe = load_recipe(write_points(tmp_path / "source"))
+    build(recipe, tmp_path / "one")
+    build(recipe, tmp_path / "two", workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_split_that_leaks_needs_force(tmp_path):
+    path = write_points(tmp_path / "source")
+    images = tmp_path / "source" / "images"
+    (images / "6.png").write_bytes((images / "1.png").read_bytes())
+    leaking = replace(load_recipe(path), split=SplitRule("source", val=("6",)))
+    with pytest.raises(BadLabelsError, match="without leaks"):
+        build(leaking, tmp_path / "out")
+    assert build(leaking, tmp_path / "out", force=True)["forced"]
+
+
+def chula(tmp_path: Path, shared_data: Path, numbers: tuple[int, ...]) -> Iterator[dict]:
+    recipe = load_recipe(Path(__file__).parents[1] / "tfrecords" / "chula.yaml", root=shared_data / "chula-rbc-12")
+    from spherodetect.labels.source import read_labels
+
+    labels = read_labels(recipe)
+    fields = tuple(f for f in labels.fields if f.source_id in map(str, numbers))
+    manifest = write_tfrecords(recipe, tmp_path, labels=LabelSet(fields), splits={f.file: "train" for f in fields})
+    account = manifest["annotations"]
+    assert account["read"] == account["written"] + sum(account["dropped"].values())
+    return read_examples(sorted(tmp_path.glob("*.tfrecord")))
+
+
+def test_real_points_become_masks_around_them(tmp_path, shared_data):
+    n_labelled = n_held = n_unknown = 0
+    for example in chula(tmp_path, shared_data, (20, 146)):
+        labelled = example["point_yx"][:, 0] >= 0
+        box, point = example["box_yxyx"][labelled], example["point_yx"][labelled]
+        held = ((point >= box[:, :2] - 1) & (point <= box[:, 2:] + 1)).all(axis=1)
+        n_labelled, n_held = n_labelled + len(held), n_held + int(held.sum())
+        n_unknown += int((~labelled).sum())
+        assert (example["class_set"][~labelled] == 31).all()
+        sides = (box[:, 2:] - box[:, :2]) / example["rbc_diameter_px"]
+        assert 0.75 < np.median(sides) < 1.2
+    assert n_labelled > 40 and n_held >= 0.97 * n_labelled
+    assert n_unknown > 20

@@ -1,0 +1,148 @@
+"""calibrate: probabilities mean what they say, no block is judged by its own labels, and unfair blocks say less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spherodetect.rates import ClassifierRates
+from spherodetect.training.calibrate import (
+    HeldOutCells,
+    average_precision,
+    calibrate,
+    choose_cut,
+    expected_calibration_error,
+    platt,
+)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def held_out(
+    *, n: int = 400, runs: int = 4, share: float = 0.2, separation: float = 4.0, labelled: float = 1.0, seed: int = 0
+) -> HeldOutCells:
+    """Runs of two blocks each, with n cells a block; blocks are numbered 1, 2, ... 10, ..."""
+    rng = np.random.default_rng(seed)
+    block = np.repeat([str(k) for k in range(1, 2 * runs + 1)], n)
+    run = np.repeat([f"run{k}" for k in range(runs)], 2 * n)
+    truth = rng.random(len(block)) < share
+    log_odds = rng.normal(0, 1.5, len(block)) + separation * (truth - 0.5)
+    fine = np.where(truth, "spherocyte", rng.choice(["normal", "burr cell"], len(block)))
+    seen = {name: int(n / labelled) for name in np.unique(block)}
+    return HeldOutCells(log_odds, truth, block, run, rng.random(len(block)) < 0.9, fine, seen)
+
+
+def test_platt_finds_the_line_that_made_the_labels():
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 3, 40_000)
+    slope, intercept = platt(x, rng.random(len(x)) < sigmoid(0.6 * x - 0.8))
+    assert (slope, intercept) == (pytest.approx(0.6, abs=0.03), pytest.approx(-0.8, abs=0.05))
+
+
+@pytest.mark.parametrize("positive", [np.array([0, 0, 1, 1], bool), np.zeros(4, bool), np.ones(4, bool)])
+def test_platt_stays_finite_where_labels_do_not_overlap(positive):
+    assert np.isfinite(platt(np.array([-30.0, -2.0, 2.0, 30.0]), positive)).all()
+
+
+def test_probabilities_mean_what_they_say():
+    cells = held_out(n=2000)
+    cells = replace(cells, log_odds=3 * cells.log_odds + 4)  # a network that is far too sure, and off
+    fitted = calibrate(cells)
+    p = sigmoid(fitted.slope * cells.log_odds + fitted.intercept)
+    assert expected_calibration_error(p, cells.spherocyte) < 0.01
+    assert expected_calibration_error(sigmoid(cells.log_odds), cells.spherocyte) > 0.1
+    assert fitted.figures["ece"] < 0.02
+    assert fitted.figures["brier"] < 0.1
+
+
+def test_no_run_is_judged_by_its_own_labels():
+    cells = held_out()
+    wrong = np.where(cells.run == "run1", ~cells.spherocyte, cells.spherocyte)
+    before, after = calibrate(cells), calibrate(replace(cells, spherocyte=wrong))
+    assert abs(before.slope - after.slope) > 0.1, "the labels do matter to what is shipped"
+
+    def called(fitted, blocks: set[str]) -> list[int]:
+        return [sum(kind["called"] for kind in r["fine_classes"].values()) for r in fitted.rates if r["name"] in blocks]
+
+    assert called(before, {"3", "4"}) == called(after, {"3", "4"}), "the same cells are called, whatever their labels say"
+    assert called(before, {"1", "2"}) != called(after, {"1", "2"}), "the other runs are judged by what run1 taught"
+
+
+def test_rates_count_the_countable_cells_of_each_block():
+    cells = held_out(runs=6)
+    rates = calibrate(cells).rates
+    assert [r["name"] for r in rates] == [str(k) for k in range(1, 13)], "in natural order"
+    for block in rates:
+        here = (cells.block == block["name"]) & cells.countable
+        assert block["true_spherocytes"] == (here & cells.spherocyte).sum()
+        assert block["true_others"] == (here & ~cells.spherocyte).sum()
+        assert 0 < block["called_of_true"] <= block["true_spherocytes"]
+        assert block["called_of_others"] < 0.1 * block["true_others"]
+        fine = block["fine_classes"]
+        assert set(fine) == {"normal", "burr cell", "spherocyte"}
+        assert sum(kind["n"] for kind in fine.values()) == here.sum()
+        assert sum(kind["called"] for kind in fine.values()) == block["called_of_true"] + block["called_of_others"]
+        assert block["labelled_share"] == pytest.approx(here.sum() / 400, abs=1e-3)
+    assert ClassifierRates.from_model_json({"rates": {"blocks": rates}}).specificity > 0.9
+
+
+@pytest.mark.parametrize(("labelled", "share", "fair"), [(1.0, 0.2, True), (0.3, 0.2, False), (1.0, 0.6, False)])
+def test_a_block_of_chosen_labels_says_nothing_of_other_cells(labelled, share, fair):
+    cells = held_out(labelled=labelled, share=share)
+    assert cells.fair == (frozenset(cells.n_countable) if fair else frozenset())
+    for block in calibrate(cells).rates:
+        assert block["true_spherocytes"] > 0
+        assert (block["true_others"] > 0) == fair
+        assert (block["called_of_others"] > 0) <= fair
+
+
+def test_the_threshold_is_a_steady_one():
+    cells = held_out()
+    rows = np.ones(len(cells.block), bool)
+    cut = choose_cut(cells, rows)
+
+    def f1(at: float) -> float:
+        called = cells.log_odds >= at
+        return 2 * (called & cells.spherocyte).sum() / (called.sum() + cells.spherocyte.sum())
+
+    every = np.sort(cells.log_odds)
+    best = every[np.argmax([f1(at) for at in every])]
+    assert cut >= best, "no more false positives than at the best F1"
+    assert 0.9 * f1(best) < f1(cut)
+    fitted = calibrate(cells)
+    assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * cut + fitted.intercept))
+
+
+def test_spherocytes_in_one_run_only_are_no_error():
+    cells = held_out()
+    cells = replace(cells, spherocyte=cells.spherocyte & (cells.run == "run2"))
+    fitted = calibrate(cells)
+    assert np.isfinite([fitted.slope, fitted.intercept, fitted.threshold]).all()
+    assert sum(r["true_spherocytes"] for r in fitted.rates) == (cells.spherocyte & cells.countable).sum()
+
+
+def test_average_precision_is_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn, of the extra [train], is not installed")
+    rng = np.random.default_rng(4)
+    for n, share in ((10, 0.5), (500, 0.03), (2000, 0.4)):
+        positive = rng.random(n) < share
+        positive[0] = True
+        score = rng.normal(size=n) + positive
+        assert average_precision(score, positive) == pytest.approx(metrics.average_precision_score(positive, score))
+
+
+def test_average_precision_at_its_limits():
+    positive = np.array([True, True, False, False])
+    assert average_precision(np.array([4.0, 3, 2, 1]), positive) == 1
+    assert average_precision(np.array([1.0, 2, 3, 4]), positive) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert average_precision(np.array([]), np.array([], bool)) == 0
+
+
+def test_expected_calibration_error_in_closed_form():
+    assert expected_calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0
+    assert expected_calibration_error(np.ones(4), np.array([True, True, False, False])) == 0.5
+    assert expected_calibration_error(np.array([0.05, 0.95]), np.array([True, True])) == pytest.approx((0.95 + 0.05) / 2)
