@@ -17,12 +17,17 @@ from PIL import Image
 
 _NATIVE_HW = (1800, 2400)
 #: Optical density a channel of an eosin-stained cell, of a nucleus and of a platelet, relative to its green.
-_STAIN = {"RBC": (0.35, 1.0, 0.75), "Spherocyte": (0.35, 1.0, 0.75), "WBC": (1.1, 1.2, 0.5), "Platelets": (0.8, 1.0, 0.4)}
+_STAIN = {
+    "RBC": (0.35, 1.0, 0.75),
+    "Spherocyte": (0.35, 1.0, 0.75),
+    "WBC": (1.1, 1.2, 0.5),
+    "Platelets": (0.8, 1.0, 0.4),
+}
 _DEPTH = {"RBC": 0.16, "Spherocyte": 0.27, "WBC": 0.5, "Platelets": 0.3}
 
 
 def write_export(source: Path, target: Path, *, patients: tuple[str, ...], sources_each: int) -> dict[str, int]:
-    """Write a zip of some sources of each patient (with all of their copies, in both splits); returns labels a split."""
+    """Write a zip of some sources of each patient (with all their copies, in both splits); returns labels a split."""
     counts = {}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for split in ("train", "valid"):
@@ -52,7 +57,8 @@ def _photograph(image: dict, annotations: list[dict], names: dict[int, str]) -> 
     rng = np.random.default_rng(image["id"])
     density = np.zeros((height, width, 3), np.float32)
     for annotation in annotations:
-        corners = np.reshape(annotation["segmentation"][0], (-1, 2)) * [width / image["width"], height / image["height"]]
+        scale_xy = [width / image["width"], height / image["height"]]
+        corners = np.reshape(annotation["segmentation"][0], (-1, 2)) * scale_xy
         (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
         _paint(density, (y0, x0, y1, x1), names[annotation["category_id"]], rng)
     slide = np.array([225, 222, 228]) * (1 + 0.04 * np.linspace(-1, 1, width)[None, :, None])

@@ -24,7 +24,11 @@ UM_PER_PX = 7.5 / 40
 
 
 def convert(
-    image: np.ndarray, annotations: Sequence[Annotation], *, recipe: Recipe = RECIPE, um_per_px: float | None = UM_PER_PX
+    image: np.ndarray,
+    annotations: Sequence[Annotation],
+    *,
+    recipe: Recipe = RECIPE,
+    um_per_px: float | None = UM_PER_PX,
 ) -> FieldInstances:
     labelled = LabelledField("a.png", None, image.shape[:2], tuple(annotations), source_id="a", um_per_px=um_per_px)
     return find_instances(image, labelled, recipe)
@@ -87,7 +91,8 @@ def test_a_point_becomes_the_mask_of_its_cell():
     found = convert(image, points, um_per_px=separated().um_per_px)
     assert [i.annotation_id for i in found.instances] == [str(k) for k in range(len(cells))]
     overlaps = [
-        iou(frame(i.mask, i.box_yxyx, image.shape[:2]), mask) for i, (_, _, mask) in zip(found.instances, cells, strict=True)
+        iou(frame(i.mask, i.box_yxyx, image.shape[:2]), mask)
+        for i, (_, _, mask) in zip(found.instances, cells, strict=True)
     ]
     assert np.mean(overlaps) > 0.9 and min(overlaps) > 0.75
     for instance, (name, _, _) in zip(found.instances, cells, strict=True):
@@ -111,7 +116,8 @@ def test_a_sloppy_box_still_finds_its_cell():
     image, cells = separated().image, whole_red_cells()
     rng = np.random.default_rng(5)
     boxes = [
-        box(*np.clip(b + rng.uniform(-3, 3, 4), 0, [300, 400, 300, 400]), name=n, number=k) for k, (n, b, _) in enumerate(cells)
+        box(*np.clip(b + rng.uniform(-3, 3, 4), 0, [300, 400, 300, 400]), name=n, number=k)
+        for k, (n, b, _) in enumerate(cells)
     ]
     found = convert(image, boxes, um_per_px=separated().um_per_px)
     refined = [

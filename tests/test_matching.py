@@ -25,7 +25,9 @@ def crowd(rng: np.random.Generator) -> tuple[Cells, np.ndarray]:
     centers = rng.uniform(20, 180, (25, 2))
     boxes = [square(*c, side=rng.uniform(14, 30)) for c in centers[:20]]
     boxes += [tuple(np.add(box, rng.normal(0, 1.5, 4))) for box in boxes[:5]]
-    points = np.concatenate([centers[rng.permutation(25)[:15]] + rng.normal(0, 2, (15, 2)), rng.uniform(0, 200, (4, 2))])
+    points = np.concatenate(
+        [centers[rng.permutation(25)[:15]] + rng.normal(0, 2, (15, 2)), rng.uniform(0, 200, (4, 2))]
+    )
     return detections(*boxes), points
 
 
@@ -60,7 +62,9 @@ def test_a_point_may_lie_a_pixel_outside_its_box(shift):
 
 def test_a_second_detection_of_a_matched_cell_is_a_duplicate():
     # The shifts share 90, 54 and 38 % with the first; the last box lies on a cell that nobody labelled.
-    cells = detections(square(50, 50), square(50, 51), square(50, 56), square(50, 59), square(150, 150), square(150, 151))
+    cells = detections(
+        square(50, 50), square(50, 51), square(50, 56), square(50, 59), square(150, 150), square(150, 151)
+    )
     agreement = iou(cells.box_yxyx[:1], cells.box_yxyx[1:4])[0]
     assert agreement[0] > agreement[1] > DUPLICATE_IOU > agreement[2]
     matching = match_points(cells, [[50, 50]])

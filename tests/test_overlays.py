@@ -40,11 +40,17 @@ def _near(picture: np.ndarray, color: np.ndarray, tolerance: int = 40) -> np.nda
     return np.abs(picture.astype(int) - color).max(axis=-1) <= tolerance
 
 
-def _ring(picture: np.ndarray, centre_yx: tuple[float, float], radius: float) -> np.ndarray:
-    """The picture's pixels along a circle."""
-    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+def _around(picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float) -> np.ndarray:
+    """(240, R, 3) the picture's pixels on rays from a centre, between two radii."""
+    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)[:, None]
+    radius = np.arange(low, high, 0.25)
     y, x = centre_yx[0] + radius * np.sin(angle), centre_yx[1] + radius * np.cos(angle)
     return picture[np.floor(y).astype(int), np.floor(x).astype(int)]
+
+
+def _blue_part(picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float) -> float:
+    """The part of the rays that meet a blue pixel."""
+    return float(_near(_around(picture, centre_yx, low, high), BLUE, 70).any(axis=1).mean())
 
 
 def test_the_picture_is_doubled_where_the_field_is_small_and_the_field_stays_readable_below_the_lines():
@@ -56,7 +62,7 @@ def test_the_picture_is_doubled_where_the_field_is_small_and_the_field_stays_rea
     assert (picture[300:470, :] == SLIDE).all()
     for x in (40, 110):
         inside = picture[160 - 34 : 160 + 34, 2 * x - 20 : 2 * x + 20]
-        assert np.abs(inside.astype(int) - (190, 120, 130)).max() <= 3
+        assert np.abs(inside.astype(int) - (190, 120, 130)).max() <= 6
     large, large_cells = _scene([2], size_hw=(900, 1300))
     assert draw_overlay(large, large_cells).width == 1300
     assert draw_overlay(large, large_cells, scale=0.5).width == 650
@@ -67,27 +73,29 @@ def test_a_spherocytes_outline_is_whole_and_just_outside_its_mask(scale):
     image, cells = _scene([2])
     picture = np.asarray(draw_overlay(image, cells, scale=scale))
     centre = (80 * scale, 40 * scale)
-    assert _near(_ring(picture, centre, 20 * scale + 0.8), BLUE, 70).all()
-    assert not _near(_ring(picture, centre, 20 * scale - 2.5), BLUE).any()
-    assert not _near(_ring(picture, centre, 20 * scale + 9), BLUE).any()
+    edge = 20 * scale
+    assert _blue_part(picture, centre, edge, edge + 2) > 0.97
+    assert _blue_part(picture, centre, 0, edge - 2) == 0
+    assert _blue_part(picture, centre, edge + 5, edge + 12) == 0
 
 
 def test_classes_differ_and_what_is_not_counted_is_dashed():
     image, cells = _scene([2, 2, 1, 4], countable=[True, False, True, False])
     picture = np.asarray(draw_overlay(image, cells)).astype(int)
-    on_blue = [_near(_ring(picture, (160, 80 + 140 * i), 41), BLUE, 70).mean() for i in range(4)]
+    on_blue = [_blue_part(picture, (160, 80 + 140 * i), 40, 42) for i in range(4)]
     assert on_blue[0] == 1
     assert 0.3 < on_blue[1] < 0.75
     assert on_blue[2:] == [0, 0]
     # An other red cell is quiet: its line is there, and fainter than the spherocyte's.
-    contrast = [np.abs(_ring(picture, (160, 80 + 140 * i), 40.8) - SLIDE).sum(axis=1).mean() for i in range(4)]
+    lines = [_around(picture, (160, 80 + 140 * i), 40, 44) for i in range(4)]
+    contrast = [np.abs(line - SLIDE).sum(axis=-1).mean() for line in lines]
     assert 20 < contrast[2] < 0.6 * contrast[0]
 
 
 def test_in_a_rejected_field_nothing_is_drawn_as_counted():
     image, cells = _scene([2, 1])
     picture = np.asarray(draw_overlay(image, cells, accepted=False, note="out of focus"))
-    assert _near(_ring(picture, (160, 80), 41), BLUE, 70).mean() < 0.75
+    assert _blue_part(picture, (160, 80), 40, 42) < 0.75
     assert cells.countable.all()
 
 
@@ -119,7 +127,7 @@ def test_cells_at_and_beyond_the_edge_and_without_pixels_are_drawn_or_passed_ove
     masks = [_disc(40), _disc(40)[:20, :20], _disc(40), np.zeros((40, 40), bool)]
     picture = np.asarray(draw_overlay(image, replace(cells, box_yxyx=boxes, masks=masks)))
     assert _near(picture[:480], BLUE, 60).any()
-    assert (picture[200:280, 200:280] == SLIDE).all()
+    assert (picture[206:276, 200:280] == SLIDE).all()
 
 
 def test_probability_masks_and_no_cells_draw_too():
@@ -127,7 +135,7 @@ def test_probability_masks_and_no_cells_draw_too():
     masks = (np.hypot(y, x) < 0.5).astype(np.float32)[None]
     image, cells = _scene([2])
     drawn = np.asarray(draw_overlay(image, replace(cells, masks=masks)))
-    assert _near(_ring(drawn, (160, 80), 42), BLUE, 70).mean() > 0.9
+    assert _blue_part(drawn, (160, 80), 39, 43) == 1
     empty = draw_overlay(image, Cells.empty(field_id="a", image_size_hw=(240, 320)))
     assert (np.asarray(empty)[300:470] == SLIDE).all()
     assert draw_overlay(image[:1, :1], Cells.empty(field_id="a", image_size_hw=(1, 1))).width == 2

@@ -66,7 +66,8 @@ def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
     assert quality.reason == ""
     assert str(quality) == "accepted"
     assert quality.n_cells == pytest.approx(60, abs=0 if cells is not None else 8)
-    assert quality.rbc_diameter_px == pytest.approx(7.2 / 0.193, rel=0.1)
+    true_px = np.median(drawn.cells.measurements["diameter_um"][drawn.cells.countable]) / drawn.um_per_px
+    assert quality.rbc_diameter_px == pytest.approx(true_px, rel=0.1)
     assert 0.5 < quality.exposure < 0.9
     assert 0.2 < quality.density < 0.5
 
@@ -77,7 +78,7 @@ def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
         (lambda image: _blurred(image, 6), "out of focus"),
         (lambda image: _scaled(image, 0.1), "under-exposed"),
         (lambda image: _scaled(image, 0), "under-exposed"),
-        (lambda image: _scaled(image, 2.2), "over-exposed"),
+        (lambda image: _scaled(image, 1.7), "over-exposed"),
         (lambda image: np.full_like(image, 255), "over-exposed"),
         (lambda image: np.full_like(image, 128), "too few cells: no red cells"),
         (lambda image: np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8), "too grainy"),
@@ -116,6 +117,15 @@ def test_a_field_larger_than_the_copy_it_is_judged_on_keeps_its_own_pixels():
     assert quality.rbc_diameter_px == pytest.approx(7.5 / 0.05, rel=0.12)
     assert quality.explained > 0.95
     assert assess(drawn.image).rbc_diameter_px == pytest.approx(quality.rbc_diameter_px, rel=0.1)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (1, 3000), (4, 4000), (9, 9)])
+def test_a_picture_too_small_for_a_cell_is_rejected_and_no_error(size_hw):
+    for level in (0, 200):
+        image = np.full((*size_hw, 3), level, np.uint8)
+        image[0, 0] = 90
+        assert not assess(image).accepted
+        assert not assess(image, Cells.empty(field_id="a", image_size_hw=size_hw)).accepted
 
 
 def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():

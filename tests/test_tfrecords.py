@@ -1,9 +1,10 @@
-"""tfrecords: records hold what was labelled, every label is accounted for, and a killed run goes on where it stopped."""
+"""tfrecords: records hold what was labelled, every label is accounted for, a killed run goes on where it stopped."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ from spherodetect.tfrecords import MASK_SIZE, build, read_examples, unstretch, w
 
 UM_PER_PX = 7.5 / 24
 HW = (90, 120)
-RECIPE = Recipe("mine", "points", Path("."), unlabelled_cells_unknown=True, unknown=frozenset({"?"}), um_per_px=UM_PER_PX)
+RECIPE = Recipe(
+    "mine", "points", Path("."), unlabelled_cells_unknown=True, unknown=frozenset({"?"}), um_per_px=UM_PER_PX
+)
 
 
 def discs(*centers: tuple[float, float], radius: float = 12, size_hw: tuple[int, int] = HW) -> np.ndarray:
@@ -33,7 +36,7 @@ def discs(*centers: tuple[float, float], radius: float = 12, size_hw: tuple[int,
 
 @pytest.fixture
 def labels(tmp_path) -> LabelSet:
-    """Five fields of cells with and without points; a second point, an unread line, a bad file, labels without image."""
+    """Five fields, cells with and without points; a second point, an unread line, a bad file, labels without image."""
     fields = []
     rng = np.random.default_rng(3)
     for number in range(5):
@@ -93,7 +96,7 @@ def test_what_is_read_is_written_or_dropped(tmp_path, labels):
     train, val = manifest["splits"]["train"], manifest["splits"]["val"]
     assert (train["images"], val["images"], train["sources"], val["patients"]) == (4, 1, 5, ["p1"])
     assert val["classes"] == {"platelet": 1, "rbc": 1, "spherocyte": 1, "unknown": 1 + 1}
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
 
 
 def test_a_spare_copy_is_dropped_and_named(tmp_path, labels):
@@ -281,7 +284,8 @@ def stretched_field(*, native_hw: tuple[int, int], file_hw: tuple[int, int]) -> 
     native = discs(center, radius=radius, size_hw=native_hw)
     image = np.asarray(Image.fromarray(native).resize(file_hw[::-1], Image.Resampling.LANCZOS))
     sy, sx = np.array(file_hw) / native_hw
-    box = tuple(np.array([center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius]) * [sy, sx, sy, sx])
+    corners = np.array([center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius])
+    box = tuple(corners * [sy, sx, sy, sx])
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     outline = np.stack([center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)], axis=1) * [sy, sx]
     annotations = (
@@ -290,7 +294,9 @@ def stretched_field(*, native_hw: tuple[int, int], file_hw: tuple[int, int]) -> 
         Annotation("3", "rbc", box_yxyx=box, mask=image[..., 1] < 165),
         Annotation("4", "rbc", point_yx=(center[0] * sy, center[1] * sx)),
     )
-    return image, LabelledField("a.png", None, file_hw, annotations, source_id="a", native_size_hw=native_hw, um_per_px=0.1)
+    return image, LabelledField(
+        "a.png", None, file_hw, annotations, source_id="a", native_size_hw=native_hw, um_per_px=0.1
+    )
 
 
 @pytest.mark.parametrize("native_hw", [(180, 240), (240, 180)])
@@ -325,7 +331,8 @@ def write_points(root: Path, n_fields: int = 6) -> Path:
     for number in range(1, n_fields + 1):
         centers = rng.uniform(15, 75, (5, 2))
         noise = rng.normal(0, 3, (*HW, 3))
-        Image.fromarray(np.clip(discs(*centers) + noise, 0, 255).astype(np.uint8)).save(root / "images" / f"{number}.png")
+        picture = np.clip(discs(*centers) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(root / "images" / f"{number}.png")
         lines = [f"{x:.1f} {y:.1f} {k % 2 * 3}" for k, (y, x) in enumerate(centers[:3])]
         (root / "labels" / f"{number}.txt").write_text("\n".join(lines))
     recipe = root / "recipe.yaml"
@@ -358,13 +365,23 @@ def test_several_workers_write_the_same_bytes(tmp_path):
 
 
 def test_a_split_that_leaks_needs_force(tmp_path):
-    path = write_points(tmp_path / "source")
-    images = tmp_path / "source" / "images"
-    (images / "6.png").write_bytes((images / "1.png").read_bytes())
-    leaking = replace(load_recipe(path), split=SplitRule("source", val=("6",)))
+    recipe = load_recipe(write_points(tmp_path / "source"))
+    # Every file is of the patient "png", and one of them goes to validation.
+    leaking = replace(recipe, patients=re.compile("(?P<patient>png)"), split=SplitRule("source", val=("6",)))
     with pytest.raises(BadLabelsError, match="without leaks"):
         build(leaking, tmp_path / "out")
-    assert build(leaking, tmp_path / "out", force=True)["forced"]
+    assert not (tmp_path / "out").exists()
+    manifest = build(leaking, tmp_path / "out", force=True)
+    assert manifest["forced"]
+    assert [f["code"] for f in manifest["findings"]] == ["patient-in-two-splits"]
+
+
+def test_near_duplicates_stay_together(tmp_path):
+    recipe = load_recipe(write_points(tmp_path / "source"))
+    images = tmp_path / "source" / "images"
+    (images / "6.png").write_bytes((images / "1.png").read_bytes())
+    build(replace(recipe, split=SplitRule("source", val=("6",))), tmp_path / "out")
+    assert set(read(tmp_path / "out", "val")) == {"images/1.png", "images/6.png"}
 
 
 def chula(tmp_path: Path, shared_data: Path, numbers: tuple[int, ...]) -> Iterator[dict]:

@@ -68,7 +68,9 @@ def test_no_run_is_judged_by_its_own_labels():
     def called(fitted, blocks: set[str]) -> list[int]:
         return [sum(kind["called"] for kind in r["fine_classes"].values()) for r in fitted.rates if r["name"] in blocks]
 
-    assert called(before, {"3", "4"}) == called(after, {"3", "4"}), "the same cells are called, whatever their labels say"
+    assert called(before, {"3", "4"}) == called(after, {"3", "4"}), (
+        "the same cells are called, whatever their labels say"
+    )
     assert called(before, {"1", "2"}) != called(after, {"1", "2"}), "the other runs are judged by what run1 taught"
 
 
@@ -145,4 +147,6 @@ def test_average_precision_at_its_limits():
 def test_expected_calibration_error_in_closed_form():
     assert expected_calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0
     assert expected_calibration_error(np.ones(4), np.array([True, True, False, False])) == 0.5
-    assert expected_calibration_error(np.array([0.05, 0.95]), np.array([True, True])) == pytest.approx((0.95 + 0.05) / 2)
+    assert expected_calibration_error(np.array([0.05, 0.95]), np.array([True, True])) == pytest.approx(
+        (0.95 + 0.05) / 2
+    )

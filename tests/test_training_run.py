@@ -34,7 +34,8 @@ def test_every_experiment_loads_on_every_hardware(run, path, hardware):
 
 
 def test_overrides_come_last(run):
-    params = run.load_experiment(CHULA, hardware="cpu", overrides=["trainer.train_steps=7", "task.model.input_size=[64, 64, 3]"])
+    overrides = ["trainer.train_steps=7", "task.model.input_size=[64, 64, 3]"]
+    params = run.load_experiment(CHULA, hardware="cpu", overrides=overrides)
     assert params.trainer.train_steps == 7
     assert list(params.task.model.input_size) == [64, 64, 3]
 

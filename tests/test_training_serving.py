@@ -51,7 +51,9 @@ def assert_same(in_graph, spherocytes, countable, model) -> None:
     ours, theirs = in_graph(spherocytes, countable, model), score_counts(spherocytes, countable, model=model)
     for name in ("raw_percent", "hs_score", "hs_score_low", "hs_score_high"):
         expected = getattr(theirs, name)
-        np.testing.assert_allclose(ours[name], expected, atol=1e-4, rtol=0, err_msg=f"{name}: {spherocytes} {countable}")
+        np.testing.assert_allclose(
+            ours[name], expected, atol=1e-4, rtol=0, err_msg=f"{name}: {spherocytes} {countable}"
+        )
     assert STATUSES[int(ours["status_code"])] == theirs.status, (spherocytes, countable)
 
 
@@ -127,7 +129,9 @@ def test_a_huge_image_is_refused_by_its_header(serving, height, width):
         serving.decode(huge_png(height, width))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PN", b"GIF89a" + bytes(20), b"BM" + bytes(60), b"II*\x00" + bytes(40), b"%!PS"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PN", b"GIF89a" + bytes(20), b"BM" + bytes(60), b"II*\x00" + bytes(40), b"%!PS"]
+)
 def test_what_is_neither_jpeg_nor_png_is_refused(serving, data):
     import tensorflow as tf
 

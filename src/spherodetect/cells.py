@@ -86,7 +86,9 @@ class Cells:
         } | dict(self.measurements)  # fmt: skip
         for name, values in columns.items():
             if len(values) != n:
-                raise ValueError(f"Cells of {self.field_id!r}: {name} has {len(values)} entries, expected {n}, one a box")
+                raise ValueError(
+                    f"Cells of {self.field_id!r}: {name} has {len(values)} entries, expected {n}, one a box"
+                )
 
     def __len__(self) -> int:
         return len(self.box_yxyx)
@@ -119,7 +121,10 @@ class Cells:
         image_size_hw: tuple[int, int], field_id: str = "", um_per_px: float | None = None,
         class_names: tuple[str, ...] = CLASS_NAMES,
     ) -> Cells:  # fmt: skip
-        """Cells whose class is given, as by a human: probabilities are 0 or 1, countable means a red cell off the border."""
+        """Cells whose class is given, as by a human.
+
+        Probabilities are 0 or 1; countable means a red cell off the border.
+        """
         box = np.asarray(box_yxyx, np.float32).reshape(-1, 4)
         ids = np.asarray(class_id, np.int32)
         red = np.isin(ids, [k + 1 for k, name in enumerate(class_names) if name in RED_CELLS])

@@ -7,7 +7,6 @@ the SavedModel; this module loads it, checks it and reads its answers. Model Gar
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -66,7 +65,8 @@ class Model:
         image = _checked(image, field_id)
         if um_per_px is not None and not 1e-3 < um_per_px < 5:
             raise SpherodetectError(
-                f"{quoted(field_id)}: expected a pixel size between 0.001 and 5 µm, got {um_per_px}; mend --um-per-px or the manifest"
+                f"{quoted(field_id)}: expected a pixel size between 0.001 and 5 µm, got {um_per_px}; "
+                "mend --um-per-px or the manifest"
             )
         found = self._detect(image=tf.constant(image), um_per_px=tf.constant(float(um_per_px or 0.0)))
         found = {name: value.numpy() for name, value in found.items()}
@@ -88,9 +88,7 @@ class Model:
             rbc_diameter_px=float(found["rbc_diameter_px"]),
         )
 
-    def detect_many(
-        self, images: Iterable[np.ndarray], um_per_px: float | None = None
-    ) -> Iterator[Cells]:
+    def detect_many(self, images: Iterable[np.ndarray], um_per_px: float | None = None) -> Iterator[Cells]:
         """`detect` over images, in order; the next image is fetched while one is being worked on."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -132,11 +130,15 @@ def _load(folder: Path) -> Model:
 def _read_card(folder: Path) -> Mapping[str, Any]:
     path = folder / "model.json"
     if not path.is_file():
-        raise BadModelError(f"{quoted(folder)}: expected a model folder with model.json, got none; see `spherodetect export`")
+        raise BadModelError(
+            f"{quoted(folder)}: expected a model folder with model.json, got none; see `spherodetect export`"
+        )
     card = read_json(path, max_bytes=20_000_000, error=BadModelError)
     missing = [key for key in _NEEDED if not isinstance(card, dict) or key not in card]
     if missing:
-        raise BadModelError(f"{quoted(path)}: expected {', '.join(_NEEDED)}, got none of {', '.join(missing)}; export it again")
+        raise BadModelError(
+            f"{quoted(path)}: expected {', '.join(_NEEDED)}, got none of {', '.join(missing)}; export it again"
+        )
     if card["format"] != MODEL_FORMAT:
         raise BadModelError(
             f"{quoted(path)}: expected model format {MODEL_FORMAT}, got {card['format']}; export it with this version"

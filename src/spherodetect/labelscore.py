@@ -33,7 +33,8 @@ def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise:
     problems: list[str] = []
     for path in paths:
         labels = read_unmapped(recipe_for(path))
-        problems += [f"{quoted(f.file)}: {f.message}" for f in labels.findings if f.severity == "error" and f.code == "malformed"]
+        malformed = [f for f in labels.findings if f.severity == "error" and f.code == "malformed"]
+        problems += [f"{quoted(f.file)}: {f.message}" for f in malformed]
         for labelled in labels.fields:
             key = (labelled.patient_id or labelled.source_id, labelled.source_id)
             if key not in best or len(labelled.annotations) > len(best[key].annotations):

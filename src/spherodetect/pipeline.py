@@ -96,7 +96,9 @@ def score_paths(
     tables = _write_cells(seen, out)
     scores, rows = [], []
     patients = _by_patient(seen)
-    lost = {patient: sum(f.patient_id == patient for f in found) for patient in dict.fromkeys(f.patient_id for f in found)}
+    lost = {
+        patient: sum(f.patient_id == patient for f in found) for patient in dict.fromkeys(f.patient_id for f in found)
+    }
     for patient, fields in patients.items():
         score = _score(patient, fields, loaded, scheme, n_unread=lost[patient] - len(fields))
         page = out / "reports" / f"{safe_name(patient)}.html"
@@ -104,7 +106,8 @@ def score_paths(
         scores.append(score)
         rows.append((score, page.relative_to(out).as_posix()))
     problems += [f"patient {quoted(p)}: no field could be read; it has no score" for p in lost if p not in patients]
-    from spherodetect.report import html, tables as write
+    from spherodetect.report import html
+    from spherodetect.report import tables as write
 
     tables["patients.csv"] = out / "patients.csv"
     write.write_csv(write.patients_frame(scores), tables["patients.csv"])
@@ -113,13 +116,17 @@ def score_paths(
 
 
 def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) -> RunResult:
-    """Draw two synthetic patients, one with spherocytes and one without, and score them with the bundled model."""
+    """Draw two synthetic patients, one with spherocytes and one without, and score them with the bundled model.
+
+    The first is an extreme: error rates of the bundled model differ so much between slides that at 5 to 50 % its interval
+    is wider than the 10 points that status ok allows.
+    """
     from PIL import Image
 
     from spherodetect.synthetic import SmearStyle, draw_patient
 
     smears = out / "smears"
-    for number, (patient, fraction) in enumerate({"with_spherocytes": 0.12, "without_spherocytes": 0.0}.items()):
+    for number, (patient, fraction) in enumerate({"with_spherocytes": 0.95, "without_spherocytes": 0.0}.items()):
         folder = smears / patient
         folder.mkdir(parents=True, exist_ok=True)
         fields = draw_patient(
@@ -136,7 +143,9 @@ def _make(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise SpherodetectError(f"{quoted(out)}: cannot be written ({reason}); name a folder with --out that can") from error
+        raise SpherodetectError(
+            f"{quoted(out)}: cannot be written ({reason}); name a folder with --out that can"
+        ) from error
 
 
 def _load(folder: Path | None) -> Model:
@@ -145,9 +154,7 @@ def _load(folder: Path | None) -> Model:
     return load_model(folder)
 
 
-def _detect(
-    found: FieldList, model: Model, out: Path, problems: list[str], progress: Progress
-) -> Iterator[_Seen]:
+def _detect(found: FieldList, model: Model, out: Path, problems: list[str], progress: Progress) -> Iterator[_Seen]:
     """Detect, judge, measure and draw each field; only its cells stay in memory."""
     from spherodetect.measure import measure
     from spherodetect.quality import assess
@@ -235,7 +242,8 @@ def _write_cells(seen: Sequence[_Seen], out: Path) -> dict[str, Path]:
     tables.write_parquet(frame, written["cells.parquet"])
     tables.write_csv(tables.quality_frame(_quality_row(s) for s in seen), written["quality.csv"])
     cells = [s.cells for s in seen]
-    write_json(interop.to_coco(cells, patient_ids=[s.field.patient_id for s in seen]), written["coco.json"], indent=None)
+    patient_ids = [s.field.patient_id for s in seen]
+    write_json(interop.to_coco(cells, patient_ids=patient_ids), written["coco.json"], indent=None)
     write_json(interop.to_geojson(cells), written["cells.geojson"], indent=None)
     for s in seen:
         target = _file_of(s.field, out / "masks", ".tif")
@@ -255,7 +263,9 @@ def _quality_row(seen: _Seen) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_report(page: Path, score: PatientScore, fields: Sequence[_Seen], model: Model, scheme: Any, out: Path) -> None:
+def _write_report(
+    page: Path, score: PatientScore, fields: Sequence[_Seen], model: Model, scheme: Any, out: Path
+) -> None:
     from PIL import Image
 
     from spherodetect.report import html
@@ -268,7 +278,10 @@ def _write_report(page: Path, score: PatientScore, fields: Sequence[_Seen], mode
             shown.append(html.ReportField(s.field.field_id, picture.convert("RGB"), s.quality, s.cells))
     html.write_patient_report(
         page, score, shown, _crops(fields), scheme=scheme, provenance=_provenance(model, score),
-        notes=[f"This model never saw May-Grünwald-Giemsa stain. Stains it has seen: {', '.join(model.card['stains_seen'])}."],
+        notes=[
+            "This model never saw May-Grünwald-Giemsa stain. "
+            f"Stains it has seen: {', '.join(model.card['stains_seen'])}."
+        ],
         limit_of_blank=limit_of_blank(score.n_countable, model=model.rates),
         more_fields=more_fields_needed(spherocytes, countable, model=model.rates) if sum(countable) else None,
     )  # fmt: skip

@@ -34,7 +34,7 @@ MAX_GRAIN = 0.07
 MAX_DENSITY = 0.75
 #: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
 MIN_CELLS = 5
-#: Part of the covered area that lies in the boxes of the cells found. By segmentation, Chula: 0.99, BCCD 0.67 and more.
+#: Part of the covered area that lies in the cells found. By segmentation, Chula: 0.9 and more.
 MIN_EXPLAINED = 0.4
 #: A field covered by more than this has something in it; if that is no red cell, it is no smear.
 COVERED = 0.05
@@ -103,7 +103,8 @@ def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
     >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
     rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
     """
-    small = _reduced(image)
+    step = min(-(-max(image.shape[:2]) // _MAX_SIDE_PX), *image.shape[:2])
+    small = _reduced(image, step)
     density = optical_density(small)
     covered = _covered(density[..., _GREEN])
     light = _light(small, density, covered)
@@ -111,24 +112,22 @@ def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
         # In what is black or all grain, segmentation would find thousands of specks and take its time over them.
         hopeless = light["exposure"] < MIN_EXPOSURE or light["grain"] > MAX_GRAIN
         cells = Cells.empty(field_id="", image_size_hw=small.shape[:2]) if hopeless else _segmented(small)
-        frame = small
+        frame, step, in_image_px = small, 1, float(step)
     else:
-        frame = image
+        frame, in_image_px = image, 1.0
     if "center_rim_ratio" not in cells.measurements:
         cells = measure(cells, frame)
     red = cells[np.isin(cells.names, list(RED_CELLS))]
     known = red[red.countable].measurements
     flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (known["pallor_fraction"] < NO_PALLOR_FRACTION)
     diameter_px = _median(known["diameter_px"])
-    to_small = small.shape[0] / frame.shape[0]
     stats = light | {
         "n_cells": len(red),
-        "rbc_diameter_px": diameter_px * image.shape[0] / frame.shape[0],
+        "rbc_diameter_px": diameter_px * in_image_px,
         "median_od": _median(known["mean_od"]),
         "no_pallor": float(flat.mean()) if len(flat) else float("nan"),
-        "explained": _explained(covered, cells.box_yxyx * to_small),
-        "burnt": _burnt(red, frame),
-        "focus": _focus(density[..., _GREEN], covered, diameter_px * to_small),
+        **_extent(cells, frame, covered, step=step),
+        "focus": _focus(density[..., _GREEN], covered, diameter_px / step),
     }
     diameter_um = diameter_px * cells.um_per_px if cells.um_per_px else float("nan")
     reason = next(_faults(diameter_um=diameter_um, **stats), "")
@@ -146,6 +145,8 @@ def _faults(
     if burnt > MAX_BURNT:
         what = "the cells' area" if n_cells else "the field"
         yield f"over-exposed: {_percent(burnt)} of {what} is burnt out, {_most(MAX_BURNT)}"
+    if density > MAX_DENSITY:
+        yield f"too dense: {_percent(density)} of the field is covered, {_most(MAX_DENSITY)}"
     if grain > MAX_GRAIN:
         yield f"too grainy: the empty slide's density varies by {grain:.2f}, expected at most {MAX_GRAIN:.2f}"
     if brighter > MAX_BRIGHTER:
@@ -154,8 +155,6 @@ def _faults(
         yield f"out of domain: what is stained is not red (density in red light {red_to_green:.2f} of that in green)"
     if focus < MIN_FOCUS:
         yield f"out of focus: {focus:.1f} edge widths in a cell's diameter, expected at least {MIN_FOCUS:.1f}"
-    if density > MAX_DENSITY:
-        yield f"too dense: {_percent(density)} of the field is covered, {_most(MAX_DENSITY)}"
     if density > COVERED and n_cells == 0:
         yield f"out of domain: {_percent(density)} of the field is covered, but no red cell was found"
     if n_cells < MIN_CELLS:
@@ -178,9 +177,8 @@ def _most(part: float) -> str:
     return f"expected at most {_percent(part)}"
 
 
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """The image averaged in whole blocks until no side is longer than _MAX_SIDE_PX."""
-    step = -(-max(image.shape[:2]) // _MAX_SIDE_PX)
+def _reduced(image: np.ndarray, step: int) -> np.ndarray:
+    """The image averaged in blocks of step by step pixels; what does not fill a block at the edge is left out."""
     if step == 1:
         return image
     height, width = (length // step for length in image.shape[:2])
@@ -202,7 +200,6 @@ def _light(image: np.ndarray, density: np.ndarray, covered: np.ndarray) -> dict[
     return {
         "exposure": _median(image[slide, _GREEN]) / 255,
         "grain": 1.4826 * _median(np.abs(green[slide] - _median(green[slide]))),
-        "density": float(covered.mean()),
         "red_to_green": _median(density[covered, 0] / np.maximum(green[covered], 0.01)),
         "brighter": float((green < -0.1).mean()),
     }
@@ -218,22 +215,20 @@ def _segmented(image: np.ndarray) -> Cells:
     return Cells.from_labels(np.array(box_yxyx), np.ones(len(masks)), masks, image_size_hw=image.shape[:2])
 
 
-def _explained(covered: np.ndarray, box_yxyx: np.ndarray) -> float:
-    """The part of what is covered that lies in a box."""
-    if not covered.any():
-        return float("nan")
-    boxed = np.zeros_like(covered)
-    for y0, x0, y1, x1 in np.rint(np.maximum(box_yxyx, 0)).astype(int):
-        boxed[y0:y1, x0:x1] = True
-    return float(boxed[covered].mean())
-
-
-def _burnt(cells: Cells, image: np.ndarray) -> float:
-    """The part of the cells at the end of the green scale; of the whole field where there are no cells."""
-    burnt = image[..., _GREEN] >= _BURNT
-    parts = [burnt[y : y + mask.shape[0], x : x + mask.shape[1]][mask] for mask, (y, x) in cells.pixel_masks()]
-    inside = np.concatenate([*parts, np.zeros(0, bool)])
-    return float(inside.mean() if inside.size else burnt.mean())
+def _extent(cells: Cells, image: np.ndarray, covered: np.ndarray, *, step: int) -> dict[str, float]:
+    """What follows from the area of the cells, painted into one frame; covered is of the copy, step times smaller."""
+    painted = np.zeros(image.shape[:2], bool)
+    for mask, (y, x) in cells.pixel_masks():
+        painted[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
+    height, width = covered.shape
+    small = painted[: height * step : step, : width * step : step]
+    burnt = image[..., _GREEN][painted if painted.any() else ...] >= _BURNT
+    return {
+        # A sheet of cells leaves no slide to tell it from: then only the cells themselves show how dense it is.
+        "density": float(max(covered.mean(), painted.mean())),
+        "explained": float(small[covered].mean()) if covered.any() else float("nan"),
+        "burnt": float(burnt.mean()),
+    }
 
 
 def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:

@@ -108,7 +108,8 @@ def write_tfrecords(
     fields = [f for f in labels.fields if f.path is not None]
     if not fields:
         raise BadLabelsError(
-            f"{quoted(recipe.root)}: expected labelled images, got none; say with --root where the export with its images lies"
+            f"{quoted(recipe.root)}: expected labelled images, got none; "
+            "say with --root where the export with its images lies"
         )
     account = _Account(recipe, labels, splits)
     shards = _shards(recipe, fields, splits)
@@ -148,7 +149,7 @@ def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, L
         return image, labelled, 0
     from PIL import Image
 
-    size_hw = tuple(int(v) for v in np.round(np.array([height, width]) * scale))
+    size_hw = (round(height * scale[0]), round(width * scale[1]))
     resized = np.asarray(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.LANCZOS))
     factor = np.array(size_hw) / [height, width]
     annotations = tuple(_scaled(a, factor) for a in labelled.annotations)
@@ -206,13 +207,14 @@ def _convert(recipe: Recipe, labelled: LabelledField) -> _Converted:
     from spherodetect.fields import read_image
     from spherodetect.labels.marks import hide_marks
 
+    assert labelled.path is not None, "only fields with an image are converted"
     try:
         image = read_image(labelled.path, name=labelled.file)
     except BadImageError as error:
         dropped = tuple(Unread(labelled.file, a.annotation_id, "bad-image") for a in labelled.annotations)
         return _Converted(labelled, None, labelled.size_hw, FieldInstances((), float("nan"), dropped), str(error))
     image, labelled, unstretched = unstretch(image, labelled)
-    image, painted = hide_marks(image)
+    image, _ = hide_marks(image)
     found = find_instances(image, labelled, recipe)
     found.repaired.update({"unstretched": unstretched} if unstretched else {})
     buffer = io.BytesIO()
@@ -256,7 +258,9 @@ def _example(converted: _Converted, *, full_masks: bool) -> tf.train.Example:
         "image/object/class/set": ints(i.class_set for i in instances),
         "image/object/class/text": texts(i.name for i in instances),
         "image/object/is_crowd": ints(0 for _ in instances),
-        "image/object/area": floats(m.sum() if i.mask is not None else 0 for i, m in zip(instances, masks, strict=True)),
+        "image/object/area": floats(
+            m.sum() if i.mask is not None else 0 for i, m in zip(instances, masks, strict=True)
+        ),
         "image/object/annotation_id": texts(i.annotation_id for i in instances),
         "image/object/point": floats(v for yx in point for v in yx),
         "image/object/mask/known": ints(i.mask is not None for i in instances),
@@ -347,6 +351,7 @@ def _fingerprint(recipe: Recipe, members: Sequence[LabelledField], full_masks: b
     digest.update(repr(sorted(recipe.classes.items())).encode() + repr(sorted(recipe.unknown)).encode())
     digest.update(repr((sorted(recipe.red_cells), recipe.unlabelled_cells_unknown)).encode())
     for labelled in members:
+        assert labelled.path is not None, "only fields with an image are converted"
         digest.update(labelled.file.encode() + labelled.path.read_bytes())
         for a in labelled.annotations:
             digest.update(repr((a.annotation_id, a.name, a.box_yxyx, a.point_yx)).encode())
@@ -381,7 +386,9 @@ class _Account:
         splits = {}
         for split in sorted(set(self.splits.values())):
             members = [f for f in self.labels.fields if self.splits.get(f.file) == split]
-            parts = [p for name, p in zip(names, self.parts, strict=True) if f"-{split}-" in name[len(self.recipe.name) :]]
+            parts = [
+                p for name, p in zip(names, self.parts, strict=True) if f"-{split}-" in name[len(self.recipe.name) :]
+            ]
             splits[split] = {
                 "images": sum(p["images"] for p in parts),
                 "patients": sorted({f.patient_id for f in members if f.patient_id}),
@@ -432,8 +439,8 @@ class _pool:
         from concurrent.futures import ProcessPoolExecutor
 
         # Forking a process that runs TensorFlow's threads can hang.
-        self.executor = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
-        return lambda recipe, members: self.executor.map(_convert, [recipe] * len(members), members)
+        self.executor = executor = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        return lambda recipe, members: executor.map(_convert, [recipe] * len(members), members)
 
     def __exit__(self, *exception: object) -> None:
         if self.executor is not None:

@@ -1,7 +1,7 @@
 """What people drew, before anything is decided about it: annotations of one field, in the label file's own pixels.
 
-Boxes are (ymin, xmin, ymax, xmax), polygons (M, 2) arrays of (y, x), points (y, x); all in native pixels of the image as
-the label file describes it. Names are kept as the annotator wrote them.
+Boxes are (ymin, xmin, ymax, xmax), polygons (M, 2) arrays of (y, x), points (y, x); all in native pixels of the image
+as the label file describes it. Names are kept as the annotator wrote them.
 """
 
 from __future__ import annotations

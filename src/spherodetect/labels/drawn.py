@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spherodetect.labels.annotations import Annotation
-from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 from spherodetect.synthetic import SyntheticField, draw_field, random_style
@@ -55,5 +54,6 @@ def _annotations(drawn: SyntheticField) -> tuple[Annotation, ...]:
         # Contours run through pixel centres; labels count from pixel corners.
         outlines = find_contours(np.pad(mask, 1).astype(float), 0.5)
         polygons = tuple(outline - 0.5 + [y0, x0] for outline in outlines)
-        annotations.append(Annotation(str(number), str(name), tuple(float(v) for v in box), polygons=polygons))
+        top, left, bottom, right = map(float, box)
+        annotations.append(Annotation(str(number), str(name), (top, left, bottom, right), polygons=polygons))
     return tuple(annotations)

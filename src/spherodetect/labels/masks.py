@@ -128,13 +128,13 @@ class _Field:
     def add_points(self, points: Sequence[Annotation]) -> None:
         by_cell: dict[int, list[Annotation]] = {}
         for annotation in points:
-            by_cell.setdefault(self._cell_at(annotation.point_yx), []).append(annotation)
+            by_cell.setdefault(self._cell_at(_point(annotation)), []).append(annotation)
         for cell, here in by_cell.items():
             here = self._without_doubles(here)
             if cell == 0:
                 for annotation in here:
                     self.repaired["point-beside-cell"] += 1
-                    self._append(annotation, None, _box_around(annotation.point_yx, self.diameter, self.size_hw), 0.0)
+                    self._append(annotation, None, _box_around(_point(annotation), self.diameter, self.size_hw), 0.0)
                 continue
             self.taken.add(cell)
             window = self.windows[cell - 1]
@@ -196,7 +196,7 @@ class _Field:
     def _without_doubles(self, here: list[Annotation]) -> list[Annotation]:
         kept: list[Annotation] = []
         for annotation in here:
-            apart = [np.hypot(*np.subtract(annotation.point_yx, other.point_yx)) for other in kept]
+            apart = [np.hypot(*np.subtract(_point(annotation), _point(other))) for other in kept]
             if apart and min(apart) < SAME_CELL * self.diameter:
                 self.dropped.append(Unread(self.file, annotation.annotation_id, "second-point-of-a-cell"))
             else:
@@ -234,7 +234,7 @@ class _Field:
         candidates.append((local > 0) & ellipse)
         best, origin, quality = np.zeros((1, 1), bool), np.array([y0, x0]), 0.0
         for mask in candidates:
-            fit = _iou(_tight(mask) + [y0, x0, y0, x0], box) if mask.any() else 0.0
+            fit = _iou(np.add(_tight(mask), [y0, x0, y0, x0]), box) if mask.any() else 0.0
             if fit > quality:
                 best, quality = mask, fit
         return best, origin, quality
@@ -249,10 +249,10 @@ class _Field:
 
     def _append_mask(self, annotation: Annotation, mask: np.ndarray, origin: np.ndarray, quality: float) -> None:
         if not mask.any():  # a point in the cleft between the cells that its neighbours mark
-            self._append(annotation, None, _box_around(annotation.point_yx, self.diameter, self.size_hw), 0.0)
+            self._append(annotation, None, _box_around(_point(annotation), self.diameter, self.size_hw), 0.0)
             return
         y0, x0, y1, x1 = tight = _tight(mask)
-        self._append(annotation, mask[y0:y1, x0:x1], (tight + [*origin, *origin]).astype(float), quality)
+        self._append(annotation, mask[y0:y1, x0:x1], np.add(tight, [*origin, *origin]).astype(float), quality)
 
     def _append(self, annotation: Annotation, mask: np.ndarray | None, box: np.ndarray, quality: float) -> None:
         meaning = self.recipe.meaning(annotation.name)
@@ -260,6 +260,11 @@ class _Field:
         self.instances.append(
             Instance(box, mask, bits, meaning.class_id, meaning.fine_name, annotation.annotation_id, quality)
         )
+
+
+def _point(annotation: Annotation) -> tuple[float, float]:
+    assert annotation.point_yx is not None, "only labelled points come here"
+    return annotation.point_yx
 
 
 def _divide(mask: np.ndarray, points_yx: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -19,18 +19,18 @@ def model_card(card: Mapping[str, Any]) -> str:
             f"{RESEARCH_USE} {FIXED_SENTENCE}",
             "",
             "## Model details",
-            "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from random weights; it sees "
-            f"optical density at {card['rbc_px']:g} px a red cell. p_spherocyte is the network's own odds, calibrated on held-out "
-            "cells. Classes: " + ", ".join(card["class_names"]) + ".",
+            "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from random "
+            f"weights; it sees optical density at {card['rbc_px']:g} px a red cell. p_spherocyte is the network's own "
+            "odds, calibrated on held-out cells. Classes: " + ", ".join(card["class_names"]) + ".",
             "",
             "## Intended use",
-            "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for diagnosis, not for "
-            "thick smears, electron microscopy or unstained cells.",
+            "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for "
+            "diagnosis, not for thick smears, electron microscopy or unstained cells.",
             "",
             "## Factors and limits",
             "- It never saw May-Grünwald-Giemsa stain. Stains seen: " + "; ".join(card["stains_seen"]) + ".",
-            "- No patient ids exist in its training data: fields of a block of file numbers may be of one slide, and blocks stand "
-            "for patients. All real spherocytes come from one laboratory.",
+            "- No patient ids exist in its training data: fields of a block of file numbers may be of one slide, and "
+            "blocks stand for patients. All real spherocytes come from one laboratory.",
             "- Masks are pseudo-labels: points and boxes refined by segmentation of optical density.",
             "- Microcytes and burr cells are the look-alikes; the counts by fine class are in model.json.",
             "- The limit of blank is a proxy: no healthy controls are public.",
@@ -42,17 +42,19 @@ def model_card(card: Mapping[str, Any]) -> str:
             *_data_rows(data, "val"),
             "",
             "## Quantitative analyses",
-            "Class of detected cells, each run of fields judged by a calibration and threshold fitted on the other runs; the detector "
-            "trained on none of them. A block of which less than half is labelled says nothing about other cells: there people "
-            "labelled what struck them. Cells that the detector missed are not in these figures; `spherodetect evaluate` counts them.",
+            "Class of detected cells, each run of fields judged by a calibration and threshold fitted on the other "
+            "runs; the detector trained on none of them. A block of which less than half is labelled says nothing "
+            "about other cells: there people labelled what struck them. Cells that the detector missed are not in "
+            "these figures; `spherodetect evaluate` counts them.",
             "",
-            *([f"- {name.replace('_', ' ')}: {value:.3f}" if isinstance(value, float) else f"- {name.replace('_', ' ')}: {value}"
+            *([f"- {name.replace('_', ' ')}: " + (f"{value:.3f}" if isinstance(value, float) else f"{value}")
                for name, value in figures.items()] or ["- not measured: too few labelled spherocytes were held out"]),
             "",
             "| block | spherocytes | called | other cells | called |",
             "|---|---|---|---|---|",
             *(
-                f"| {b['name']} | {b['true_spherocytes']} | {b['called_of_true']} | {b['true_others']} | {b['called_of_others']} |"
+                f"| {b['name']} | {b['true_spherocytes']} | {b['called_of_true']} "
+                f"| {b['true_others']} | {b['called_of_others']} |"
                 for b in card["rates"]["blocks"]
             ),
             "",

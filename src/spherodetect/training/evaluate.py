@@ -1,12 +1,13 @@
-"""How good is a model folder on labelled fields, as a user would run it: whole files in, its own scale, its own thresholds.
+"""How good is a model folder on labelled fields, as a user would run it: whole files in, its own scale and thresholds.
 
-Labels may be partial: what carries no label is neither right nor wrong. A missed cell is a miss, a second detection of a
-matched cell is a false positive, a detection of a class that the label denies is one too.
+Labels may be partial: what carries no label is neither right nor wrong. A missed cell is a miss, a second detection of
+a matched cell is a false positive, a detection of a class that the label denies is one too.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -57,11 +58,15 @@ class Evaluation:
     def __str__(self) -> str:
         figures = {k: v for k, v in asdict(self).items() if isinstance(v, float)}
         called, total = self.white_or_platelet_called
-        lines = [f"{self.model}: {self.n_labels} labelled red cells, {self.n_spherocytes} spherocytes, in {self.n_fields} fields"]
+        lines = [
+            f"{self.model}: {self.n_labels} labelled red cells, {self.n_spherocytes} spherocytes, "
+            f"in {self.n_fields} fields"
+        ]
         lines += [f"  {name.replace('_', ' '):18s}{value:.3f}" for name, value in figures.items()]
         lines.append(f"  white cells and platelets called spherocyte: {called} of {total}")
         lines += [
-            f"  block {b['block']:>10}: recall {b['recall']:.3f}, f1 {b['f1']:.3f} ({b['n_spherocytes']} of {b['n_labels']})"
+            f"  block {b['block']:>10}: recall {b['recall']:.3f}, f1 {b['f1']:.3f} "
+            f"({b['n_spherocytes']} of {b['n_labels']})"
             for b in self.blocks
         ]
         return "\n".join(lines)
@@ -102,12 +107,21 @@ def evaluate(
     if not rows:
         raise SpherodetectError(f"{quoted(data)}: expected labelled cells in split {split!r}, got none")
     result = _summary(loaded.name, len(fields), rows, n_duplicates / max(n_detections, 1))
-    write_json(asdict(result), out / "evaluation.json")
+    write_json(_jsonable(asdict(result)), out / "evaluation.json")
     with atomic_write(out / "labelled_cells.csv", text=True) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return result
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no NaN: what could not be measured is null."""
+    if isinstance(value, Mapping):
+        return {key: _jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _field_rows(model: Model, labelled: _Labelled) -> tuple[list[dict[str, Any]], int, int]:
@@ -135,8 +149,9 @@ def _field_rows(model: Model, labelled: _Labelled) -> tuple[list[dict[str, Any]]
     for detection in np.flatnonzero(spurious):
         rows.append(
             {
-                "field": labelled.field, "block": block_of(labelled.field, labelled.patient), "label": "duplicate", "fine": "",
-                "found": 1, "called": "spherocyte", "p_spherocyte": round(float(cells.p_spherocyte[detection]), 5),
+                "field": labelled.field, "block": block_of(labelled.field, labelled.patient), "label": "duplicate",
+                "fine": "", "found": 1, "called": "spherocyte",
+                "p_spherocyte": round(float(cells.p_spherocyte[detection]), 5),
                 "countable": int(cells.countable[detection]),
             }
         )  # fmt: skip
@@ -145,11 +160,13 @@ def _field_rows(model: Model, labelled: _Labelled) -> tuple[list[dict[str, Any]]
 
 def _summary(name: str, n_fields: int, rows: list[dict[str, Any]], duplicates: float) -> Evaluation:
     red = [r for r in rows if r["label"] in ("rbc", "spherocyte", "duplicate")]
-    labels = [r for r in red if r["label"] != "duplicate"]
+    # A red cell of unknown kind can be found or missed, and nothing more.
+    labels = [r for r in rows if r["label"] in ("rbc", "spherocyte", "red cell")]
     others = [r for r in rows if r["label"] in ("wbc", "platelet")]
     found = [r for r in labels if r["found"]]
-    p = np.array([r["p_spherocyte"] for r in found])
-    truth = np.array([r["label"] == "spherocyte" for r in found], bool)
+    kinds = [r for r in found if r["label"] != "red cell"]
+    p = np.array([r["p_spherocyte"] for r in kinds])
+    truth = np.array([r["label"] == "spherocyte" for r in kinds], bool)
     p_all = np.array([r["p_spherocyte"] for r in red])
     truth_all = np.array([r["label"] == "spherocyte" for r in red], bool)
     figures = _figures(red)
@@ -203,19 +220,24 @@ def _from_recipe(path: Path, split: str) -> Iterator[_Labelled]:
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     spare = spare_copies(labels.fields, splits)
     for labelled in labels.fields:
-        if splits[labelled.file] != split or labelled.path is None or not labelled.annotations or labelled.file in spare:
+        if splits[labelled.file] != split or labelled.file in spare:
+            continue
+        if labelled.path is None or not labelled.annotations:
             continue
         image, field, _ = unstretch(read_image(labelled.path, name=labelled.file), labelled)
         points, classes, fine = [], [], []
         for annotation in field.annotations:
             meaning = recipe.meaning(annotation.name)
-            box = annotation.outline_box_yxyx
-            points.append(annotation.point_yx or ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
-            classes.append(meaning.class_name or "")
+            point, box = annotation.point_yx, annotation.outline_box_yxyx
+            if point is None:
+                assert box is not None, "an annotation without a point has an outline"
+                point = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            points.append(point)
+            classes.append(meaning.class_name or ("red cell" if meaning.red_cell else ""))
             fine.append(meaning.fine_name)
         yield _Labelled(
-            field.file, field.patient_id or "", image, np.array(points), np.array(classes, object), np.array(fine, object),
-            field.um_per_px,
+            field.file, field.patient_id or "", image, np.array(points), np.array(classes, object),
+            np.array(fine, object), field.um_per_px,
         )  # fmt: skip
 
 
@@ -227,12 +249,15 @@ def _from_records(folder: Path, split: str) -> Iterator[_Labelled]:
     names = ("", *manifest["class_names"])
     shards = sorted(p for p in folder.glob(f"{manifest['name']}-{split}-*.tfrecord"))
     if not shards:
-        raise SpherodetectError(f"{quoted(folder)}: expected records of split {split!r}, got none; known: {', '.join(manifest['splits'])}")
+        raise SpherodetectError(
+            f"{quoted(folder)}: expected records of split {split!r}, got none; known: {', '.join(manifest['splits'])}"
+        )
     for example in read_examples(shards):
         known = np.array([bool(name) for name in example["name"]], bool)
         center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
         points = np.where(example["point_yx"] >= 0, example["point_yx"], center)
         yield _Labelled(
             example["field"], example["patient"], example["image"], points[known],
-            np.array([names[k] for k in example["class_id"]], object)[known], np.array(example["name"], object)[known], None,
+            np.array([names[k] for k in example["class_id"]], object)[known],
+            np.array(example["name"], object)[known], None,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """The experiment `spherodetect_maskrcnn_mobilenet`, registered with Model Garden's factory.
 
-It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides it further. Importing
-this module registers it.
+It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides it further.
+Importing this module registers it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     trainer.optimizer_config = optimization.OptimizationConfig(
         {
             "optimizer": {"type": "adamw", "adamw": {"weight_decay_rate": 0.01, "gradient_clip_norm": 5.0}},
-            "learning_rate": {"type": "cosine", "cosine": {"initial_learning_rate": 1e-3, "decay_steps": 2400, "alpha": 0.01}},
+            "learning_rate": {
+                "type": "cosine",
+                "cosine": {"initial_learning_rate": 1e-3, "decay_steps": 2400, "alpha": 0.01},
+            },
             "warmup": {"type": "linear", "linear": {"warmup_steps": 150, "warmup_learning_rate": 1e-5}},
         }
     )

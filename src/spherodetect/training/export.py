@@ -64,7 +64,9 @@ def export(
         c = calibration
         detector.assign(Thresholds(p_spherocyte=c.threshold, slope=c.slope, intercept=c.intercept))
     else:
-        logger.warning("too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated")
+        logger.warning(
+            "too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated"
+        )
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
     card["rates"] = {"blocks": blocks, "folds": 1 + len(folds)}
     _write(out, detector, card, params)
@@ -79,7 +81,9 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
     """
     last = tf.train.latest_checkpoint(str(run))
     if last is None or not (run / "params.yaml").is_file():
-        raise SpherodetectError(f"{quoted(run)}: expected a run with params.yaml and a checkpoint, got none; train it first")
+        raise SpherodetectError(
+            f"{quoted(run)}: expected a run with params.yaml and a checkpoint, got none; train it first"
+        )
     params = exp_factory.get_exp_config(experiment.EXPERIMENT)
     params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
     task = task_factory.get_task(params.task, logging_dir=str(run))
@@ -96,8 +100,8 @@ def _validation_records(run: Path, params: Any) -> list[Path]:
     records = sorted(tf.io.gfile.glob(str(params.task.validation_data.input_path)))
     if not records:
         raise SpherodetectError(
-            f"{quoted(run)}: expected validation records {quoted(params.task.validation_data.input_path)} to calibrate on, "
-            "got none; run export where train was run, or write them with `spherodetect tfrecords`"
+            f"{quoted(run)}: expected validation records {quoted(params.task.validation_data.input_path)} to calibrate "
+            "on, got none; run export where train was run, or write them with `spherodetect tfrecords`"
         )
     return [Path(record) for record in records]
 

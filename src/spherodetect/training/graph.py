@@ -1,10 +1,10 @@
 """The inference graph: a field of any size in, its cells in native pixels out. All that decides is in here.
 
 A field becomes optical density, is resized so that a red cell has the nominal diameter, and goes through the trained
-layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives each
-class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the class
-probabilities. p_spherocyte is a small network on what the detector says and on pallor, density and size measured here.
-Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
+layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives
+each class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the
+class probabilities. p_spherocyte is a small network on what the detector says and on pallor, density and size measured
+here. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ MASK_SIZE = 28
 RBC_DIAMETER_UM = 7.5
 #: More cells than this in one image are left out, and `truncated` says so.
 MAX_CELLS = 2000
-#: The most that an image is enlarged, and the most pixels that the network sees at once; an image that would need more is
-#: looked at more coarsely, and `truncated` says so.
+#: The most that an image is enlarged, and the most pixels that the network sees at once; an image that would need more
+#: is looked at more coarsely, and `truncated` says so.
 MAX_ENLARGEMENT, MAX_NETWORK_PIXELS = 3.0, 6_000_000
 #: Cells whose boxes agree more than this lie on each other: discs at three quarters of a diameter, side by side.
 _OVERLAP_IOU = 0.12
 _GREEN = 1
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -40,7 +41,7 @@ class Thresholds:
         nms_iou: boxes that agree more are one cell.
     """
 
-    confidence: float = 0.5
+    confidence: float = 0.3
     p_spherocyte: float = 0.5
     slope: float = 1.0
     intercept: float = 0.0
@@ -198,7 +199,8 @@ def whole(boxes: tf.Tensor, size: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
 
 def _diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     """(N,) diameter of the circle of each mask's area."""
-    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) * tf.reduce_mean(tf.cast(masks >= 0.5, tf.float32), axis=[1, 2])
+    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    area *= tf.reduce_mean(tf.cast(masks >= 0.5, tf.float32), axis=[1, 2])
     return tf.sqrt(4 / math.pi * area)
 
 
@@ -231,12 +233,14 @@ def align(features: tf.Tensor, boxes: tf.Tensor, crop: int, stride: int) -> tf.T
 def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
     """A first guess of the red cells' diameter in native pixels, scalar: twice the inscribed radius of most foreground.
 
-    On a small copy, pale centres are closed by a flood from the border, the distance to the slide is counted in erosions,
-    and local maxima vote with their area.
+    On a small copy, pale centres are closed by a flood from the border, the distance to the slide is counted in
+    erosions, and local maxima vote with their area.
     """
     native = tf.cast(tf.shape(density)[:2], tf.float32)
     scale = tf.minimum(1.0, 320.0 / tf.reduce_max(native))
-    small = tf.image.resize(density[..., _GREEN : _GREEN + 1], tf.cast(tf.round(native * scale), tf.int32), antialias=True)
+    small = tf.image.resize(
+        density[..., _GREEN : _GREEN + 1], tf.cast(tf.round(native * scale), tf.int32), antialias=True
+    )
     cut = tf.maximum(0.85 * optics.otsu(tf.reshape(small, [-1])), 0.015)
     foreground = tf.cast(small > cut, tf.float32)[tf.newaxis]
     # What the slide reaches from the border is slide; what it does not reach is a cell, pale centre included.

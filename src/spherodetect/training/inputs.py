@@ -1,9 +1,9 @@
 """Records to training examples: decode, bring to one cell size, vary as microscopes do, assign anchors.
 
 The decoder and parser stand in Model Garden's input reader where its own stand. Images leave as network input (optical
-density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a class: the
-bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding. Whatever is random here
-keeps the class of a cell: no strong blur, no stretch, no cut-out.
+density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a class:
+the bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding. Whatever is random
+here keeps the class of a cell: no strong blur, no stretch, no cut-out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RecordDecoder(decoder.Decoder):
     """tf.Examples of tfrecords.py to tensors: masks come as one bit string, not as a full-frame PNG a cell."""
 
     def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set (N,), mask_known (N,), masks (N, S, S)."""
+        """A record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set and mask_known (N,), masks (N, S, S)."""
         floats = tf.io.VarLenFeature(tf.float32)
         ints = tf.io.VarLenFeature(tf.int64)
         sides = ("ymin", "xmin", "ymax", "xmax")
@@ -49,7 +49,8 @@ class RecordDecoder(decoder.Decoder):
         height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
         box = tf.stack([tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in sides], axis=-1)
         packed = tf.io.decode_raw(parsed["image/object/mask/bits"], tf.uint8)
-        bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed[:, None], tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)), 1)
+        shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
+        bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed[:, None], shifts), 1)
         return {
             "image": image,
             "boxes": box * tf.stack([height, width, height, width]),
@@ -118,7 +119,8 @@ class SmearParser(parser.Parser):
         config, size = self._config, float(self._size)
         clipped = tf.clip_by_value(boxes, 0.0, size)
         visible = _area(clipped) / tf.maximum(_area(boxes), 1e-6)
-        keep = tf.where((visible > _VISIBLE_AT_ALL) & tf.reduce_all(clipped[:, 2:] - clipped[:, :2] > 2.0, axis=1))[:, 0]
+        extended = tf.reduce_all(clipped[:, 2:] - clipped[:, :2] > 2.0, axis=1)
+        keep = tf.where((visible > _VISIBLE_AT_ALL) & extended)[:, 0]
         boxes, clipped, visible = (tf.gather(t, keep) for t in (boxes, clipped, visible))
         class_set = tf.gather(data["class_set"], keep)
         class_set = tf.where(visible < _VISIBLE_FOR_CLASS, self._unknown, class_set)
@@ -126,7 +128,10 @@ class SmearParser(parser.Parser):
         masks = _recrop(tf.gather(masks, keep), boxes, clipped)
 
         labeler = anchor.RpnAnchorLabeler(
-            config.rpn_match_threshold, config.rpn_unmatched_threshold, config.rpn_batch_size_per_im, config.rpn_fg_fraction
+            config.rpn_match_threshold,
+            config.rpn_unmatched_threshold,
+            config.rpn_batch_size_per_im,
+            config.rpn_fg_fraction,
         )
         # Every box teaches the proposals, whatever its class.
         scores, offsets = labeler.label_anchors(self._anchor_boxes, clipped, tf.cast(codes[:, None], tf.float32))
@@ -175,7 +180,7 @@ def _vary(density: tf.Tensor, config: Any) -> tf.Tensor:
 
 
 def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor:
-    """The part of each mask that lies in the clipped box, at the same number of samples; unchanged where nothing was cut.
+    """The part of each mask in the clipped box, at the same number of samples; unchanged where nothing was cut.
 
     crop_and_resize maps corner to corner; sample centres are what masks are stored at, hence the half samples.
     """

@@ -1,8 +1,8 @@
 """One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints, curves and provenance.
 
-A run folder holds params.yaml (every setting as it was used), provenance.json, checkpoints and TensorBoard's files. A run
-that was killed goes on from its last checkpoint; the order of the data is drawn anew from the step it resumes at, because
-the checkpoint does not hold the data's position.
+A run folder holds params.yaml (every setting as it was used), provenance.json, checkpoints and TensorBoard's files. A
+run that was killed goes on from its last checkpoint; the order of the data is drawn anew from the step it resumes at,
+because the checkpoint does not hold the data's position.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_experiment(path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()) -> Any:
-    """The settings of an experiment: Model Garden's defaults, ours, the hardware's, the YAML's, then key=value overrides.
+    """An experiment's settings: Model Garden's defaults, ours, the hardware's, the YAML's, then key=value overrides.
 
     Raises:
         SpherodetectError: an unknown key, or an override that is not key=value.
@@ -58,9 +58,7 @@ def load_experiment(path: Path, *, hardware: str | None = None, overrides: Seque
     return params
 
 
-def train(
-    path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False
-) -> Path:
+def train(path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False) -> Path:
     """Train an experiment and return the last checkpoint's path.
 
     Raises:
@@ -71,7 +69,8 @@ def train(
     last = tf.train.latest_checkpoint(str(run))
     if last and not resume:
         raise SpherodetectError(
-            f"{quoted(run)}: expected an empty run folder, got one with checkpoints; go on with it by --resume, or name another"
+            f"{quoted(run)}: expected an empty run folder, got one with checkpoints; "
+            "go on with it by --resume, or name another"
         )
     # Model Garden wants the folder to exist.
     run.mkdir(parents=True, exist_ok=True)

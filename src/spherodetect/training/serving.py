@@ -36,7 +36,7 @@ class SmearModule(tf.Module):
 
     def __init__(self, detector: Detector, table: np.ndarray, *, n_classes: int, assets: Sequence[Path] = ()) -> None:
         super().__init__()
-        # Keras would try to trace every layer it finds in here as a model of its own: hide the layers, keep the weights.
+        # Keras would try to trace every layer it finds here as a model of its own: hide the layers, keep the weights.
         self.__dict__["_detector"] = detector
         self._n_classes = n_classes
         layers = (detector.backbone, detector.decoder, detector.rpn_head, detector.detection_head, detector.mask_head)
@@ -70,7 +70,7 @@ class SmearModule(tf.Module):
         return cells
 
     def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cells of files' bytes, (B, most cells of the batch, ...); only the first num_detections of a row are cells."""
+        """Cells of files' bytes, (B, most cells of the batch, ...); only a row's first num_detections are cells."""
         k, size = self._n_classes, MASK_SIZE
         rows = {
             "boxes_yxyx": tf.TensorSpec([MAX_CELLS, 4]), "class_ids": tf.TensorSpec([MAX_CELLS], tf.int32),

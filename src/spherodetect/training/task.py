@@ -1,9 +1,9 @@
 """Model Garden's Mask R-CNN task, taught by labels of different strength.
 
-Each loss uses what is known of a cell: proposals and boxes learn from every cell, masks from cells that have one, and the
-class loss is the negative logarithm of the probability of the set of classes that a cell may be. For a labelled cell that
-is cross entropy, for "some red cell" it asks for rbc or spherocyte without preferring one, and for a cell of unknown
-class it is exactly zero, gradient included.
+Each loss uses what is known of a cell: proposals and boxes learn from every cell, masks from cells that have one, and
+the class loss is the negative logarithm of the probability of the set of classes that a cell may be. For a labelled
+cell that is cross entropy, for "some red cell" it asks for rbc or spherocyte without preferring one, and for a cell of
+unknown class it is exactly zero, gradient included.
 """
 
 from __future__ import annotations
@@ -66,13 +66,12 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         )
         return reader.read(input_context=input_context)
 
-    def _build_frcnn_losses(
-        self, outputs: Mapping[str, Any], labels: Mapping[str, Any]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _build_frcnn_losses(self, outputs: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         codes = tf.cast(outputs["class_targets"], tf.int32)
         class_loss = tf.reduce_mean(set_loss(outputs["class_outputs"], _bits(codes)))
         box_loss = maskrcnn_losses.FastrcnnBoxLoss(
-            self.task_config.losses.frcnn_huber_loss_delta, self.task_config.model.detection_head.class_agnostic_bbox_pred
+            self.task_config.losses.frcnn_huber_loss_delta,
+            self.task_config.model.detection_head.class_agnostic_bbox_pred,
         )(outputs["box_outputs"], outputs["class_targets"], outputs["box_targets"])
         return class_loss, tf.reduce_mean(box_loss)
 
