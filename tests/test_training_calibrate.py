@@ -9,10 +9,10 @@ import pytest
 
 from spherodetect.rates import ClassifierRates
 from spherodetect.training.calibrate import (
+    CUT,
     HeldOutCells,
     average_precision,
     calibrate,
-    choose_cut,
     expected_calibration_error,
     platt,
 )
@@ -59,19 +59,18 @@ def test_probabilities_mean_what_they_say():
     assert fitted.figures["brier"] < 0.1
 
 
-def test_no_run_is_judged_by_its_own_labels():
+def test_the_cut_is_nobodys_choice():
     cells = held_out()
     wrong = np.where(cells.run == "run1", ~cells.spherocyte, cells.spherocyte)
     before, after = calibrate(cells), calibrate(replace(cells, spherocyte=wrong))
-    assert abs(before.slope - after.slope) > 0.1, "the labels do matter to what is shipped"
+    assert abs(before.slope - after.slope) > 0.1, "labels make the probabilities"
+    for fitted in (before, after):
+        assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * CUT + fitted.intercept))
 
-    def called(fitted, blocks: set[str]) -> list[int]:
-        return [sum(kind["called"] for kind in r["fine_classes"].values()) for r in fitted.rates if r["name"] in blocks]
+    def called(fitted) -> list[int]:
+        return [sum(kind["called"] for kind in block["fine_classes"].values()) for block in fitted.rates]
 
-    assert called(before, {"3", "4"}) == called(after, {"3", "4"}), (
-        "the same cells are called, whatever their labels say"
-    )
-    assert called(before, {"1", "2"}) != called(after, {"1", "2"}), "the other runs are judged by what run1 taught"
+    assert called(before) == called(after), "the same cells are called, whatever their labels say"
 
 
 def test_rates_count_the_countable_cells_of_each_block():
@@ -83,7 +82,7 @@ def test_rates_count_the_countable_cells_of_each_block():
         assert block["true_spherocytes"] == (here & cells.spherocyte).sum()
         assert block["true_others"] == (here & ~cells.spherocyte).sum()
         assert 0 < block["called_of_true"] <= block["true_spherocytes"]
-        assert block["called_of_others"] < 0.1 * block["true_others"]
+        assert block["called_of_others"] < 0.2 * block["true_others"]
         fine = block["fine_classes"]
         assert set(fine) == {"normal", "burr cell", "spherocyte"}
         assert sum(kind["n"] for kind in fine.values()) == here.sum()
@@ -92,31 +91,17 @@ def test_rates_count_the_countable_cells_of_each_block():
     assert ClassifierRates.from_model_json({"rates": {"blocks": rates}}).specificity > 0.9
 
 
-@pytest.mark.parametrize(("labelled", "share", "fair"), [(1.0, 0.2, True), (0.3, 0.2, False), (1.0, 0.6, False)])
-def test_a_block_of_chosen_labels_says_nothing_of_other_cells(labelled, share, fair):
-    cells = held_out(labelled=labelled, share=share)
-    assert cells.fair == (frozenset(cells.n_countable) if fair else frozenset())
+@pytest.mark.parametrize(
+    ("labelled", "share", "spherocytes_count", "others_count"),
+    [(1.0, 0.3, True, True), (0.2, 0.3, True, False), (1.0, 0.8, True, False), (1.0, 0.04, False, True)],
+)
+def test_a_class_counts_where_its_labels_are_a_fair_sample(labelled, share, spherocytes_count, others_count):
+    cells = held_out(labelled=labelled, share=share, n=1000)
     for block in calibrate(cells).rates:
-        assert block["true_spherocytes"] > 0
-        assert (block["true_others"] > 0) == fair
-        assert (block["called_of_others"] > 0) <= fair
-
-
-def test_the_threshold_is_a_steady_one():
-    cells = held_out()
-    rows = np.ones(len(cells.block), bool)
-    cut = choose_cut(cells, rows)
-
-    def f1(at: float) -> float:
-        called = cells.log_odds >= at
-        return 2 * (called & cells.spherocyte).sum() / (called.sum() + cells.spherocyte.sum())
-
-    every = np.sort(cells.log_odds)
-    best = every[np.argmax([f1(at) for at in every])]
-    assert cut >= best, "no more false positives than at the best F1"
-    assert 0.9 * f1(best) < f1(cut)
-    fitted = calibrate(cells)
-    assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * cut + fitted.intercept))
+        assert (block["true_spherocytes"] > 0) == spherocytes_count
+        assert (block["true_others"] > 0) == others_count
+        assert block["called_of_true"] <= block["true_spherocytes"]
+        assert block["called_of_others"] <= block["true_others"]
 
 
 def test_spherocytes_in_one_run_only_are_no_error():
@@ -124,7 +109,7 @@ def test_spherocytes_in_one_run_only_are_no_error():
     cells = replace(cells, spherocyte=cells.spherocyte & (cells.run == "run2"))
     fitted = calibrate(cells)
     assert np.isfinite([fitted.slope, fitted.intercept, fitted.threshold]).all()
-    assert sum(r["true_spherocytes"] for r in fitted.rates) == (cells.spherocyte & cells.countable).sum()
+    assert {r["name"] for r in fitted.rates if r["true_spherocytes"]} == {"5", "6"}
 
 
 def test_average_precision_is_scikit_learns():
