@@ -210,8 +210,8 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert cli.main(["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]) == 0
     assert evaluated == [((Path("m"), Path("r.yaml")), {"split": "val", "out": tmp_path})]
     exported = stand_in("spherodetect.training.export", "export", tmp_path / "m")
-    assert cli.main(["export", "run", "--out", str(tmp_path / "m")]) == 0
-    assert exported == [((Path("run"), tmp_path / "m"), {})]
+    assert cli.main(["export", "run", "--fold", "other", "--out", str(tmp_path / "m")]) == 0
+    assert exported == [((Path("run"), tmp_path / "m"), {"folds": [Path("other")]})]
     out = capsys.readouterr().out
     assert "ckpt-9" in out
     assert "recall 0.98" in out

@@ -258,7 +258,7 @@ def _quality_row(seen: _Seen) -> dict[str, Any]:
         "patient_id": seen.field.patient_id, "field_id": seen.field.field_id, "accepted": int(quality.accepted),
         "reason": quality.reason, "n_cells": len(cells), "focus": quality.focus, "exposure": quality.exposure,
         "density": quality.density, "um_per_px": seen.field.um_per_px,
-        "um_per_px_source": "user" if seen.field.um_per_px else "red cells of the field, in px only",
+        "um_per_px_source": "user" if seen.field.um_per_px else "red cells",
         "rbc_diameter_px": cells.rbc_diameter_px,
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ MAX_GRAIN = 0.07
 MAX_DENSITY = 0.75
 #: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
 MIN_CELLS = 5
-#: Part of the covered area that lies in the cells found. By segmentation, Chula: 0.9 and more.
+#: Part of the covered area that lies in the cells found. By segmentation, Chula: 0.98 and more.
 MIN_EXPLAINED = 0.4
 #: A field covered by more than this has something in it; if that is no red cell, it is no smear.
 COVERED = 0.05
@@ -121,7 +122,7 @@ def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
     known = red[red.countable].measurements
     flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (known["pallor_fraction"] < NO_PALLOR_FRACTION)
     diameter_px = _median(known["diameter_px"])
-    stats = light | {
+    stats: dict[str, Any] = light | {
         "n_cells": len(red),
         "rbc_diameter_px": diameter_px * in_image_px,
         "median_od": _median(known["mean_od"]),
