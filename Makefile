@@ -70,8 +70,8 @@ install = VIRTUAL_ENV=.venv uv pip install --constraint constraints.txt --editab
 	| grep --line-buffered -v '^ [-+~] '
 else
 install = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-	--log .venv/install.log --constraint constraints.txt --editable "$(1)" 2> >(grep -v '^WARNING: Location .* is ignored' >&2) \
-	| { n=0; large='^  Downloading .*\(([0-9]+)[.0-9]* MB'; while IFS= read -r line; do \
+	--use-pep517 --constraint constraints.txt --editable "$(1)" 2> >(grep -v '^WARNING: Location .* is ignored' >&2) \
+	| tee .venv/install.log | { n=0; large='^  Downloading .*\(([0-9]+)[.0-9]* MB'; while IFS= read -r line; do \
 		if [[ $$line =~ ^(Collecting|Processing)\  ]]; then (( ++n % 10 )) || echo "  $$n packages looked at"; \
 		elif [[ $$line =~ $$large ]]; then (( BASH_REMATCH[1] < 20 )) || echo "$$line"; \
 		elif [[ $$line == Installing\ collected* ]]; then echo "  installing"; fi; done; } \

@@ -134,7 +134,7 @@ def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) ->
         )
         for drawn in fields:
             Image.fromarray(drawn.image).save(folder / drawn.cells.field_id)
-    return score_paths([smears], out / "results", um_per_px=None, progress=progress)
+    return score_paths([smears], out, progress=progress)
 
 
 def _make(out: Path) -> None:

@@ -25,13 +25,13 @@ MIN_FOCUS = 6.5
 #: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.
 #: Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
 MIN_EXPOSURE = 0.14
-#: Part of the red cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08 to 0.16 where
+#: Part of the cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08 to 0.16 where
 #: the pallor burns out.
 MAX_BURNT = 0.05
 #: Grain of the empty slide, in OD (robust standard deviation). Chula: up to 0.022, BCCD 0.059 (a field of one white
 #: cell), Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.28.
 MAX_GRAIN = 0.07
-#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.50, BCCD up to 0.53; sheets of overlapping cells: 0.8.
+#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.50, BCCD up to 0.58; sheets of overlapping cells: 0.8.
 MAX_DENSITY = 0.75
 #: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
 MIN_CELLS = 5

@@ -115,7 +115,11 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     """JPEG or PNG bytes to uint8 (H, W, 3); the size in the header is read before anything is decoded."""
     is_png = tf.strings.substr(data, 0, 8) == _PNG
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
-    known = tf.debugging.Assert(is_png | is_jpeg, ["expected JPEG or PNG bytes, got", tf.strings.substr(data, 0, 8)])
+    # Less than a header is nothing, and asking for bytes that are not there would print the file.
+    is_png &= tf.strings.length(data) >= 24
+    known = tf.debugging.Assert(
+        is_png | is_jpeg, ["expected JPEG or PNG bytes, got so many of something else:", tf.strings.length(data)]
+    )
 
     def png_pixels() -> tf.Tensor:
         header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
