@@ -118,8 +118,8 @@ def score_paths(
 def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) -> RunResult:
     """Draw two synthetic patients, one with spherocytes and one without, and score them with the bundled model.
 
-    The first is an extreme: error rates of the bundled model differ so much between slides that at 5 to 50 % its interval
-    is wider than the 10 points that status ok allows.
+    The first is an extreme: error rates of the bundled model differ so much between slides that at 5 to 50 % its
+    interval is wider than the 10 points that status ok allows.
     """
     from PIL import Image
 

@@ -14,6 +14,12 @@ import numpy as np
 #: The long side of the copy on which slow, smooth things (background, cell size) are estimated.
 _COARSE_PX = 320
 _GREEN = 1
+#: A cell whose rim is too pale on one side is closed at this share of the threshold.
+_PALE_RIM = 0.6
+#: A blob of fewer red cells encloses no slide: it takes four to leave a gap that is wide enough to matter.
+_CLUMP_DISCS = 3.0
+#: How far below the lower peak a saddle divides, in radii: where both sides are at least half a disc, and elsewhere.
+_SADDLE_OF_HALVES, _SADDLE = 0.01, 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,7 @@ def segment(image: np.ndarray, *, rbc_diameter_px: float | None = None) -> Segme
     small = density if shrink == 1 else rescale(density, shrink, anti_aliasing=True, preserve_range=True)
     smooth = ndimage.gaussian_filter(small, 0.025 * diameter * shrink)
     threshold = foreground_threshold(smooth)
-    foreground = _fill_pallor(smooth > threshold, diameter * shrink)
+    foreground = _foreground(smooth, threshold, diameter * shrink)
     labels = _split(foreground, diameter * shrink)
     labels = _drop_debris(labels, diameter * shrink)
     if shrink < 1:
@@ -79,18 +85,12 @@ def background(image: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     step = max(1, max(height, width) // _COARSE_PX)
-    coarse = image[::step, ::step].astype(np.float32)
-    y, x = np.meshgrid(
-        np.arange(0, height, step) / max(height - 1, 1) - 0.5,
-        np.arange(0, width, step) / max(width - 1, 1) - 0.5,
-        indexing="ij",
-    )
-    terms = _quadratic(y, x).reshape(-1, 6)
-    values = coarse.reshape(-1, 3)
-    level = np.percentile(values, 95, axis=0)
-    surface = np.broadcast_to(np.maximum(level, 1), values.shape)
+    values = np.maximum(image[::step, ::step].reshape(-1, 3), 1).astype(np.float32)
+    terms = _quadratic(height, width, step).reshape(-1, 6)
+    coefficients = np.zeros((6, 3))
+    coefficients[0] = np.percentile(values, 95, axis=0)
     for _ in range(4):
-        density = -np.log10(np.maximum(values, 1) / np.maximum(surface, 1))
+        density = -np.log10(values / np.maximum(terms @ coefficients, 1))
         cut = foreground_threshold(density[:, _GREEN])
         # Saturated marks (scale bars, arrows) are far from the slide's colour in some channel.
         empty = (density[:, _GREEN] < 0.5 * cut) & (np.abs(density) < max(cut, 0.06)).all(axis=1)
@@ -100,12 +100,7 @@ def background(image: np.ndarray) -> np.ndarray:
         weighted = terms[empty]
         ridge = np.diag([0, 1, 1, 1, 1, 1]) * 0.002 * empty.sum()
         coefficients = np.linalg.solve(weighted.T @ weighted + ridge, weighted.T @ values[empty])
-        surface = np.maximum(terms @ coefficients, 1)
-    else:
-        full_y, full_x = np.arange(height) / max(height - 1, 1) - 0.5, np.arange(width) / max(width - 1, 1) - 0.5
-        full = _quadratic(*np.meshgrid(full_y, full_x, indexing="ij"))
-        return np.clip(full @ coefficients, 1, 400).astype(np.float32)
-    return np.broadcast_to(np.maximum(level, 1).astype(np.float32), image.shape)
+    return np.clip(_quadratic(height, width) @ coefficients, 1, 400).astype(np.float32)
 
 
 def optical_density(image: np.ndarray) -> np.ndarray:
@@ -117,7 +112,7 @@ def foreground_threshold(density: np.ndarray) -> float:
     """The density that separates cells from slide: Otsu (1979), kept clear of the slide's own noise.
 
     Otsu maximises the between-class variance of two classes; dark nuclei and pointers would pull it up, so density is
-    clipped at three times the median of what lies above a first cut.
+    clipped at twice the median of what lies above a first cut.
     """
     from skimage.filters import threshold_otsu
 
@@ -161,44 +156,103 @@ def estimate_rbc_diameter_px(density: np.ndarray) -> float:
     return diameter / shrink
 
 
-def _quadratic(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _quadratic(height: int, width: int, step: int = 1) -> np.ndarray:
+    """The terms of a quadratic surface at every step-th pixel, (h, w, 6); the image spans -0.5 to 0.5."""
+    y, x = (np.arange(0, size, step) / max(size - 1, 1) - 0.5 for size in (height, width))
+    y, x = np.meshgrid(y, x, indexing="ij")
     return np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=-1)
 
 
-def _fill_pallor(foreground: np.ndarray, diameter_px: float) -> np.ndarray:
-    """Close the pale centres of cells, but not the slide that a ring of touching cells encloses."""
+def _foreground(density: np.ndarray, threshold: float, diameter_px: float) -> np.ndarray:
+    """Cells with their pale centres, also where the rim around the centre is too pale on one side."""
+    from scipy import ndimage
+
+    # At a lower threshold such rims are closed. Outlines are kept: only what lies well inside of a blob is taken from
+    # there, and only where most of the blob is foreground anyway.
+    certain = density > threshold
+    whole = _fill_pallor(density > _PALE_RIM * threshold, diameter_px, clump_discs=_CLUMP_DISCS)
+    blobs, count = ndimage.label(whole)
+    hits = np.bincount(blobs.ravel(), certain.ravel(), count + 1)
+    known = hits > 0.5 * np.bincount(blobs.ravel(), minlength=count + 1)
+    known[0] = False
+    inner = known[blobs] & (_depth(whole) > 0.15 * diameter_px)
+    return _fill_pallor(certain | inner, diameter_px, clump_discs=_CLUMP_DISCS)
+
+
+def _fill_pallor(foreground: np.ndarray, diameter_px: float, *, clump_discs: float = 0.0) -> np.ndarray:
+    """Close the pale centres of cells, but not the slide that a ring of touching cells encloses.
+
+    What a blob of less than clump_discs red cells encloses is its own; elsewhere the shape of the hole decides.
+    """
     from scipy import ndimage
     from skimage.measure import regionprops
 
     holes, count = ndimage.label(~foreground)
     if count == 0:
         return foreground
-    areas = np.bincount(holes.ravel(), minlength=count + 1)
     disc = np.pi / 4 * diameter_px**2
-    fill = areas < 0.75 * disc
-    fill[0] = False
+    areas = np.bincount(holes.ravel(), minlength=count + 1)
     at_edge = np.zeros(count + 1, bool)
     at_edge[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
-    fill[at_edge & (areas > 0.25 * disc)] = False
+    blobs, _ = ndimage.label(foreground | ~at_edge[holes])
+    in_small_blob = (np.bincount(blobs.ravel()) < clump_discs * disc)[blobs] & ~at_edge[holes]
+    enclosed = np.zeros(count + 1, bool)
+    enclosed[holes[in_small_blob]] = True
+    fill = enclosed | (areas < np.where(at_edge, 0.25, 0.75) * disc)
+    fill[0] = False
     # A pale centre is convex (a target cell's is a ring); the gap between three or four discs is a star, its convex
     # hull the polygon of the points of contact: solidity 0.37 for three discs, 0.43 for four.
-    for region in regionprops(np.where(fill[holes] & (areas[holes] > 0.02 * disc), holes, 0)):
+    unsure = fill & ~enclosed & (areas > 0.02 * disc)
+    for region in regionprops(np.where(unsure[holes], holes, 0)):
         if region.area_filled < (0.8 if at_edge[region.label] else 0.65) * region.area_convex:
             fill[region.label] = False
     return foreground | fill[holes]
 
 
 def _split(foreground: np.ndarray, diameter_px: float) -> np.ndarray:
-    """Watershed of the smoothed distance transform; a saddle shallower than a fiftieth of a radius does not divide."""
+    """Watershed of the smoothed distance to the background, without the basins that a shallow saddle divides."""
     from scipy import ndimage
-    from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 
     radius = diameter_px / 2
-    distance = ndimage.distance_transform_edt(np.pad(foreground, 1, mode="edge"))[1:-1, 1:-1]
-    distance = ndimage.gaussian_filter(np.minimum(distance, 1.15 * radius), 0.06 * radius) * foreground
-    markers, _ = ndimage.label(h_maxima(distance, 0.02 * radius) & foreground, np.ones((3, 3)))
-    return watershed(-distance, markers, mask=foreground).astype(np.int32)
+    depth = ndimage.gaussian_filter(np.minimum(_depth(foreground), 1.15 * radius), 0.06 * radius) * foreground
+    peaks = (ndimage.maximum_filter(depth, 3) == depth) & foreground
+    markers, _ = ndimage.label(peaks, np.ones((3, 3)))
+    return _merge(watershed(-depth, markers, mask=foreground), depth / radius, np.pi * radius**2)
+
+
+def _merge(basins: np.ndarray, depth: np.ndarray, disc: float) -> np.ndarray:
+    """Join neighbouring basins, highest saddle first, where the lower peak stands too little above the saddle.
+
+    Two cells in one outline have a shallow saddle and half a disc each; a spicule or an uneven rim has a small basin.
+    """
+    pairs, saddles = [], []
+    for here, there in (np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]):
+        a, b = basins[here], basins[there]
+        border = (a != b) & (a > 0) & (b > 0)
+        pairs.append(np.sort(np.stack([a[border], b[border]], axis=1), axis=1))
+        saddles.append(np.minimum(depth[here][border], depth[there][border]))
+    order = np.argsort(-np.concatenate(saddles), kind="stable")
+    pair, saddle = np.concatenate(pairs)[order], np.concatenate(saddles)[order]
+    area = np.bincount(basins.ravel()).astype(float)
+    peak = np.zeros(len(area))
+    np.maximum.at(peak, basins.ravel(), depth.ravel())
+    joined = np.arange(len(area))
+    # Of the many pixels that two basins share the first is the saddle.
+    for k in np.sort(np.unique(pair, axis=0, return_index=True)[1]):
+        low, high = sorted(joined[pair[k]], key=peak.__getitem__)
+        needed = _SADDLE_OF_HALVES if min(area[low], area[high]) > 0.5 * disc else _SADDLE
+        if low != high and peak[low] - saddle[k] < needed:
+            joined[joined == low] = high
+            area[high] += area[low]
+    return joined.astype(np.int32)[basins]
+
+
+def _depth(foreground: np.ndarray) -> np.ndarray:
+    """Distance to the background in pixels; cells go on beyond the image."""
+    from scipy import ndimage
+
+    return ndimage.distance_transform_edt(np.pad(foreground, 1, mode="edge"))[1:-1, 1:-1]
 
 
 def _drop_debris(labels: np.ndarray, diameter_px: float) -> np.ndarray:

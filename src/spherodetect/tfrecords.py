@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MASK_SIZE = 56
 FIELDS_PER_SHARD = 48
 #: Part of each shard's fingerprint: raise it when the same input must give other records.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)

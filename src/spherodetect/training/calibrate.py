@@ -1,8 +1,9 @@
 """Cells of known class that trained nothing -> calibrated probabilities and the error rates that the score needs.
 
-A cell is called a spherocyte where the network finds that the more probable of the two red cells: a cut that nobody tuned,
-so that held-out cells tell its error rates without bias. Tuned cuts were tried and are worse: F1 and calibration depend on
-how many spherocytes a run of fields happens to hold, and a cut from one run suits no other. Log odds are natural.
+A cell is called a spherocyte where the network finds that the more probable of the two red cells: a cut that nobody
+tuned, so that held-out cells tell its error rates without bias. Tuned cuts were tried and are worse: F1 and calibration
+depend on how many spherocytes a run of fields happens to hold, and a cut from one run suits no other. Log odds are
+natural.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 
 #: Log odds of spherocyte against other red cell from which a cell is called a spherocyte.
 CUT = 0.0
-#: A block in which fewer of the countable cells carry a label is not a fair sample of its red cells: people labelled what
-#: struck them, and the look-alikes of spherocytes strike. Its spherocytes count, its other cells say nothing.
+#: A block in which fewer of the countable cells carry a label is not a fair sample of its red cells: people labelled
+#: what struck them, and the look-alikes of spherocytes strike. Its spherocytes count, its other cells say nothing.
 MIN_COVERAGE = 1 / 3
 #: What people name otherwise when they label the same field again (Chula, 31 fields labelled twice, 865 cells: 80 named
 #: spherocyte both times, 25 once): so many of the true spherocytes, and so many of the other cells.
