@@ -47,5 +47,5 @@ def shared_data() -> Path:
 def bundled_model() -> Path:
     """The model folder that the package ships."""
     if not (BUNDLED / "model.json").is_file():
-        pytest.skip("no model is bundled yet: src/spherodetect/models/bundled/model.json is missing")
+        pytest.fail("no model is bundled: src/spherodetect/models/bundled/model.json is missing")
     return BUNDLED
