@@ -21,8 +21,8 @@ PACKAGE = ROOT / "src" / "spherodetect"
 #: Every room of the package; a room imports only those before it.
 ROOMS = (
     "errors", "safety", "cells", "fields", "segment", "scale", "synthetic", "grades", "rates", "measure", "quality",
-    "score", "labels", "tfrecords", "datasets", "tiles", "detect", "matching", "report", "results", "labelscore",
-    "pipeline", "cohort",
+    "score", "labels", "tfrecords", "datasets", "tiles", "detect", "matching", "outlines", "report", "results",
+    "labelscore", "othercells", "pipeline", "cohort",
     "training", "console", "app", "cli", "__main__",
 )  # fmt: skip
 USING = {"fields", "segment", "measure", "quality", "score", "tiles", "detect", "report", "pipeline"}

@@ -117,7 +117,7 @@ def test_the_page_states_the_figure_and_how_it_came_about(tmp_path):
         "patient 07", "12.3 %", "95 % interval 9.1 to 16.2 %", "Grade 2+ (icsh2015)",
         "Fields 12 1 rejected, with 3 cells",
         "Cells found 1,500", "Countable red cells 1,200", "Flagged as spherocytes 156 13.0 % of the countable",
-        "limit of blank 2.5 %", "corrected for what the model gets wrong",
+        "limit of blank 2.5 % (a proxy: no healthy controls are public)", "corrected for what the model gets wrong",
         "Fields counted (2)", "2 of 3 countable flagged", "Fields rejected (1) p/bad.png out of focus: 3.1",
         "model sha256 " + "0" * 64, "tile 640", "This model never saw MGG stain.", FIXED_SENTENCE, RESEARCH_USE,
     ):  # fmt: skip

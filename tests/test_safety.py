@@ -249,7 +249,7 @@ def test_extract_zip(tmp_path):
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "a\\..\\..\\evil"])
 def test_a_zip_member_cannot_leave(tmp_path, name):
     path = _zip(tmp_path / "a.zip", {"good": b"1", name: b"2"})
-    with pytest.raises(SpherodetectError, match="leaves it"):
+    with pytest.raises(SpherodetectError, match=r"a\.zip.*own folder"):
         safety.extract_zip(path, tmp_path / "into" / "deep")
     assert list(tmp_path.rglob("*")) == [path]
 

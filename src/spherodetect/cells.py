@@ -182,8 +182,8 @@ class Cells:
 
         The window is the box grown to whole pixels and clipped to the image; it is empty for a box outside the image.
         """
-        for box, mask in zip(self.box_yxyx, self.masks, strict=True):
-            y0, x0, y1, x1 = pixel_window(box, self.image_size_hw)
+        windows = pixel_windows(self.box_yxyx, self.image_size_hw).tolist()
+        for box, mask, (y0, x0, y1, x1) in zip(self.box_yxyx, self.masks, windows, strict=True):
             if mask.dtype == bool:
                 yield mask[: y1 - y0, : x1 - x0], (y0, x0)
             else:
@@ -211,13 +211,11 @@ def touches_border(box_yxyx: np.ndarray, image_size_hw: tuple[int, int], *, marg
     return (ymin < margin_px) | (xmin < margin_px) | (ymax > height - margin_px) | (xmax > width - margin_px)
 
 
-def pixel_window(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The whole pixels that a box touches, (y0, x0, y1, x1), clipped to the image."""
-    limits = np.array([*image_size_hw, *image_size_hw])
-    low = np.floor(box_yxyx[:2] + 1e-3)
-    high = np.ceil(box_yxyx[2:] - 1e-3)
-    y0, x0, y1, x1 = np.clip(np.concatenate([low, high]), 0, limits).astype(int)
-    return y0, x0, max(y0, y1), max(x0, x1)
+def pixel_windows(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.ndarray:
+    """(N, 4) int, the whole pixels that each box touches, (y0, x0, y1, x1), clipped to the image."""
+    low = np.clip(np.floor(box_yxyx[:, :2] + 1e-3), 0, image_size_hw).astype(int)
+    high = np.clip(np.ceil(box_yxyx[:, 2:] - 1e-3), 0, image_size_hw).astype(int)
+    return np.concatenate([low, np.maximum(low, high)], axis=1)
 
 
 def _resample(probability: np.ndarray, box_yxyx: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:

@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(one)
 
     one = command("score", _score, "score patients")
-    text = "a folder of patients' folders, images, a manifest.csv, or COCO labels"
+    text = "a folder of patients' folders, images, a manifest.csv, COCO labels or results, or a table of cells"
     one.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=text)
     out(one, "DIR", "folder for the results")
     _add_model_options(one)
@@ -200,7 +200,9 @@ def _train(args: argparse.Namespace) -> int:
     logging.getLogger("spherodetect").setLevel(logging.INFO)
     from spherodetect.training.run import train
 
-    checkpoint = train(args.experiment, args.out, hardware=args.hardware, overrides=args.overrides, resume=args.resume)
+    options = {"hardware": args.hardware, "overrides": args.overrides, "resume": args.resume}
+    with progress_of("training") as progress:
+        checkpoint = train(args.experiment, args.out, **options, progress=progress)
     print(f"checkpoint: {shown(checkpoint)}")
     return DONE
 

@@ -221,7 +221,7 @@ class _Search:
     """Collects fields from paths; `tops` are the folders that names in common start below."""
 
     def __init__(self, patient_regex: str | None, um_per_px: float | None, exclude: Sequence[str | Path]) -> None:
-        self.pattern = _compiled(patient_regex)
+        self.pattern = patient_pattern(patient_regex)
         if um_per_px is not None and not (math.isfinite(um_per_px) and um_per_px > 0):
             raise SpherodetectError(f"expected µm per pixel above 0, got {um_per_px}; leave it out if it is not known")
         self.um_per_px = um_per_px
@@ -284,9 +284,7 @@ class _Search:
 
     def _field(self, patient_id: str, relative: str, path: Path) -> Iterator[Field]:
         if self.pattern:
-            match = self.pattern.search(relative)
-            group = "patient" if "patient" in self.pattern.groupindex else 1
-            patient_id = (match[group] or "").strip() if match else ""
+            patient_id = patient_in(relative, self.pattern)
             if not patient_id:
                 why = f"the pattern {quoted(self.pattern.pattern)} finds no patient in {quoted(relative)}"
                 self.problems.append(f"{quoted(path)}: left out, {why}")
@@ -361,7 +359,8 @@ class _Search:
         return owner is None
 
 
-def _compiled(patient_regex: str | None) -> re.Pattern[str] | None:
+def patient_pattern(patient_regex: str | None) -> re.Pattern[str] | None:
+    """The pattern for `patient_in`; SpherodetectError if it is none, or has no group for the patient."""
     if patient_regex is None:
         return None
     expected = f"patient pattern {quoted(patient_regex)}: expected a regular expression with a group for the patient"
@@ -372,6 +371,12 @@ def _compiled(patient_regex: str | None) -> re.Pattern[str] | None:
     if not pattern.groups:
         raise SpherodetectError(f"{expected}, got none; put round brackets around the patient")
     return pattern
+
+
+def patient_in(path: str, pattern: re.Pattern[str]) -> str:
+    """The patient that a path speaks of: the pattern's group `patient`, or its first; empty if there is none."""
+    match = pattern.search(path)
+    return (match["patient" if "patient" in pattern.groupindex else 1] or "").strip() if match else ""
 
 
 def _number(text: str) -> float | None:

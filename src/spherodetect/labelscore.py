@@ -6,6 +6,8 @@ left of the red cells is the denominator. Scores from labels are not corrected.
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +16,23 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, canonical_name, touches_border
+from spherodetect.fields import patient_in
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.results import RunResult
-from spherodetect.safety import quoted
+from spherodetect.safety import atomic_write, csv_cell, quoted
 from spherodetect.score import PatientScore, score_counts
 
 
-def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise: bool = False) -> RunResult:
+def score_labels(
+    paths: Sequence[Path], out: Path, *, scheme: Any, patient_regex: re.Pattern[str] | None = None,
+    pseudonymise: bool = False,
+) -> RunResult:  # fmt: skip
     """Score the patients of COCO label files; writes patients.csv and index.html.
 
     Raises:
         SpherodetectError: a file that is no COCO.
     """
-    from spherodetect.report import html, tables
-
     best: dict[tuple[str, str], LabelledField] = {}
     problems: list[str] = []
     for path in paths:
@@ -36,15 +40,30 @@ def score_labels(paths: Sequence[Path], out: Path, *, scheme: Any, pseudonymise:
         malformed = [f for f in labels.findings if f.severity == "error" and f.code == "malformed"]
         problems += [f"{quoted(f.file)}: {f.message}" for f in malformed]
         for labelled in labels.fields:
-            key = (labelled.patient_id or labelled.source_id, labelled.source_id)
+            patient = patient_in(labelled.file, patient_regex) if patient_regex else labelled.patient_id
+            key = (patient or labelled.source_id, labelled.source_id)
             if key not in best or len(labelled.annotations) > len(best[key].annotations):
                 best[key] = labelled
     patients: dict[str, list[LabelledField]] = {}
     for (patient, _), labelled in sorted(best.items(), key=lambda item: item[0]):
         patients.setdefault(patient, []).append(labelled)
     scores = [_score(patient, fields, scheme) for patient, fields in patients.items()]
+    return write_scores(scores, out, problems=problems, pseudonymise=pseudonymise)
+
+
+def write_scores(
+    scores: Sequence[PatientScore], out: Path, *, problems: Sequence[str], pseudonymise: bool = False
+) -> RunResult:
+    """Write patients.csv and index.html of scores that have no images, and the key of their pseudonyms if wanted."""
+    from spherodetect.report import html, tables
+
     if pseudonymise:
-        scores = [replace(s, patient_id=f"patient_{i:03d}") for i, s in enumerate(scores, 1)]
+        numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
+        with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("pseudonym", "patient_id"))
+            rows.writerows((pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items())
+        scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
     written = {"patients.csv": out / "patients.csv"}
     tables.write_csv(tables.patients_frame(scores), written["patients.csv"])
     html.write_index(out / "index.html", [(score, None) for score in scores])

@@ -7,7 +7,7 @@ written whole or not at all. Percentages are 0 to 100.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ import numpy as np
 
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError, SpherodetectError
-from spherodetect.fields import Field, FieldList, find_fields, find_images, is_label_source, read_image
+from spherodetect.fields import (
+    Field, FieldList, find_fields, find_images, is_label_source, patient_pattern, read_image,
+)  # fmt: skip
 from spherodetect.results import RunResult
 from spherodetect.safety import quoted, safe_name, write_json
 from spherodetect.score import PatientScore, limit_of_blank, more_fields_needed, score_counts
@@ -30,6 +32,9 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 #: Pictures of flagged cells a patient; the report shows the most certain of them.
 _GALLERY = 48
+#: Part of the patient's median diameter that Chula's microcytes have (6.2 of 7.5 µm), and how many such cells are many:
+#: of drawn normal cells 6 to 7 % are smaller.
+_SMALL, _MANY_SMALL = 0.83, 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,28 +74,37 @@ def score_paths(
     patient_regex: str | None = None, grade_scheme: str = "icsh2015", pseudonymise: bool = False,
     progress: Progress = _no_progress,
 ) -> RunResult:  # fmt: skip
-    """Score the patients of folders, manifests or human labels; writes the tables, overlays and a report a patient.
+    """Score the patients of folders, manifests, labels or another tool's cells; writes tables, overlays and reports.
+
+    Labels and cells without their images give patients.csv and index.html alone. Label images beside photographs stand
+    in for the model's own outlines.
 
     Raises:
         SpherodetectError: nothing to read, an unusable model, option or output.
     """
     from spherodetect.grades import load_grade_scheme
+    from spherodetect.othercells import is_cell_source, score_cells
+    from spherodetect.outlines import outlined_fields
 
-    scheme = load_grade_scheme(grade_scheme)
+    scheme, pattern = load_grade_scheme(grade_scheme), patient_pattern(patient_regex)
+    if any(is_cell_source(p) for p in paths):
+        rates = _load(model).rates if model is not None else None
+        return score_cells(paths, out, scheme=scheme, rates=rates, patient_regex=pattern, pseudonymise=pseudonymise)
     labels = [is_label_source(p) for p in paths]
     if any(labels):
         if not all(labels):
             raise SpherodetectError("expected either images or COCO labels, got both; score them one after the other")
         from spherodetect.labelscore import score_labels
 
-        return score_labels(paths, out, scheme=scheme, pseudonymise=pseudonymise)
+        return score_labels(paths, out, scheme=scheme, patient_regex=pattern, pseudonymise=pseudonymise)
     found = find_fields(paths, patient_regex=patient_regex, um_per_px=um_per_px, exclude=[out])
+    found, outlines = outlined_fields(found)
     _make(out)
     loaded = _load(model)
     if pseudonymise:
         found = _pseudonyms(found, out)
     problems = list(found.problems)
-    seen = list(_detect(found, loaded, out, problems, progress))
+    seen = list(_detect(found, loaded, out, problems, progress, outlines=outlines))
     _require_some(seen, problems)
     seen = _relative(seen)
     tables = _write_cells(seen, out)
@@ -154,9 +168,13 @@ def _load(folder: Path | None) -> Model:
     return load_model(folder)
 
 
-def _detect(found: FieldList, model: Model, out: Path, problems: list[str], progress: Progress) -> Iterator[_Seen]:
-    """Detect, judge, measure and draw each field; only its cells stay in memory."""
+def _detect(
+    found: FieldList, model: Model, out: Path, problems: list[str], progress: Progress, *,
+    outlines: Mapping[Path, Path] | None = None,
+) -> Iterator[_Seen]:  # fmt: skip
+    """Detect, judge, measure and draw each field; only its cells stay in memory. outlines: photograph to label image."""
     from spherodetect.measure import measure
+    from spherodetect.outlines import read_label_image, with_outlines
     from spherodetect.quality import assess
     from spherodetect.report.overlays import draw_overlay
 
@@ -164,7 +182,10 @@ def _detect(found: FieldList, model: Model, out: Path, problems: list[str], prog
         progress(number, len(found), one.field_id)
         try:
             image = read_image(one.path, name=one.field_id)
-            cells = measure(model.detect(image, one.um_per_px, field_id=one.field_id), image)
+            cells = model.detect(image, one.um_per_px, field_id=one.field_id)
+            if outlines:
+                cells = with_outlines(cells, read_label_image(outlines[one.path]))
+            cells = measure(cells, image)
         except (BadImageError, SpherodetectError) as error:
             problems.append(str(error))
             continue
@@ -280,11 +301,34 @@ def _write_report(
         page, score, shown, _crops(fields), scheme=scheme, provenance=_provenance(model, score),
         notes=[
             "This model never saw May-Grünwald-Giemsa stain. "
-            f"Stains it has seen: {', '.join(model.card['stains_seen'])}."
+            f"Stains it has seen: {', '.join(model.card['stains_seen'])}.",
+            *_look_alikes(fields, model.card["rates"]["blocks"]),
         ],
         limit_of_blank=limit_of_blank(score.n_countable, model=model.rates),
         more_fields=more_fields_needed(spherocytes, countable, model=model.rates) if sum(countable) else None,
     )  # fmt: skip
+
+
+def _look_alikes(fields: Sequence[_Seen], blocks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence where many of the cells that were not called are small, for such cells are called more often."""
+    relative = [
+        s.cells.measurements["relative_diameter"][s.cells.countable & (s.cells.names != "spherocyte")]
+        for s in fields
+        if s.quality.accepted
+    ]
+    small = np.concatenate([*relative, np.zeros(0)]) < _SMALL
+    if not small.size or small.mean() < _MANY_SMALL:
+        return []
+    fine = [(name, counts) for block in blocks for name, counts in block.get("fine_classes", {}).items()]
+    shares = []
+    for wanted in (True, False):
+        counts = [c for name, c in fine if name != "spherocyte" and (name == "microcyte") is wanted]
+        shares.append(100 * sum(c["called"] for c in counts) / max(sum(c["n"] for c in counts), 1))
+    return [
+        f"{100 * small.mean():.0f} % of the other countable cells are small (below {_SMALL} of the patient's median "
+        f"diameter). Of microcytes on held-out fields this model called {shares[0]:.1f} % spherocytes, of all other "
+        f"cells {shares[1]:.1f} %: the score may be too high."
+    ]
 
 
 def _crops(fields: Sequence[_Seen]) -> list[Any]:

@@ -317,7 +317,13 @@ def _check_members(
             raise error(f"{quoted(path)}: expected plain files, got the link {quoted(member.filename)}; zip the files")
         if member.flag_bits & 1:
             raise error(f"{quoted(path)}: expected plain files, got {quoted(member.filename)} encrypted; unlock it")
-        inside(into, member.filename, error=error)
+        try:
+            inside(into, member.filename)
+        except SpherodetectError:
+            raise error(
+                f"{quoted(path)}: expected files inside the archive's own folder, got {quoted(member.filename)}; do "
+                "not trust it"
+            ) from None
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> Path:

@@ -7,6 +7,7 @@ are in pixels of the image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ def segment(image: np.ndarray, *, rbc_diameter_px: float | None = None) -> Segme
     from scipy import ndimage
     from skimage.transform import rescale, resize
 
-    density = optical_density(image)[..., _GREEN]
+    density = green_density(image)
     diameter = rbc_diameter_px or estimate_rbc_diameter_px(density)
     if not np.isfinite(diameter):
         return Segmentation(np.zeros(density.shape, np.int32), density, float("nan"), float("nan"))
@@ -83,29 +84,77 @@ def background(image: np.ndarray) -> np.ndarray:
     The surface is fitted to the pixels that are not cells, which are found with the surface: four rounds suffice. In a
     field with next to no empty slide the brightest pixels stand in.
     """
-    height, width = image.shape[:2]
-    step = max(1, max(height, width) // _COARSE_PX)
-    values = np.maximum(image[::step, ::step].reshape(-1, 3), 1).astype(np.float32)
-    terms = _quadratic(height, width, step).reshape(-1, 6)
-    coefficients = np.zeros((6, 3))
-    coefficients[0] = np.percentile(values, 95, axis=0)
-    for _ in range(4):
-        density = -np.log10(values / np.maximum(terms @ coefficients, 1))
-        cut = foreground_threshold(density[:, _GREEN])
-        # Saturated marks (scale bars, arrows) are far from the slide's colour in some channel.
-        empty = (density[:, _GREEN] < 0.5 * cut) & (np.abs(density) < max(cut, 0.06)).all(axis=1)
-        if empty.mean() < 0.02:
-            break
-        # A ridge keeps the corners from flying off where only part of the field is empty.
-        weighted = terms[empty]
-        ridge = np.diag([0, 1, 1, 1, 1, 1]) * 0.002 * empty.sum()
-        coefficients = np.linalg.solve(weighted.T @ weighted + ridge, weighted.T @ values[empty])
-    return np.clip(_quadratic(height, width) @ coefficients, 1, 400).astype(np.float32)
+    return np.stack([*_background_planes(image)], axis=-1)
 
 
 def optical_density(image: np.ndarray) -> np.ndarray:
     """-log10(I / background) a channel, (H, W, 3) float32; about 0 on the empty slide, 0.1 to 0.4 in a red cell."""
-    return -np.log10(np.maximum(image, 1) / background(image)).astype(np.float32)
+    surfaces = enumerate(_background_planes(image))
+    return np.moveaxis(np.stack([_density(image[..., channel], surface) for channel, surface in surfaces]), 0, -1)
+
+
+def green_density(image: np.ndarray) -> np.ndarray:
+    """The green channel of `optical_density` alone, (H, W) float32, at less time and memory."""
+    return _density(image[..., _GREEN], *_background_planes(image, channels=(_GREEN,)))
+
+
+def _density(values: np.ndarray, surface: np.ndarray) -> np.ndarray:
+    density = np.maximum(values, 1) / surface
+    np.log(density, out=density)
+    density *= -np.log10(np.e)
+    return density
+
+
+def _background_planes(image: np.ndarray, *, channels: Sequence[int] = (0, 1, 2)) -> Iterator[np.ndarray]:
+    """Planes of `background`, (H, W) float32 each."""
+    height, width = image.shape[:2]
+    step = max(1, max(height, width) // _COARSE_PX)
+    y, x = (_powers(size) for size in (height, width))
+    coarse = np.ascontiguousarray(np.moveaxis(np.maximum(image[::step, ::step], 1), -1, 0))
+    values = coarse.astype(np.float32)
+    coefficients = np.zeros((3, 3, 3))
+    coefficients[:, 0, 0] = np.percentile(coarse, 95, axis=(1, 2))
+    for _ in range(4):
+        surfaces = np.stack([np.maximum(_surface(c, y[::step], x[::step]), 1) for c in coefficients])
+        density = _density(values[_GREEN], surfaces[_GREEN])
+        cut = foreground_threshold(density)
+        empty = density < 0.5 * cut
+        # Saturated marks (scale bars, arrows) are far from the slide's colour in some channel.
+        far = np.float32(10 ** max(cut, 0.06))
+        empty &= ((values < far * surfaces) & (far * values > surfaces)).all(axis=0)
+        if empty.mean() < 0.02:
+            break
+        coefficients = _fit(values, empty, y[::step], x[::step])
+    for channel in channels:
+        yield np.clip(_surface(coefficients[channel], y, x), 1, 400)
+
+
+def _powers(size: int) -> np.ndarray:
+    """(size, 5): powers 0 to 4 of the position, which runs from -0.5 to 0.5 over the image."""
+    return np.vander(np.arange(size) / max(size - 1, 1) - 0.5, 5, increasing=True)
+
+
+def _surface(coefficients: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(H, W) float32 of a quadratic surface; coefficients (3, 3) belong to the powers of y and x."""
+    rows, columns = y[:, :3].astype(np.float32), x[:, :3].astype(np.float32)
+    across = (coefficients.astype(np.float32) @ columns.T)
+    return across[0] + rows[:, 1:2] * across[1] + rows[:, 2:] * across[2]
+
+
+def _fit(values: np.ndarray, where: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(3, 3, 3) coefficients a channel of the quadratic surfaces through (3, h, w) values, by least squares.
+
+    All that the normal equations need are the moments of the chosen pixels and of their values.
+    """
+    power_y, power_x = np.array([0, 1, 0, 2, 1, 0]), np.array([0, 0, 1, 0, 1, 2])
+    moments = y.T @ where @ x
+    normal = moments[power_y[:, None] + power_y, power_x[:, None] + power_x]
+    # A ridge keeps the corners from flying off where only part of the field is empty.
+    ridge = np.diag([0, 1, 1, 1, 1, 1]) * 0.002 * where.sum()
+    right = [(y.T @ np.where(where, plane, 0) @ x)[power_y, power_x] for plane in values]
+    coefficients = np.zeros((3, 3, 3))
+    coefficients[:, power_y, power_x] = np.linalg.solve(normal + ridge, np.stack(right, axis=1)).T
+    return coefficients
 
 
 def foreground_threshold(density: np.ndarray) -> float:
@@ -114,19 +163,39 @@ def foreground_threshold(density: np.ndarray) -> float:
     Otsu maximises the between-class variance of two classes; dark nuclei and pointers would pull it up, so density is
     clipped at twice the median of what lies above a first cut.
     """
-    from skimage.filters import threshold_otsu
-
     values = density[np.isfinite(density)]
     if values.size == 0 or np.ptp(values) < 1e-6:
         return float("inf")
-    first = threshold_otsu(np.clip(values, -0.05, 0.8))
+    first = _otsu(np.clip(values, -0.05, 0.8))
     cells = values[values > first]
-    values = np.clip(values, -0.05, 2 * np.median(cells)) if cells.size else values
-    cut = threshold_otsu(values) if np.ptp(values) > 1e-6 else first
+    values = np.clip(values, -0.05, 2 * _median(cells)) if cells.size else values
+    cut = _otsu(values) if np.ptp(values) > 1e-6 else first
     slide = values[values < cut]
-    noise = 1.4826 * np.median(np.abs(slide - np.median(slide))) if slide.size else 0.0
+    if not slide.size:
+        return max(0.85 * cut, 0.012)
     # An empty field has no two classes: whatever Otsu finds there is noise.
-    return float(max(0.85 * cut, np.median(slide) + 3.5 * noise if slide.size else 0.0, 0.012))
+    middle = _median(slide)
+    return max(0.85 * cut, middle + 3.5 * 1.4826 * _median(np.abs(slide - middle)), 0.012)
+
+
+def _median(values: np.ndarray) -> float:
+    """The median of (N,) finite values, in two thirds of NumPy's time."""
+    half = len(values) // 2
+    parted = np.partition(values, half)
+    return float(parted[half]) if len(values) % 2 else (float(parted[half]) + float(parted[:half].max())) / 2
+
+
+def _otsu(values: np.ndarray, *, bins: int = 256) -> float:
+    """The centre of the bin that divides the values best; scikit-image's threshold_otsu at a third of its time."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return low
+    counts = np.bincount(np.minimum((values - low) * (bins / (high - low)), bins - 1).astype(np.intp), minlength=bins)
+    centres = low + (np.arange(bins) + 0.5) * (high - low) / bins
+    below, moment = np.cumsum(counts)[:-1], np.cumsum(counts * centres)
+    above = values.size - below
+    between = below * above * (moment[:-1] / below - (moment[-1] - moment[:-1]) / above) ** 2
+    return float(centres[np.argmax(between)])
 
 
 def estimate_rbc_diameter_px(density: np.ndarray) -> float:
@@ -154,13 +223,6 @@ def estimate_rbc_diameter_px(density: np.ndarray) -> float:
     weight = np.cumsum(radii**2)
     diameter = 2 * float(radii[np.searchsorted(weight, weight[-1] / 2)])
     return diameter / shrink
-
-
-def _quadratic(height: int, width: int, step: int = 1) -> np.ndarray:
-    """The terms of a quadratic surface at every step-th pixel, (h, w, 6); the image spans -0.5 to 0.5."""
-    y, x = (np.arange(0, size, step) / max(size - 1, 1) - 0.5 for size in (height, width))
-    y, x = np.meshgrid(y, x, indexing="ij")
-    return np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=-1)
 
 
 def _foreground(density: np.ndarray, threshold: float, diameter_px: float) -> np.ndarray:

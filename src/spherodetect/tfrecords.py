@@ -156,6 +156,11 @@ def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, L
     return resized, replace(labelled, annotations=annotations, size_hw=size_hw, um_per_px=None), len(annotations)
 
 
+def file_digest(path: Path) -> str:
+    """What stands for an image file where a model says what it was trained on: 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
 def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """Records back as numpy values, one dict a field: image, boxes in pixels, class ids and sets, masks, names, field.
 
@@ -393,6 +398,7 @@ class _Account:
                 "images": sum(p["images"] for p in parts),
                 "patients": sorted({f.patient_id for f in members if f.patient_id}),
                 "sources": len({f.source_id for f in members}),
+                "fields": sorted({file_digest(f.path) for f in members if f.path is not None}),
                 "classes": dict(sorted(sum((Counter(p["classes"]) for p in parts), Counter[str]()).items())),
             }
         return {

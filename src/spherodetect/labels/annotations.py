@@ -6,10 +6,21 @@ as the label file describes it. Names are kept as the annotator wrote them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from spherodetect.labels.rle import run_lengths
+
+#: What turns a stored image upright, by EXIF's number: those that make its rows columns.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    5: lambda m: m.T,
+    6: lambda m: np.rot90(m, -1),
+    7: lambda m: np.rot90(m, 2).T,
+    8: lambda m: np.rot90(m),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +33,8 @@ class Annotation:
         box_yxyx: the box as the file states it, or None for a point.
         point_yx: the labelled point, or None.
         polygons: outlines, each (M, 2) float64 (y, x); empty where there is none.
-        mask: (H, W) bool of the whole field, where the file holds a run-length mask instead of polygons.
+        mask: (H, W) bool of the whole field, packed until it is looked at, where the file holds a run-length mask
+            instead of polygons.
         iscrowd: COCO's flag for a group of objects.
     """
 
@@ -42,6 +54,34 @@ class Annotation:
             (y0, x0), (y1, x1) = points.min(axis=0), points.max(axis=0)
             return float(y0), float(x0), float(y1), float(x1)
         return self.box_yxyx
+
+
+def turned(annotation: Annotation, orientation: int, stored_hw: tuple[int, int]) -> Annotation:
+    """An annotation of an image as it is stored, in the pixels of the image as EXIF turns it upright.
+
+    Args:
+        annotation: in pixels of the stored image.
+        orientation: EXIF's number, 5 to 8: those that make rows columns.
+        stored_hw: height and width of the stored image.
+    """
+
+    def points(at: np.ndarray) -> np.ndarray:
+        y, x = at[:, 0], at[:, 1]
+        down = stored_hw[1] - x if orientation in (7, 8) else x
+        right = stored_hw[0] - y if orientation in (6, 7) else y
+        return np.stack([down, right], axis=1)
+
+    box, point, mask = annotation.box_yxyx, annotation.point_yx, annotation.mask
+    if box is not None:
+        corners = points(np.reshape(box, (2, 2)))
+        box = tuple(np.concatenate([corners.min(axis=0), corners.max(axis=0)]).tolist())
+    return replace(
+        annotation,
+        box_yxyx=box,
+        point_yx=None if point is None else tuple(points(np.array([point]))[0].tolist()),
+        polygons=tuple(points(polygon) for polygon in annotation.polygons),
+        mask=None if mask is None else run_lengths(_TURNS[orientation](np.asarray(mask))),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ import numpy as np
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields import IMAGE_SUFFIXES, MAX_PIXELS
-from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.ledger import LabelSet, Ledger, header_size_hw, list_files, listed
+from spherodetect.labels.annotations import Annotation, LabelledField, turned
+from spherodetect.labels.ledger import LabelSet, Ledger, list_files, listed, read_header
 from spherodetect.labels.recipe import SPLITS, Recipe
 from spherodetect.labels.rle import RunLengthMask, read_rle
 from spherodetect.safety import inside, quoted, read_json
@@ -46,7 +46,7 @@ def read_coco(recipe: Recipe) -> LabelSet:
     if not files:
         raise BadLabelsError(
             f"{quoted(recipe.root)}: expected {ROBOFLOW_FILE} in it or its folders, or another COCO .json, got none; "
-            "say with --root where the export lies"
+            "name the folder or zip of the export (of a recipe's with --root)"
         )
     root = recipe.root if recipe.root.is_dir() else recipe.root.parent
     images = list_files(root, IMAGE_SUFFIXES, root)
@@ -56,6 +56,13 @@ def read_coco(recipe: Recipe) -> LabelSet:
     ledger = Ledger()
     for path in files:
         _File(path, root, recipe, ledger, images, by_name).read()
+    return ledger.close()
+
+
+def parse_coco(data: Any, path: Path) -> LabelSet:
+    """The labels in the content of a COCO file that was read already; no image is looked for, no patient known."""
+    ledger = Ledger()
+    _File(path, path.parent, Recipe("source", "coco", path.parent), ledger, {}, {}).parse(data)
     return ledger.close()
 
 
@@ -84,13 +91,23 @@ def source_of(file: str) -> str:
 
 @dataclass(eq=False)
 class _Image:
-    """An entry of `images` on its way to a field."""
+    """An entry of `images` on its way to a field; header is what the file itself says: size, EXIF orientation."""
 
     file: str
     path: Path | None
     size_hw: tuple[int, int]
+    header: tuple[tuple[int, int], int] | None
     annotations: list[Annotation] = field(default_factory=list)
     trusted: bool = True
+
+    @property
+    def turned(self) -> bool:
+        """Whether the labels are of the image as it is stored, and EXIF turns that on its side."""
+        return self.misfits and self.header is not None and self.header[1] > 4 and self.header[0] == self.size_hw[::-1]
+
+    @property
+    def misfits(self) -> bool:
+        return self.header is not None and self.header[0] != self.size_hw
 
 
 class _File:
@@ -111,8 +128,12 @@ class _File:
         try:
             data = read_json(self.path, error=BadLabelsError)
         except BadLabelsError as error:
-            self.ledger.broken(self.name, str(error), split=self.split)
+            why = str(error).removeprefix(f"{quoted(self.path)}: ").removesuffix("; export it again")
+            self.ledger.broken(self.name, why, split=self.split)
             return
+        self.parse(data)
+
+    def parse(self, data: Any) -> None:
         if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in _LISTS):
             what = f"expected COCO with the lists {', '.join(_LISTS)}, got something else"
             self.ledger.broken(self.name, what, split=self.split)
@@ -137,15 +158,18 @@ class _File:
 
     def _unique_ids(self, entries: list[Any]) -> list[str]:
         """The annotations' ids as text, a running number behind those that come again."""
-        seen: Counter[str] = Counter()
+        seen, taken = Counter[str](), set[str]()
         ids, again = [], []
         for number, entry in enumerate(entries):
             given = entry.get("id") if isinstance(entry, dict) else None
-            name = str(given) if _is_id(given) else f"at {number}"
-            seen[name] += 1
-            ids.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-            if seen[name] > 1:
-                again.append(ids[-1])
+            unique = name = str(given) if _is_id(given) else f"at {number}"
+            while unique in taken:
+                seen[name] += 1
+                unique = f"{name}#{seen[name] + 1}"
+            taken.add(unique)
+            ids.append(unique)
+            if unique != name:
+                again.append(unique)
         if again:
             self.ledger.find(
                 "duplicate-annotation-id", self.name, "ids are given to more than one annotation", again,
@@ -208,20 +232,15 @@ class _File:
     def _image(self, name: str, entry: Mapping[str, Any]) -> _Image:
         file = self._locate(name)
         path = self.on_disk.get(file)
-        real = header_size_hw(path) if path else None
-        if path and real is None:
-            self.ledger.bad_image(file, [], split=self.split)
-            path = None
-        stated = _size_hw(entry) if {"height", "width"} & set(entry) else real
+        header = read_header(path) if path else None
+        stated = _size_hw(entry) if {"height", "width"} & set(entry) else header[0] if header else None
         if stated is None or math.prod(stated) > MAX_PIXELS:
             raise ValueError(f"expected height and width in pixels, {MAX_PIXELS:,} of them at most")
-        image = _Image(file, path, stated)
-        if real is None:
+        if path and header is None:
+            self.ledger.bad_image(file, [], split=self.split)
+        elif header is None:
             self.ledger.without_image(file, [], split=self.split)
-        elif real != stated:
-            self.ledger.wrong_size(file, stated, real, split=self.split)
-            image.trusted = False
-        return image
+        return _Image(file, path if header else None, stated, header)
 
     def _locate(self, name: str) -> str:
         """The image's path below the root: beside the labels, in a folder of the split, or the only one of its name."""
@@ -252,7 +271,7 @@ class _File:
             raise ValueError("category_id points to no category of the file")
         image = images[image_id]
         if not image.trusted:
-            raise ValueError("belongs to an image whose id or size is in doubt")
+            raise ValueError("belongs to an image whose id stands for another one too")
         box = _box(entry.get("bbox"))
         polygons, mask, degenerate = _outline(entry.get("segmentation"), image.size_hw)
         if degenerate:
@@ -284,11 +303,20 @@ class _File:
     def _finish(self, image: _Image) -> None:
         if not image.annotations and image.trusted:
             self.ledger.without_labels(image.file, self.name, split=self.split)
+        annotations, size_hw, labelled = image.annotations, image.size_hw, image.trusted
+        if image.header and image.turned:
+            size_hw, orientation = image.header
+            annotations = [turned(a, orientation, image.size_hw) for a in annotations]
+            self.ledger.turned(image.file, orientation, split=self.split)
+        elif image.header and image.misfits:
+            size_hw, ids = image.header[0], [a.annotation_id for a in annotations]
+            self.ledger.wrong_size(image.file, ids, image.size_hw, size_hw, label_file=self.name, split=self.split)
+            annotations, labelled = [], False
         self.ledger.add(
             LabelledField(
-                file=image.file, path=image.path, size_hw=image.size_hw, annotations=tuple(image.annotations),
+                file=image.file, path=image.path, size_hw=size_hw, annotations=tuple(annotations),
                 source_id=source_of(image.file), patient_id=self.recipe.patient_of(image.file), split=self.split,
-                native_size_hw=self.recipe.native_size_hw, um_per_px=self.recipe.um_per_px, labelled=image.trusted,
+                native_size_hw=self.recipe.native_size_hw, um_per_px=self.recipe.um_per_px, labelled=labelled,
             ),
             label_file=self.name,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,19 @@ _MIN_PEAK = 0.07
 #: Up to this many images every pair is tried at every shift; beyond, only images this close in order.
 _SHIFT_WINDOW = 700
 
+Progress = Callable[[int, int], None]
 
-def near_duplicates(paths: Mapping[str, Path], *, cache: Path | None = None) -> list[tuple[str, ...]]:
+
+def near_duplicates(
+    paths: Mapping[str, Path], *, cache: Path | None = None, progress: Progress = lambda done, total: None
+) -> list[tuple[str, ...]]:
     """Groups of files that show the same cells, each of two files or more.
 
     Args:
         paths: file name to where the image lies, in the order in which they were photographed. What cannot be opened is
             passed over.
         cache: a JSON file that remembers the groups for as long as names, sizes and times of the files stay the same.
+        progress: called with images compared with all others and in all.
 
     >>> near_duplicates({})
     []
@@ -47,7 +52,7 @@ def near_duplicates(paths: Mapping[str, Path], *, cache: Path | None = None) -> 
         if (thumbnail := _thumbnail(path)) is not None:
             files.append(file)
             thumbnails.append(thumbnail)
-    groups = [tuple(files[k] for k in group) for group in group_images(thumbnails)]
+    groups = [tuple(files[k] for k in group) for group in group_images(thumbnails, progress=progress)]
     if cache:
         from spherodetect.safety import write_json
 
@@ -55,9 +60,11 @@ def near_duplicates(paths: Mapping[str, Path], *, cache: Path | None = None) -> 
     return groups
 
 
-def group_images(images: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
+def group_images(
+    images: Sequence[np.ndarray], *, progress: Progress = lambda done, total: None
+) -> list[tuple[int, ...]]:
     """Groups of indices of flattened grey images, all of one shape (H, W), that show the same cells."""
-    pairs = similar_pairs(images)
+    pairs = similar_pairs(images, progress=progress)
     group_of = list(range(len(images)))
     for i, j in pairs:
         low, high = sorted((group_of[i], group_of[j]))
@@ -68,7 +75,9 @@ def group_images(images: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in members.values() if len(group) > 1]
 
 
-def similar_pairs(images: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+def similar_pairs(
+    images: Sequence[np.ndarray], *, progress: Progress = lambda done, total: None
+) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, of flattened grey images that agree over at least MIN_OVERLAP of their area."""
     from scipy import fft
 
@@ -79,17 +88,20 @@ def similar_pairs(images: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     size = np.abs(spectra)
     # The small constant keeps frequencies without content from counting as much as the others.
     spectra /= size + 1e-2 * size.mean(axis=(1, 2), keepdims=True) + 1e-12
+    flat = np.stack([image.ravel() - image.mean() for image in images])
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6
     pairs = []
     for i in range(len(images) - 1):
-        others = spectra[i + 1 : i + 1 + _SHIFT_WINDOW]
-        surface = fft.irfft2(spectra[i].conj() * others, s=shape, workers=1).reshape(len(others), -1)
+        near = slice(i + 1, i + 1 + _SHIFT_WINDOW)
+        surface = fft.irfft2(spectra[i].conj() * spectra[near], s=shape, workers=-1)
+        surface = surface.reshape(len(surface), -1)
         best = surface.argmax(axis=1)
         for k in np.flatnonzero(surface[np.arange(len(best)), best] > _MIN_PEAK).tolist():
             if _agreement(images[i], images[i + 1 + k], divmod(int(best[k]), shape[1])) >= MIN_CORRELATION:
                 pairs.append((i, i + 1 + k))
-        for j in range(i + 1 + _SHIFT_WINDOW, len(images)):
-            if _correlation(images[i], images[j]) >= MIN_CORRELATION:
-                pairs.append((i, j))
+        far = flat[near.stop :] @ flat[i]
+        pairs += [(i, near.stop + k) for k in np.flatnonzero(far >= MIN_CORRELATION).tolist()]
+        progress(i + 1, len(images))
     return pairs
 
 

@@ -112,12 +112,22 @@ class Ledger:
                        mend="put an image there that opens, or delete it and its labels")  # fmt: skip
 
     def wrong_size(
-        self, file: str, stated: tuple[int, int], real: tuple[int, int], *, split: str | None = None
-    ) -> None:
-        """Labels that state another image size (height, width) than the image has."""
-        what = f"the labels state {stated[1]}x{stated[0]} pixels, the image has {real[1]}x{real[0]}"
-        self.find("malformed", file, what, [], split=split, severity="error",
-                  mend="export images and labels together, of the size on which they were drawn")  # fmt: skip
+        self, file: str, ids: Sequence[str], stated: tuple[int, int], real: tuple[int, int], *,
+        label_file: str | None = None, split: str | None = None,
+    ) -> None:  # fmt: skip
+        """Labels of an image of another size (height, width): nobody knows where on this one they lie."""
+        alike = abs(stated[0] * real[1] - stated[1] * real[0]) <= max(*stated, *real)
+        likely = "resized after labelling" if alike else "cropped after labelling, or another image"
+        what = f"labels state {stated[1]}x{stated[0]} pixels, the image has {real[1]}x{real[0]}: as if it was {likely}"
+        self.unread(label_file or file, ids, "malformed")
+        self.find("malformed", file, what, ids, split=split, severity="error",
+                  mend="put the images there on which the labels were drawn, or export both together")  # fmt: skip
+
+    def turned(self, file: str, orientation: int, *, split: str | None = None) -> None:
+        """An image that EXIF turns, and whose labels were drawn on it as it is stored, as the size that they state says."""
+        what = f"EXIF turns the image (orientation {orientation}), its labels are those of the unturned one"
+        self.find("exif-rotation", file, what, [], split=split, severity="error",
+                  mend="here they are turned with it; save the image upright without EXIF for other programs")  # fmt: skip
 
     def find(
         self, code: str, file: str, what: str, ids: Sequence[str], *, mend: str, split: str | None = None,

@@ -20,7 +20,7 @@ import numpy as np
 from spherodetect.cells import touches_border
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.coco import polygon_area
-from spherodetect.labels.coverage import RBC_DIAMETER_UM, lint_images
+from spherodetect.labels.coverage import RBC_DIAMETER_UM, fields_to_look_at, lint_images
 from spherodetect.labels.duplicates import near_duplicates
 from spherodetect.labels.ledger import LabelSet, listed, read_header
 from spherodetect.labels.recipe import Recipe
@@ -49,10 +49,10 @@ def lint(
 
     Args:
         source: an export folder or zip, a recipe file, or a recipe.
-        segmentation: also look at the images, for points beside cells and cells without a label; takes about half a
-            second an image.
+        segmentation: also look at the images, for points beside cells and cells without a label; takes most of the
+            time.
         workers: processes that look at the images.
-        progress: called with images looked at and in all.
+        progress: called with steps done and in all; an image is compared with all others, and looked at.
 
     Raises:
         BadLabelsError: there is nothing that could be linted.
@@ -66,8 +66,10 @@ def lint_labels(
     segmentation: bool = False, workers: int = 1, progress: Progress = lambda done, total: None,
 ) -> list[Finding]:  # fmt: skip
     """Everything that is wrong with labels that were read, errors first; duplicate_groups are of `near_duplicates`."""
+    paths = {f.file: f.path for f in labels.fields if f.path} if duplicate_groups is None else {}
+    n_steps = len(paths) + (len(fields_to_look_at(labels)) if segmentation else 0)
     if duplicate_groups is None:
-        duplicate_groups = near_duplicates({f.file: f.path for f in labels.fields if f.path})
+        duplicate_groups = near_duplicates(paths, progress=lambda done, _: progress(done, n_steps))
     found = list(labels.findings)
     groups: dict[Group, list[LabelledField]] = defaultdict(list)
     for field in labels.fields:
@@ -82,9 +84,12 @@ def lint_labels(
         found += _copies(split, fields)
     found += _duplicates(labels.fields, duplicate_groups)
     found += _leaks(labels.fields, recipe, duplicate_groups)
-    found += _orientations(labels.fields)
+    known = {f.file for f in labels.findings if f.code == "exif-rotation"}
+    found += _orientations(f for f in labels.fields if f.file not in known)
     if segmentation:
-        found += lint_images(labels, recipe, workers=workers, progress=progress)
+        found += lint_images(
+            labels, recipe, workers=workers, progress=lambda done, _: progress(len(paths) + done, n_steps)
+        )
     return sorted(found, key=lambda f: _ORDER.get(f.severity, 2))
 
 

@@ -17,10 +17,11 @@ from spherodetect.cells import RED_CELLS
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import Unread
 from spherodetect.labels.recipe import Meaning, Recipe
+from spherodetect.labels.refine import Refined, Refiner, tidy, tight_box
 from spherodetect.segment import Segmentation, segment
 
-#: A refined mask whose box agrees less than this with the drawn one is not believed.
-MIN_BOX_IOU = 0.6
+#: A refined mask of less quality than this is not believed: its label stays a box and teaches no mask.
+MIN_QUALITY = 0.3
 #: Two points closer than this share of a red cell's diameter mark the same cell.
 SAME_CELL = 0.35
 
@@ -36,7 +37,7 @@ class Instance:
         class_id: the class, or 0 where the set holds more than one.
         name: the annotator's own name for it, empty if nobody labelled it.
         annotation_id: empty if nobody labelled it.
-        quality: 0 to 1, agreement of the mask with the label's shape; 1 for a point inside a cell.
+        quality: 0 to 1, how sure the mask is (labels/refine.py); 1 where somebody drew it.
     """
 
     box_yxyx: np.ndarray
@@ -112,13 +113,12 @@ class _Field:
     def __init__(
         self, size_hw: tuple[int, int], segmentation: Segmentation, recipe: Recipe, labelled: LabelledField
     ) -> None:
-        from scipy import ndimage
-
         self.size_hw, self.labels, self.recipe, self.file = size_hw, segmentation.labels, recipe, labelled.file
         self.diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
         if not np.isfinite(self.diameter):
             self.diameter = 40.0
-        self.windows = ndimage.find_objects(self.labels)
+        self.refiner = Refiner(segmentation, self.diameter)
+        self.windows = self.refiner.windows
         self.taken: set[int] = set()
         self.instances: list[Instance] = []
         self.dropped: list[Unread] = []
@@ -131,18 +131,16 @@ class _Field:
             by_cell.setdefault(self._cell_at(_point(annotation)), []).append(annotation)
         for cell, here in by_cell.items():
             here = self._without_doubles(here)
-            if cell == 0:
-                for annotation in here:
-                    self.repaired["point-beside-cell"] += 1
-                    self._append(annotation, None, _box_around(_point(annotation), self.diameter, self.size_hw), 0.0)
-                continue
-            self.taken.add(cell)
-            window = self.windows[cell - 1]
-            origin = np.array([window[0].start, window[1].start])
-            masks = _divide(self.labels[window] == cell, [np.array(a.point_yx) - origin for a in here])
-            self.repaired["split-by-points"] += len(here) if len(here) > 1 else 0
-            for annotation, mask in zip(here, masks, strict=True):
-                self._append_mask(annotation, mask, origin, 1.0)
+            if cell:
+                self.taken.add(cell)
+            self.repaired["split-by-points"] += len(here) if cell and len(here) > 1 else 0
+            red = [self.recipe.meaning(a.name).red_cell for a in here]
+            masks = self.refiner.at_points(cell, [_point(a) for a in here], red)
+            for annotation, refined in zip(here, masks, strict=True):
+                self.taken |= self._under(refined)
+                around = _box_around(_point(annotation), self.diameter, self.size_hw)
+                if not self._append_refined(annotation, refined, around):
+                    self.repaired["point-beside-cell"] += cell == 0
 
     def add_outlined(self, annotation: Annotation) -> None:
         """A box, or an outline that is more than its own box."""
@@ -157,12 +155,7 @@ class _Field:
             self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)
             self.taken |= self._covered(inner)
             return
-        mask, origin, quality = self._refine_box(inner)
-        if quality >= MIN_BOX_IOU:
-            self.repaired["box-to-mask"] += 1
-            self._append_mask(annotation, mask, origin, quality)
-        else:
-            self._append(annotation, None, inner, quality)
+        self.repaired["box-to-mask"] += self._append_refined(annotation, self.refiner.in_box(inner), inner)
         self.taken |= self._covered(inner)
 
     def add_groups(self, groups: Sequence[Annotation]) -> None:
@@ -178,8 +171,10 @@ class _Field:
     def _add_unknown(self, cells: set[int]) -> None:
         for cell in sorted(cells):
             y, x = self.windows[cell - 1]
-            box = np.array([y.start, x.start, y.stop, x.stop], float)
-            self.instances.append(Instance(box, self.labels[y, x] == cell, unknown_set(self.recipe.class_names)))
+            mask = tidy(self.labels[y, x] == cell)
+            y0, x0, y1, x1 = tight = tight_box(mask)
+            box = np.add(tight, [y.start, x.start] * 2).astype(float)
+            self.instances.append(Instance(box, mask[y0:y1, x0:x1], unknown_set(self.recipe.class_names)))
         self.taken |= cells
 
     def _cell_at(self, point_yx: tuple[float, float]) -> int:
@@ -220,38 +215,35 @@ class _Field:
             mask |= polygon2mask(mask.shape, outline - 0.5 - [y0, x0])
         return mask if mask.any() else None
 
-    def _refine_box(self, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """The segmented cell that fits a box best, or what is foreground in the box's ellipse; and how well it fits."""
-        height, width = self.size_hw
-        grow = 0.15 * (box[2:] - box[:2])
-        y0, x0 = np.maximum(np.floor(box[:2] - grow), 0).astype(int)
-        y1, x1 = np.minimum(np.ceil(box[2:] + grow), [height, width]).astype(int)
-        local = self.labels[y0:y1, x0:x1]
-        y, x = np.mgrid[y0:y1, x0:x1] + 0.5
-        center, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-        ellipse = ((y - center[0]) / radii[0]) ** 2 + ((x - center[1]) / radii[1]) ** 2 <= 1.15
-        candidates = [local == cell for cell in np.unique(local[ellipse & (local > 0)])]
-        candidates.append((local > 0) & ellipse)
-        best, origin, quality = np.zeros((1, 1), bool), np.array([y0, x0]), 0.0
-        for mask in candidates:
-            fit = _iou(np.add(_tight(mask), [y0, x0, y0, x0]), box) if mask.any() else 0.0
-            if fit > quality:
-                best, quality = mask, fit
-        return best, origin, quality
-
     def _covered(self, box: np.ndarray) -> set[int]:
         """The segmented cells that lie mostly in a box."""
         y0, x0 = np.floor(box[:2]).astype(int)
         y1, x1 = np.ceil(box[2:]).astype(int)
-        inside = np.bincount(self.labels[y0:y1, x0:x1].ravel(), minlength=len(self.windows) + 1)
-        cells = [int(cell) for cell in np.flatnonzero(inside) if cell]
-        return {cell for cell in cells if inside[cell] > 0.5 * (self.labels[self.windows[cell - 1]] == cell).sum()}
+        return self._mostly(self.labels[y0:y1, x0:x1])
+
+    def _mostly(self, labels: np.ndarray) -> set[int]:
+        """The segmented cells of which more than half is among these labels."""
+        cells, inside = np.unique(labels[labels > 0], return_counts=True)
+        areas = [(self.labels[self.windows[cell - 1]] == cell).sum() for cell in cells]
+        return {int(cell) for cell, n, area in zip(cells, inside, areas, strict=True) if 2 * n > area}
+
+    def _under(self, refined: Refined) -> set[int]:
+        """The segmented cells that lie mostly in a mask."""
+        y, x = refined.origin_yx
+        labels = self.labels[y : y + refined.mask.shape[0], x : x + refined.mask.shape[1]]
+        return self._mostly(labels[refined.mask])
+
+    def _append_refined(self, annotation: Annotation, refined: Refined, box: np.ndarray) -> bool:
+        """Add the refined mask, or the box alone where the mask is not to be believed; whether it was."""
+        believed = refined.quality >= MIN_QUALITY
+        if believed:
+            self._append_mask(annotation, refined.mask, refined.origin_yx, refined.quality)
+        else:
+            self._append(annotation, None, box, refined.quality)
+        return believed
 
     def _append_mask(self, annotation: Annotation, mask: np.ndarray, origin: np.ndarray, quality: float) -> None:
-        if not mask.any():  # a point in the cleft between the cells that its neighbours mark
-            self._append(annotation, None, _box_around(_point(annotation), self.diameter, self.size_hw), 0.0)
-            return
-        y0, x0, y1, x1 = tight = _tight(mask)
+        y0, x0, y1, x1 = tight = tight_box(mask)
         self._append(annotation, mask[y0:y1, x0:x1], np.add(tight, [*origin, *origin]).astype(float), quality)
 
     def _append(self, annotation: Annotation, mask: np.ndarray | None, box: np.ndarray, quality: float) -> None:
@@ -267,38 +259,10 @@ def _point(annotation: Annotation) -> tuple[float, float]:
     return annotation.point_yx
 
 
-def _divide(mask: np.ndarray, points_yx: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """One mask a point: the watershed of the distance transform, flooded from the points.
-
-    Compactness (Neubert and Protzel 2014) divides a clump without a waist half-way between the points.
-    """
-    if len(points_yx) == 1:
-        return [mask]
-    from scipy import ndimage
-    from skimage.segmentation import watershed
-
-    markers = np.zeros(mask.shape, np.int32)
-    for i, (y, x) in enumerate(points_yx, 1):
-        y, x = np.clip([int(y), int(x)], 0, np.array(mask.shape) - 1)
-        markers[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = i
-    flooded = watershed(-ndimage.distance_transform_edt(mask), markers, mask=mask, compactness=1)
-    return [flooded == i for i in range(1, len(points_yx) + 1)]
-
-
 def _box_around(point_yx: tuple[float, float], diameter_px: float, size_hw: tuple[int, int]) -> np.ndarray:
     y, x = point_yx
     r = diameter_px / 2
     return np.clip([y - r, x - r, y + r, x + r], 0, [*size_hw, *size_hw])
-
-
-def _tight(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    overlap = np.prod(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])))
-    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
 
 
 def _is_rectangle(polygon: np.ndarray) -> bool:

@@ -7,21 +7,23 @@ known (`labelled=False`); a label file without lines is one in which nobody mark
 
 from __future__ import annotations
 
-import csv
 import math
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import LabelSet, Ledger, by_stem, folder_in, header_size_hw, list_files
 from spherodetect.labels.recipe import Recipe
-from spherodetect.safety import read_text
+from spherodetect.safety import read_csv, read_text
 
 LABEL_SUFFIXES = frozenset({".txt", ".csv"})
 #: (line number, x, y, class name) or (line number, what is wrong with it)
 Row = tuple[str, float, float, str] | tuple[str, str]
+
+_NO_LABELS = re.compile(r"(readme|licen[cs]e|classes)\b", re.IGNORECASE)
 
 
 def read_points(recipe: Recipe) -> LabelSet:
@@ -29,7 +31,7 @@ def read_points(recipe: Recipe) -> LabelSet:
     root, ledger = recipe.root, Ledger()
     image_folder, label_folder = folder_in(root, recipe.images, "images"), folder_in(root, recipe.labels, "labels")
     images = list_files(image_folder, IMAGE_SUFFIXES, root)
-    labels = list_files(label_folder, LABEL_SUFFIXES, root)
+    labels = find_point_files(label_folder, root)
     label_of = by_stem(labels, label_folder)
     for stem, file in by_stem(images, image_folder).items():
         label_file = label_of.pop(stem, None)
@@ -52,6 +54,12 @@ def read_points(recipe: Recipe) -> LabelSet:
     return ledger.close()
 
 
+def find_point_files(folder: Path, root: Path) -> dict[str, Path]:
+    """The text files below a folder that may hold points, by their path relative to root."""
+    found = list_files(folder, LABEL_SUFFIXES, root)
+    return {name: path for name, path in found.items() if not _NO_LABELS.match(PurePosixPath(name).name)}
+
+
 def _annotations(rows: list[Row], size_hw: tuple[int, int], label_file: str, ledger: Ledger) -> Iterator[Annotation]:
     height, width = size_hw
     for row in rows:
@@ -66,31 +74,31 @@ def _annotations(rows: list[Row], size_hw: tuple[int, int], label_file: str, led
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    lines = read_text(path, error=BadLabelsError).splitlines()
-    return _csv_rows(lines) if path.suffix.lower() == ".csv" else _text_rows(lines)
+    try:
+        yield from _csv_rows(path) if path.suffix.lower() == ".csv" else _text_rows(path)
+    except BadLabelsError as problem:
+        yield "1", str(problem)
 
 
-def _text_rows(lines: list[str]) -> Iterator[Row]:
+def _text_rows(path: Path) -> Iterator[Row]:
     """The lines `x y class`; empty ones carry nothing."""
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, error=BadLabelsError).splitlines(), 1):
         parts = line.replace(",", " ").split(maxsplit=2)
         if parts:
             yield _row(str(number), parts, "x y class")
 
 
-def _csv_rows(lines: list[str]) -> Iterator[Row]:
+def _csv_rows(path: Path) -> Iterator[Row]:
     """The rows of a table with the columns X, Y and Counter (the class), as ImageJ saves its multipoint results."""
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = [name.strip().lower() for name in next(reader, [])]
+    rows = read_csv(path, error=BadLabelsError)
+    header = [name.lower() for name in next(rows, (0, []))[1]]
     wanted = ["x", "y", "counter" if "counter" in header else "class"]
-    if lines and not set(wanted) <= set(header):
+    if header and not set(wanted) <= set(header):
         yield "1", "expected the columns X, Y and Counter in the first line"
         return
-    columns = [header.index(name) for name in wanted] if lines else []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield _row(str(reader.line_num), [cells[k].strip() for k in columns if k < len(cells)], "X, Y and Counter")
+    for number, cells in rows:
+        parts = [cells[k] for k in map(header.index, wanted) if k < len(cells)]
+        yield _row(str(number), [*(part.replace(",", ".") for part in parts[:2]), *parts[2:]], "X, Y and Counter")
 
 
 def _row(number: str, parts: list[str], expected: str) -> Row:

@@ -43,6 +43,13 @@ class RunLengthMask:
         return (float(rows[0]), float(columns[0]), rows[-1] + 1.0, columns[-1] + 1.0) if len(rows) else None
 
 
+def run_lengths(mask: np.ndarray) -> RunLengthMask:
+    """A (H, W) boolean mask, packed."""
+    pixels = np.asarray(mask, bool).T.ravel()
+    edges = np.flatnonzero(np.diff(pixels, prepend=False))
+    return RunLengthMask(np.diff(edges, prepend=0, append=pixels.size), mask.shape)
+
+
 def read_rle(data: dict[str, Any], size_hw: tuple[int, int]) -> RunLengthMask:
     """A mask of the image's size from COCO's `{"size": [h, w], "counts": ...}`.
 

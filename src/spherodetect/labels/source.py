@@ -14,7 +14,7 @@ from spherodetect.fields import IMAGE_SUFFIXES
 from spherodetect.labels.coco import find_coco_files, read_coco
 from spherodetect.labels.drawn import read_drawn
 from spherodetect.labels.ledger import LabelSet, list_files
-from spherodetect.labels.points import read_points
+from spherodetect.labels.points import find_point_files, read_points
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
 from spherodetect.labels.voc import read_voc
 from spherodetect.safety import extract_zip, quoted
@@ -42,7 +42,10 @@ def read_labels(recipe: Recipe) -> LabelSet:
 def read_unmapped(recipe: Recipe) -> LabelSet:
     """Read every label of a recipe's data set, whatever its names are; a zip is unpacked for as long as it is used."""
     with_root, keep = _unpacked(recipe.root)
-    labels = _READERS[recipe.format](dataclasses.replace(recipe, root=with_root))
+    try:
+        labels = _READERS[recipe.format](dataclasses.replace(recipe, root=with_root))
+    except BadLabelsError as error:  # the user knows the zip, not where it was unpacked
+        raise BadLabelsError(str(error).replace(str(with_root), str(recipe.root))) from None
     if not labels.fields and not labels.findings:
         raise BadLabelsError(f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none")
     return dataclasses.replace(labels, keep=keep or labels.keep)
@@ -64,8 +67,8 @@ def recipe_for(source: str | Path) -> Recipe:
     recipe = Recipe("source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export"))
     if not source.is_dir() or find_coco_files(source):
         return recipe
-    for kind, suffixes in (("voc", (".xml",)), ("points", (".txt", ".csv"))):
-        if label_files := list_files(source, suffixes, source):
+    for kind, label_files in ("voc", list_files(source, {".xml"}, source)), ("points", find_point_files(source, source)):
+        if label_files:
             images = list_files(source, IMAGE_SUFFIXES, source)
             return dataclasses.replace(
                 recipe, format=kind, images=_common_folder(images), labels=_common_folder(label_files)
@@ -85,5 +88,5 @@ def _unpacked(root: Path) -> tuple[Path, object]:
 
 def _common_folder(files: Iterable[str]) -> str:
     """The deepest folder that holds all the files, relative as they are; empty for none in common."""
-    folders = [f"/{PurePosixPath(file).parent.as_posix()}" for file in files]
-    return posixpath.commonpath(folders).strip("/.") if folders else ""
+    folders = [PurePosixPath("/", file).parent.as_posix() for file in files]
+    return posixpath.commonpath(folders).lstrip("/") if folders else ""

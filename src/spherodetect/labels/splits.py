@@ -22,6 +22,9 @@ from spherodetect.labels.ledger import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted
 
+#: Fields whose numbers share a block of this many count as one slide.
+BLOCK_FIELDS = 20
+
 
 def assign_splits(
     fields: Sequence[LabelledField], recipe: Recipe, *, duplicate_groups: Iterable[Sequence[str]] = ()
@@ -105,6 +108,19 @@ def file_number(file: str) -> int | None:
     """
     numbers = re.findall(r"\d{1,18}", PurePosixPath(file).stem)
     return int(numbers[-1]) if numbers else None
+
+
+def block_of(field: str, patient: str = "") -> str:
+    """The patient of a field where it is known, otherwise its block of BLOCK_FIELDS file numbers.
+
+    >>> block_of("images/85.jpg")
+    '81-100'
+    """
+    number = file_number(field)
+    if patient or number is None:
+        return patient or field
+    first = (number - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
+    return f"{first}-{first + BLOCK_FIELDS - 1}"
 
 
 def _groups(

@@ -7,14 +7,14 @@ number of the object in the file, from 1, is its annotation id. Entities and ext
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields import IMAGE_SUFFIXES
-from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.ledger import LabelSet, Ledger, by_stem, folder_in, header_size_hw, list_files
+from spherodetect.labels.annotations import Annotation, LabelledField, turned
+from spherodetect.labels.ledger import LabelSet, Ledger, by_stem, folder_in, list_files, read_header
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import read_text
 
@@ -32,11 +32,13 @@ def read_voc(recipe: Recipe) -> LabelSet:
     labels = list_files(label_folder, {".xml"}, root)
     image_of = by_stem(images, image_folder)
 
-    def add(stem: str, file: str, size_hw: tuple[int, int], objects: list[Element], label_file: str | None) -> None:
+    def add(
+        stem: str, file: str, size_hw: tuple[int, int], annotations: Iterable[Annotation], label_file: str | None
+    ) -> None:
         ledger.add(
             LabelledField(
                 file=file, path=images.get(file), size_hw=size_hw, source_id=stem, patient_id=recipe.patient_of(file),
-                annotations=tuple(_annotations(objects, label_file or "", ledger)),
+                annotations=tuple(annotations),
                 native_size_hw=recipe.native_size_hw, um_per_px=recipe.um_per_px, labelled=label_file is not None,
             ),
             label_file=label_file,
@@ -51,25 +53,27 @@ def read_voc(recipe: Recipe) -> LabelSet:
         named = PurePosixPath(_text(tree, "filename")).stem
         stem = named if stem not in image_of and named in image_of else stem
         file = image_of.pop(stem, None)
-        size_hw = header_size_hw(images[file]) if file else stated
-        if file and not size_hw:
+        if file is None:
+            ledger.without_image(label_file, [] if stated else ids)
+            if stated:
+                add(stem, f"{stem}.jpg", stated, _annotations(objects, label_file, ledger), label_file)
+        elif (header := read_header(images[file])) is None:
             ledger.bad_image(file, ids)
-        elif not size_hw:
-            ledger.without_image(label_file, ids)
-        elif file and stated and stated != size_hw:
-            ledger.wrong_size(label_file, stated, size_hw)
-            ledger.unread(label_file, ids, "malformed")
-            add(stem, file, size_hw, [], None)
-        else:
-            if not file:
-                ledger.without_image(label_file, [])
-            elif not objects:
+        elif stated in (None, size_hw := header[0]):
+            if not objects:
                 ledger.without_labels(file, label_file)
-            add(stem, file or f"{stem}.jpg", size_hw, objects, label_file)
-    for stem, file in image_of.items():
-        if size_hw := header_size_hw(images[file]):
-            ledger.without_labels(file, None)
+            add(stem, file, size_hw, _annotations(objects, label_file, ledger), label_file)
+        elif stated == size_hw[::-1] and header[1] > 4:
+            ledger.turned(file, header[1])
+            upright = [turned(a, header[1], stated) for a in _annotations(objects, label_file, ledger)]
+            add(stem, file, size_hw, upright, label_file)
+        else:
+            ledger.wrong_size(file, ids, stated, size_hw, label_file=label_file)
             add(stem, file, size_hw, [], None)
+    for stem, file in image_of.items():
+        if header := read_header(images[file]):
+            ledger.without_labels(file, None)
+            add(stem, file, header[0], [], None)
         else:
             ledger.bad_image(file, [])
     return ledger.close()

@@ -107,7 +107,7 @@ def write_patient_report(
         (_gallery_entry(crop, counted[crop.field_id]) for crop in crops if crop.field_id in counted),
         key=lambda entry: (-np.nan_to_num(entry["p"]), entry["field_id"], entry["cell_id"]),
     )
-    _write(
+    write_page(
         path,
         "patient.html.j2",
         score=score,
@@ -140,10 +140,15 @@ def write_index(path: str | Path, rows: Iterable[tuple[PatientScore, str | None]
     highest = max((s.hs_score_high for s, _ in rows if math.isfinite(s.hs_score_high)), default=0)
     axis = _axis_end(highest, 0)
     entries = [{"score": s, "href": _href(link), "status": _status(s)} for s, link in rows]
-    _write(path, "index.html.j2", rows=entries, axis=axis, title=title)
+    write_page(path, "index.html.j2", rows=entries, axis=axis, title=title)
 
 
-def _write(path: str | Path, template: str, **values: Any) -> None:
+def write_page(path: str | Path, template: str, **values: Any) -> None:
+    """Fill in a template of this folder and write the page; what it is filled with is escaped.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -225,7 +230,8 @@ def _funnel(score: PatientScore, fields: Sequence[ReportField], limit_of_blank: 
     ]
     if score.n_countable:
         raw = f"{_number(score.raw_percent)} % of the countable, as counted"
-        blank = f"; limit of blank {_number(limit_of_blank)} %" if math.isfinite(limit_of_blank) else ""
+        proxy = f"; limit of blank {_number(limit_of_blank)} % (a proxy: no healthy controls are public)"
+        blank = proxy if math.isfinite(limit_of_blank) else ""
         by_hand = score.model == "labels"
         corrected = "not corrected: human labels" if by_hand else "corrected for what the model gets wrong"
         rows += [
@@ -241,7 +247,7 @@ def _gallery_entry(crop: Crop, cells: Cells) -> dict[str, Any]:
     entry = {"p": float(cells.p_spherocyte[i]), "field_id": crop.field_id, "cell_id": crop.cell_id}
     diameter = values.get("diameter_px", math.nan)
     return entry | {
-        "uri": _data_uri(crop.picture, "PNG"),
+        "uri": data_uri(crop.picture, "PNG"),
         "diameter": f"{_number(diameter * cells.um_per_px)} µm" if cells.um_per_px else f"{_number(diameter, 0)} px",
         "relative_diameter": values.get("relative_diameter", math.nan),
         "pallor": 100 * values.get("pallor_fraction", math.nan),
@@ -303,7 +309,8 @@ def _jpeg(picture: Image.Image, width: int) -> bytes:
     return _encoded(picture, "JPEG", quality=82)
 
 
-def _data_uri(picture: Image.Image, kind: str) -> str:
+def data_uri(picture: Image.Image, kind: str) -> str:
+    """A picture as an address that holds it; kind is PNG or JPEG."""
     return f"data:image/{kind.lower()};base64,{base64.b64encode(_encoded(picture, kind)).decode()}"
 
 

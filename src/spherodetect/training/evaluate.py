@@ -1,26 +1,38 @@
 """How good is a model folder on labelled fields, as a user would run it: whole files in, its own scale and thresholds.
 
-Labels may be partial: what carries no label is neither right nor wrong. A missed cell is a miss, a second detection of
-a matched cell is a false positive, a detection of a class that the label denies is one too.
+Labels may be partial: what carries no label is neither right nor wrong, except in fully labelled fields, where a detection
+of nothing is counted as an extra. A missed cell is a miss, a second detection of a matched cell is a false positive, a
+detection of a class that the label denies is one too. What is written: evaluation.json (every figure), evaluation.html
+(the same to read), labelled_cells.csv (a row a label) and extra_cells.csv (a row a detection without one that counts).
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spherodetect import __version__
+from spherodetect.cells import Cells, touches_border
 from spherodetect.detect import Model, load_model
 from spherodetect.errors import SpherodetectError
-from spherodetect.matching import match_points
-from spherodetect.safety import atomic_write, quoted, write_json
+from spherodetect.labels.splits import block_of
+from spherodetect.matching import Matching, match_points
+from spherodetect.safety import atomic_write, csv_cell, quoted, write_json
+from spherodetect.training import metrics
+from spherodetect.training.ap import ApJudge
 from spherodetect.training.calibrate import average_precision, expected_calibration_error
+from spherodetect.training.gallery import KINDS, Gallery
+from spherodetect.training.leaks import NOT_KNOWN, TRAINED_ON, descent
+from spherodetect.training.robustness import changes, subset
+from spherodetect.training.truth import Labelled, Truth, open_truth
+
+Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,9 @@ class Evaluation:
         duplicates: second detections of a matched cell, as a share of all detections.
         white_or_platelet_called: labelled white cells and platelets, and how many of them were called spherocytes.
         blocks: figures a block of fields.
+        extras: fully labelled fields, whole cells detected in them, and those of them on which there is no label.
+        warning: why the figures are not of held-out fields, or may not be; empty if they are.
+        details: everything else that evaluation.json holds.
     """
 
     model: str
@@ -54,9 +69,12 @@ class Evaluation:
     duplicates: float
     white_or_platelet_called: tuple[int, int]
     blocks: tuple[Mapping[str, Any], ...]
+    extras: tuple[int, int, int] = (0, 0, 0)
+    warning: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        figures = {k: v for k, v in asdict(self).items() if isinstance(v, float)}
+        figures = {k: v for k, v in vars(self).items() if isinstance(v, float)}
         called, total = self.white_or_platelet_called
         lines = [
             f"{self.model}: {self.n_labels} labelled red cells, {self.n_spherocytes} spherocytes, "
@@ -69,195 +87,222 @@ class Evaluation:
             f"({b['n_spherocytes']} of {b['n_labels']})"
             for b in self.blocks
         ]
-        return "\n".join(lines)
+        full, detected, extra = self.extras
+        lines.append(f"  detections without a label: {extra} of {detected}, in {full} fully labelled fields")
+        return "\n".join([*lines, *([f"  not to be relied on: {self.warning}"] if self.warning else [])])
 
 
-@dataclass(frozen=True, eq=False)
-class _Labelled:
-    """A field's image and its labelled cells: points (M, 2), class names, the annotator's names."""
+@dataclass
+class _Judged:
+    """What the fields said so far."""
 
-    field: str
-    patient: str
-    image: np.ndarray
-    points_yx: np.ndarray
-    classes: np.ndarray
-    fine: np.ndarray
-    um_per_px: float | None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    extras: list[dict[str, Any]] = field(default_factory=list)
+    fields: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
-    model: Path, data: Path, *, split: str = "val", out: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    model: Path, data: Path, *, split: str = "val", out: Path, force: bool = False, robustness: int = 0,
+    progress: Progress = lambda done, total, label="": None,
 ) -> Evaluation:  # fmt: skip
-    """Run a model over one split of a recipe's images, or of a folder of records; writes evaluation.json and cells.csv.
+    """Run a model over one split of a recipe's images, or of a folder of records.
+
+    Args:
+        model: a model folder.
+        data: a recipe, or a folder of records.
+        split: train, val or test.
+        out: folder of the results.
+        force: measure even if the model was trained on these fields; the page then says so.
+        robustness: fields on which blur, tint, scale and JPEG are tried as well; 0 for none.
+        progress: called with fields done, in all, and what is being done.
 
     Raises:
-        SpherodetectError: no such split, no fields, or an unusable model.
+        SpherodetectError: no such split, no fields, an unusable model, or one that was trained on these fields.
     """
+    from spherodetect.training.evaluation_page import write_evaluation_page
+
     loaded = load_model(model)
-    fields = list(_from_recipe(data, split) if data.suffix in (".yaml", ".yml") else _from_records(data, split))
-    rows: list[dict[str, Any]] = []
-    n_detections = n_duplicates = 0
-    for number, labelled in enumerate(fields, 1):
-        found, duplicates, detections = _field_rows(loaded, labelled)
-        rows += found
-        n_duplicates += duplicates
-        n_detections += detections
-        progress(number, len(fields))
-    if not rows:
+    truth = open_truth(data, split, progress=progress)
+    origin = descent(truth, loaded.card)
+    if origin.status == TRAINED_ON and not force:
+        raise SpherodetectError(
+            f"{quoted(data)}: expected fields that the model never saw, got a leak: {origin.reason}; "
+            "measure on another split, measure a model that held these out, or say --force"
+        )
+    judged, gallery, judge = _Judged(), Gallery(), ApJudge(truth, loaded.class_names)
+    for number, labelled in enumerate(truth.read(None), 1):
+        cells = loaded.detect(labelled.image, field_id=labelled.field)
+        rows, detection = _take(judged, labelled, cells)
+        gallery.offer(labelled.image, cells, rows, detection)
+        judge.add(labelled, cells)
+        progress(number, truth.n_fields, labelled.field)
+    if not judged.rows:
         raise SpherodetectError(f"{quoted(data)}: expected labelled cells in split {split!r}, got none")
-    result = _summary(loaded.name, len(fields), rows, n_duplicates / max(n_detections, 1))
-    write_json(_jsonable(asdict(result)), out / "evaluation.json")
-    with atomic_write(out / "labelled_cells.csv", text=True) as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    warning = origin.reason if origin.status in (TRAINED_ON, NOT_KNOWN) else ""
+    details = {
+        **_details(judged, loaded, truth),
+        "coco": judge.result(),
+        "robustness": _robustness(loaded, truth, judged, robustness, progress) if robustness else {},
+        "worst": {
+            kind: [{**error.row, "evidence": error.evidence} for error in gallery.errors[kind]] for kind in KINDS
+        },
+        "provenance": {
+            "model": loaded.name, "model_sha256": dict(loaded.card["checksums"]), "version": __version__,
+            "data": truth.name, "split": split, "held_out": origin.status, "calibrated_on_it": origin.calibrated,
+        },
+    }  # fmt: skip
+    result = _summary(loaded.name, judged, warning, details)
+    _write_table(judged.rows, out / "labelled_cells.csv")
+    _write_table(judged.extras, out / "extra_cells.csv")
+    summary = asdict(result)
+    write_json(_jsonable(summary | summary.pop("details")), out / "evaluation.json")
+    write_evaluation_page(out / "evaluation.html", result, judged.rows, gallery)
     return result
+
+
+def _take(judged: _Judged, labelled: Labelled, cells: Cells) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Judge a field; its rows, and the detection behind each."""
+    matching = match_points(cells, labelled.points_yx)
+    rows = _label_rows(labelled, cells, matching)
+    names, spurious = cells.names, matching.duplicate
+    where, whole = _where(labelled), ~touches_border(cells.box_yxyx, cells.image_size_hw)
+    unlabelled = np.zeros(len(cells), bool)
+    if labelled.full and rows:
+        # A kind of cell that people did not mark there says nothing of one that is found; nor does one cut by the border.
+        kinds = {_kind(name) for name in labelled.classes}
+        unlabelled = whole & ~spurious
+        unlabelled[matching.detection[matching.found]] = False
+        unlabelled &= np.array([_kind(name) in kinds for name in names], bool)
+    twice = np.flatnonzero(spurious & (names == "spherocyte"))
+    doubles = [where | {"label": "duplicate", "fine": "", **_call(cells, k)} for k in twice]
+    judged.rows += rows + doubles
+    judged.extras += [where | {"label": "", "fine": "", **_call(cells, k)} for k in np.flatnonzero(unlabelled)]
+    judged.fields.append(
+        {
+            **where, "n_labels": len(rows), "n_detections": len(cells), "n_whole": int(whole.sum()),
+            "n_duplicates": int(spurious.sum()), "n_cells_seen": labelled.n_cells,
+            "n_unlabelled": labelled.n_unlabelled, "fully_labelled": labelled.full, "n_extras": int(unlabelled.sum()),
+        }
+    )  # fmt: skip
+    return rows, matching.detection
+
+
+def _where(labelled: Labelled) -> dict[str, str]:
+    return {
+        "field": labelled.field, "block": block_of(labelled.field, labelled.patient), "patient": labelled.patient
+    }  # fmt: skip
+
+
+def _kind(name: str) -> str:
+    return "red cell" if name in ("rbc", "spherocyte") else name
+
+
+def _label_rows(labelled: Labelled, cells: Cells, matching: Matching) -> list[dict[str, Any]]:
+    missed = {"found": 0, "called": "", "p_spherocyte": 0.0, "confidence": 0.0, "countable": 0}
+    return [
+        {
+            **_where(labelled), "label": labelled.classes[k], "fine": labelled.fine[k],
+            **(_call(cells, detection) if detection >= 0 else missed),
+            "x_px": round(float(labelled.points_yx[k, 1]), 1), "y_px": round(float(labelled.points_yx[k, 0]), 1),
+        }
+        for k, detection in enumerate(matching.detection)
+    ]  # fmt: skip
+
+
+def _call(cells: Cells, k: int) -> dict[str, Any]:
+    """What the model says of a detection."""
+    ymin, xmin, ymax, xmax = cells.box_yxyx[k].astype(float)
+    return {
+        "found": 1, "called": str(cells.names[k]), "p_spherocyte": round(float(cells.p_spherocyte[k]), 5),
+        "confidence": round(float(cells.confidence[k]), 5), "countable": int(cells.countable[k]),
+        "x_px": round((xmin + xmax) / 2, 1), "y_px": round((ymin + ymax) / 2, 1),
+    }  # fmt: skip
+
+
+def _summary(name: str, judged: _Judged, warning: str, details: Mapping[str, Any]) -> Evaluation:
+    rows, fields = judged.rows, judged.fields
+    figures = metrics.figures(rows)
+    p, truth = metrics.known_cells(rows)
+    red = [r for r in rows if r["label"] in ("rbc", "spherocyte", "duplicate")]
+    others = [r for r in rows if r["label"] in ("wbc", "platelet")]
+    full = [f for f in fields if f["fully_labelled"]]
+    return Evaluation(
+        model=name,
+        n_fields=len(fields),
+        average_precision=average_precision(
+            np.array([r["p_spherocyte"] for r in red]), np.array([r["label"] == "spherocyte" for r in red], bool)
+        ),
+        brier=float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
+        ece=expected_calibration_error(p, truth),
+        duplicates=sum(f["n_duplicates"] for f in fields) / max(sum(f["n_detections"] for f in fields), 1),
+        white_or_platelet_called=(sum(r["called"] == "spherocyte" for r in others), len(others)),
+        blocks=tuple({"block": b} | metrics.figures(part) for b, part in metrics.grouped(rows, "block").items()),
+        extras=(len(full), sum(f["n_whole"] for f in full), len(judged.extras)),
+        warning=warning,
+        details=details,
+        **figures,
+    )
+
+
+def _details(judged: _Judged, model: Model, truth: Truth) -> dict[str, Any]:
+    """What the labelled cells say beyond the summary."""
+    rows = judged.rows
+    p, known = metrics.known_cells(rows)
+    unit = "patient" if truth.patients else "block"
+    return {
+        "intervals": metrics.intervals(rows),
+        "confusion": metrics.confusion(rows, judged.extras, model.class_names),
+        "confusion_fine": metrics.confusion(rows, judged.extras, model.class_names, key="fine"),
+        "reliability": metrics.reliability(p, known),
+        "agreement": metrics.agreement(rows),
+        "within_field": metrics.within_field(rows),
+        "spread": {key: metrics.spread(rows, key) for key in ("block", "field")},
+        "leave_one_out": {"unit": unit, "groups": metrics.leave_one_out(rows, key=unit)},
+        "fields": judged.fields,
+    }
+
+
+def _robustness(model: Model, truth: Truth, judged: _Judged, n: int, progress: Progress) -> dict[str, Any]:
+    """The figures under every change, on a few of the fields that hold both spherocytes and other red cells."""
+    both = [
+        name for name, part in metrics.grouped(judged.rows, "field").items()
+        if {"rbc", "spherocyte"} <= {r["label"] for r in part}
+    ]  # fmt: skip
+    chosen = subset(both, n)
+    all_changes = list(changes())
+    rows: list[list[dict[str, Any]]] = [[] for _ in all_changes]
+    for number, labelled in enumerate(truth.read(frozenset(chosen)), 1):
+        diameter = 40.0
+        for k, change in enumerate(all_changes):
+            cells = model.detect(change.apply(labelled.image, diameter), field_id=labelled.field)
+            diameter = (cells.rbc_diameter_px or diameter) if k == 0 else diameter
+            matching = match_points(cells, labelled.points_yx * change.factor)
+            rows[k] += _label_rows(labelled, cells, matching)
+        progress(number, len(chosen), "made worse")
+    figures = ("recall", "sensitivity", "specificity", "f1")
+    return {
+        "fields": chosen,
+        "n_suitable": len(both),
+        "changes": [
+            {"kind": c.kind, "strength": c.strength} | {k: metrics.figures(part)[k] for k in figures}
+            for c, part in zip(all_changes, rows, strict=True)
+        ],
+    }
+
+
+def _write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    columns = ("field", "block", "patient", "label", "fine", "found", "called", "p_spherocyte", "confidence",
+               "countable", "x_px", "y_px")  # fmt: skip
+    with atomic_write(path, text=True) as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: csv_cell(row.get(key, "")) for key in columns} for row in rows)
 
 
 def _jsonable(value: Any) -> Any:
     """JSON has no NaN: what could not be measured is null."""
     if isinstance(value, Mapping):
-        return {key: _jsonable(v) for key, v in value.items()}
+        return {str(key): _jsonable(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _field_rows(model: Model, labelled: _Labelled) -> tuple[list[dict[str, Any]], int, int]:
-    from spherodetect.training.export import block_of
-
-    cells = model.detect(labelled.image, field_id=labelled.field)
-    matching = match_points(cells, labelled.points_yx)
-    names = cells.names
-    rows = []
-    for k, detection in enumerate(matching.detection):
-        hit = detection >= 0
-        rows.append(
-            {
-                "field": labelled.field,
-                "block": block_of(labelled.field, labelled.patient),
-                "label": labelled.classes[k],
-                "fine": labelled.fine[k],
-                "found": int(hit),
-                "called": names[detection] if hit else "",
-                "p_spherocyte": round(float(cells.p_spherocyte[detection]), 5) if hit else 0.0,
-                "countable": int(cells.countable[detection]) if hit else 0,
-            }
-        )
-    spurious = matching.duplicate & (names == "spherocyte")
-    for detection in np.flatnonzero(spurious):
-        rows.append(
-            {
-                "field": labelled.field, "block": block_of(labelled.field, labelled.patient), "label": "duplicate",
-                "fine": "", "found": 1, "called": "spherocyte",
-                "p_spherocyte": round(float(cells.p_spherocyte[detection]), 5),
-                "countable": int(cells.countable[detection]),
-            }
-        )  # fmt: skip
-    return rows, int(matching.duplicate.sum()), len(cells)
-
-
-def _summary(name: str, n_fields: int, rows: list[dict[str, Any]], duplicates: float) -> Evaluation:
-    red = [r for r in rows if r["label"] in ("rbc", "spherocyte", "duplicate")]
-    # A red cell of unknown kind can be found or missed, and nothing more.
-    labels = [r for r in rows if r["label"] in ("rbc", "spherocyte", "red cell")]
-    others = [r for r in rows if r["label"] in ("wbc", "platelet")]
-    found = [r for r in labels if r["found"]]
-    kinds = [r for r in found if r["label"] != "red cell"]
-    p = np.array([r["p_spherocyte"] for r in kinds])
-    truth = np.array([r["label"] == "spherocyte" for r in kinds], bool)
-    p_all = np.array([r["p_spherocyte"] for r in red])
-    truth_all = np.array([r["label"] == "spherocyte" for r in red], bool)
-    figures = _figures(red)
-    negatives = [r for r in found if r["label"] == "rbc"]
-    by_block: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for r in red:
-        by_block[r["block"]].append(r)
-    return Evaluation(
-        model=name,
-        n_fields=n_fields,
-        n_labels=len(labels),
-        n_spherocytes=int(truth_all.sum()),
-        recall=len(found) / max(len(labels), 1),
-        specificity=sum(r["called"] != "spherocyte" for r in negatives) / max(len(negatives), 1),
-        average_precision=average_precision(p_all, truth_all),
-        brier=float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
-        ece=expected_calibration_error(p, truth),
-        duplicates=duplicates,
-        white_or_platelet_called=(sum(r["called"] == "spherocyte" for r in others), len(others)),
-        blocks=tuple({"block": b, **_figures(by_block[b])} for b in sorted(by_block, key=lambda b: (len(b), b))),
-        **{key: figures[key] for key in ("precision", "sensitivity", "f1")},
-    )
-
-
-def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    labels = [r for r in rows if r["label"] != "duplicate"]
-    hits = sum(r["label"] == "spherocyte" and r["called"] == "spherocyte" for r in rows)
-    called = sum(r["called"] == "spherocyte" for r in rows)
-    true = sum(r["label"] == "spherocyte" for r in rows)
-    return {
-        "n_labels": len(labels),
-        "n_spherocytes": true,
-        "recall": sum(r["found"] for r in labels) / max(len(labels), 1),
-        "precision": hits / called if called else float("nan"),
-        "sensitivity": hits / true if true else float("nan"),
-        "f1": 2 * hits / (called + true) if called + true else float("nan"),
-    }
-
-
-def _from_recipe(path: Path, split: str) -> Iterator[_Labelled]:
-    from spherodetect.fields import read_image
-    from spherodetect.labels.duplicates import near_duplicates
-    from spherodetect.labels.recipe import load_recipe
-    from spherodetect.labels.source import read_labels
-    from spherodetect.labels.splits import assign_splits, spare_copies
-    from spherodetect.tfrecords import unstretch
-
-    recipe = load_recipe(path)
-    labels = read_labels(recipe)
-    groups = near_duplicates({f.file: f.path for f in labels.fields if f.path is not None})
-    splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
-    spare = spare_copies(labels.fields, splits)
-    for labelled in labels.fields:
-        if splits[labelled.file] != split or labelled.file in spare:
-            continue
-        if labelled.path is None or not labelled.annotations:
-            continue
-        image, field, _ = unstretch(read_image(labelled.path, name=labelled.file), labelled)
-        points, classes, fine = [], [], []
-        for annotation in field.annotations:
-            meaning = recipe.meaning(annotation.name)
-            point, box = annotation.point_yx, annotation.outline_box_yxyx
-            if point is None:
-                assert box is not None, "an annotation without a point has an outline"
-                point = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-            points.append(point)
-            classes.append(meaning.class_name or ("red cell" if meaning.red_cell else ""))
-            fine.append(meaning.fine_name)
-        yield _Labelled(
-            field.file, field.patient_id or "", image, np.array(points), np.array(classes, object),
-            np.array(fine, object), field.um_per_px,
-        )  # fmt: skip
-
-
-def _from_records(folder: Path, split: str) -> Iterator[_Labelled]:
-    from spherodetect.safety import read_json
-    from spherodetect.tfrecords import read_examples
-
-    manifest = read_json(folder / "manifest.json", max_bytes=200_000_000)
-    names = ("", *manifest["class_names"])
-    shards = sorted(p for p in folder.glob(f"{manifest['name']}-{split}-*.tfrecord"))
-    if not shards:
-        raise SpherodetectError(
-            f"{quoted(folder)}: expected records of split {split!r}, got none; known: {', '.join(manifest['splits'])}"
-        )
-    for example in read_examples(shards):
-        known = np.array([bool(name) for name in example["name"]], bool)
-        center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
-        points = np.where(example["point_yx"] >= 0, example["point_yx"], center)
-        yield _Labelled(
-            example["field"], example["patient"], example["image"], points[known],
-            np.array([names[k] for k in example["class_id"]], object)[known],
-            np.array(example["name"], object)[known], None,
-        )  # fmt: skip
+    return None if isinstance(value, float) and not math.isfinite(value) else value

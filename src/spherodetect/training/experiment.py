@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from official.core import exp_factory
+from official.core import config_definitions, exp_factory
 from official.modeling import optimization
 from official.vision.configs import maskrcnn as base
 
@@ -17,15 +17,18 @@ EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
 
 @dataclasses.dataclass
 class SmearParserConfig(base.Parser):
-    """How records become training examples; inputs.py says what each jitter does."""
+    """How records become training examples; augment.py says what each jitter and share does."""
 
     rbc_px: float = 32.0
     scale_jitter: float = 1.25
     stain_jitter: float = 0.4
-    tint_jitter: float = 0.1
+    tint_jitter: float = 0.25
+    colour_fade: float = 0.8
     light_jitter: float = 0.015
     defocus: float = 0.8
     noise: float = 0.02
+    recompressed_share: float = 0.25
+    pasted_share: float = 0.4
 
 
 @dataclasses.dataclass
@@ -33,6 +36,9 @@ class SmearDataConfig(base.DataConfig):
     """A data set of ours; input_path may be a pattern, or a name and a pattern a data set with `weights` beside."""
 
     dtype: str = "float32"
+    # The number of the first example of an endless, fixed sequence; a resumed run goes on where it was.
+    first_example: int = 0
+    seed: int = 1
     parser: SmearParserConfig = dataclasses.field(default_factory=SmearParserConfig)
 
 
@@ -45,6 +51,15 @@ class SmearTask(base.MaskRCNNTask):
     validation_data: SmearDataConfig = dataclasses.field(
         default_factory=lambda: SmearDataConfig(is_training=False, drop_remainder=False)
     )
+
+
+@dataclasses.dataclass
+class SmearTrainer(config_definitions.TrainerConfig):
+    """Model Garden's trainer; it ends early after `patience` validations without a gain, 0 for never."""
+
+    patience: int = 6
+    best_checkpoint_export_subdir: str = "best"
+    best_checkpoint_eval_metric: str = "spherocyte_ap"
 
 
 @exp_factory.register_config_factory(EXPERIMENT)
@@ -87,10 +102,11 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     task.losses.frcnn_class_weight = 2.0
     config.task = task
     config.runtime.mixed_precision_dtype = "float32"
+    config.trainer = SmearTrainer()
     trainer = config.trainer
     trainer.train_steps = 2400
-    trainer.steps_per_loop = trainer.summary_interval = trainer.checkpoint_interval = 100
-    trainer.validation_interval, trainer.validation_steps = 2400, 10
+    trainer.steps_per_loop, trainer.summary_interval, trainer.checkpoint_interval = 20, 20, 100
+    trainer.validation_interval, trainer.validation_steps = 300, -1
     trainer.max_to_keep = 3
     trainer.optimizer_config = optimization.OptimizationConfig(
         {

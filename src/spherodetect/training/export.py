@@ -20,7 +20,7 @@ from official.modeling import hyperparams
 from spherodetect.cells import Cells
 from spherodetect.detect import MODEL_FORMAT
 from spherodetect.errors import SpherodetectError
-from spherodetect.labels.splits import file_number
+from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
 from spherodetect.matching import match_points
 from spherodetect.rates import ClassifierRates
 from spherodetect.safety import atomic_write, quoted, read_json
@@ -30,19 +30,17 @@ from spherodetect.training import task as _task  # noqa: F401  (importing regist
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
 from spherodetect.training.card import model_card
 from spherodetect.training.graph import Detector, Thresholds
+from spherodetect.training.run import chosen_checkpoint
 from spherodetect.training.serving import SmearModule
 
 logger = logging.getLogger(__name__)
-
-#: Fields whose numbers share a block of this many count as one slide.
-BLOCK_FIELDS = 20
 
 
 def export(
     run: Path, out: Path, *, folds: Sequence[Path] = (), name: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:  # fmt: skip
-    """Write the model folder of a run's last checkpoint and return its path.
+    """Write the model folder of a run's best or last checkpoint and return its path.
 
     Calibration and thresholds come from the experiment's validation records. A few blocks say little about how error
     rates differ between slides: `folds` are runs of the same experiment that held out other blocks, and what they got
@@ -74,18 +72,19 @@ def export(
 
 
 def restore(run: Path) -> tuple[Any, Detector, str]:
-    """The settings of a run, its detector with the weights of the last checkpoint, and the checkpoint's name.
+    """The settings of a run, its detector with the weights of its chosen checkpoint, and the checkpoint's name.
 
     Raises:
         SpherodetectError: no run, or a checkpoint that does not fit its settings.
     """
-    last = tf.train.latest_checkpoint(str(run))
+    params = exp_factory.get_exp_config(experiment.EXPERIMENT)
+    if (run / "params.yaml").is_file():
+        params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
+    last = chosen_checkpoint(run, params)
     if last is None or not (run / "params.yaml").is_file():
         raise SpherodetectError(
             f"{quoted(run)}: expected a run with params.yaml and a checkpoint, got none; train it first"
         )
-    params = exp_factory.get_exp_config(experiment.EXPERIMENT)
-    params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
     task = task_factory.get_task(params.task, logging_dir=str(run))
     model = task.build_model()
     # Every object must be in the checkpoint: a part that is not would be exported with random weights.
@@ -142,19 +141,6 @@ def collect(
         columns["run"].append(np.full(len(rows), runs[example["field"]], object))
         progress(number, len(examples))
     return HeldOutCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
-
-
-def block_of(field: str, patient: str = "") -> str:
-    """The patient of a field where it is known, otherwise its block of BLOCK_FIELDS file numbers.
-
-    >>> block_of("images/85.jpg")
-    '81-100'
-    """
-    number = file_number(field)
-    if patient or number is None:
-        return patient or field
-    first = (number - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
-    return f"{first}-{first + BLOCK_FIELDS - 1}"
 
 
 def _runs(patients: Mapping[str, str]) -> dict[str, str]:

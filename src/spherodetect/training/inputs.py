@@ -1,6 +1,6 @@
 """Records to training examples: decode, bring to one cell size, vary as microscopes do, assign anchors.
 
-The decoder and parser stand in Model Garden's input reader where its own stand. Images leave as network input (optical
+The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images leave as network input (optical
 density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a class:
 the bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding. Whatever is random
 here keeps the class of a cell: no strong blur, no stretch, no cut-out.
@@ -16,7 +16,8 @@ from official.vision.dataloaders import decoder, parser
 from official.vision.ops import anchor, preprocess_ops
 
 from spherodetect.tfrecords import MASK_SIZE
-from spherodetect.training import optics
+from spherodetect.training import augment, optics
+from spherodetect.training.reader import seeds
 
 #: Added to a cell's class bits where it has no mask.
 NO_MASK = 1 << 20
@@ -79,52 +80,58 @@ class SmearParser(parser.Parser):
 
     def _parse_train_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
         config = self._config
-        jitter = tf.exp(tf.random.uniform([], -1.0, 1.0) * tf.math.log(config.scale_jitter))
-        density, boxes = self._scaled(data, jitter)
-        density, boxes, masks = _turn(density, boxes, data["masks"])
-        density, shift = self._place(density, tf.random.uniform([2]))
-        density = _vary(density, config)
-        return self._targets(density, boxes + tf.tile(shift, [2]), masks, data)
+        seed = seeds(data["seed"], ("jpeg", "scale", "place", "turn", "paste", "vary"))
+        image = augment.recompress(data["image"], seed["jpeg"], share=config.recompressed_share)
+        jitter = tf.exp(tf.random.stateless_uniform([], seed["scale"], -1.0, 1.0) * tf.math.log(config.scale_jitter))
+        where = tf.random.stateless_uniform([2], seed["place"])
+        density, boxes = self._view(image, data, jitter=jitter, where=where)
+        density, boxes, masks = augment.turn(density, boxes, data["masks"], seed["turn"])
+        cells = boxes, masks, data["class_set"], data["mask_known"]
+        if tf.random.stateless_uniform([], seed["paste"]) < config.pasted_share:
+            density, cells = augment.paste(density, cells, seed["paste"] + 1, some_cell=self._unknown & ~1)
+        return self._targets(augment.vary(density, seed["vary"], config), cells)
 
     def _parse_eval_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
-        density, boxes = self._scaled(data, tf.constant(1.0))
-        density, shift = self._place(density, tf.constant([0.5, 0.5]))
-        return self._targets(density, boxes + tf.tile(shift, [2]), data["masks"], data)
+        density, boxes = self._view(data["image"], data, jitter=tf.constant(1.0), where=tf.constant([0.5, 0.5]))
+        return self._targets(density, (boxes, data["masks"], data["class_set"], data["mask_known"]))
 
-    def _scaled(self, data: Mapping[str, tf.Tensor], jitter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The whole field as optical density, with cells of the nominal size times jitter."""
+    def _view(
+        self, image: tf.Tensor, data: Mapping[str, tf.Tensor], *, jitter: tf.Tensor, where: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the canvas shows of the field, as optical density, with the boxes in its pixels.
+
+        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the field laid on a canvas of
+        empty slide; where, (2,) from 0 to 1, says at which place. Only what is shown is computed.
+        """
         diameter = data["rbc_diameter_px"]
         scale = jitter * self._rbc_px / tf.where(diameter > 0, diameter, self._rbc_px)
-        density = optics.optical_density(tf.cast(data["image"], tf.float32))
-        size = tf.cast(tf.shape(density)[:2], tf.float32)
-        new_size = tf.maximum(tf.round(size * scale), 16.0)
-        density = tf.image.resize(density, tf.cast(new_size, tf.int32), antialias=True)
-        return density, data["boxes"] * tf.tile(new_size / size, [2])
-
-    def _place(self, density: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cut the canvas out of the field, or lay the field on a canvas of empty slide; where is 0 to 1 a side."""
-        size = tf.shape(density)[:2]
-        spare = tf.cast(size - self._size, tf.float32)
-        offset = tf.cast(tf.round(where * tf.abs(spare)), tf.int32)
-        cut = tf.where(spare > 0, offset, 0)
-        pad = tf.where(spare > 0, 0, offset)
-        part = density[cut[0] : cut[0] + self._size, cut[1] : cut[1] + self._size]
-        rest = self._size - tf.shape(part)[:2] - pad
-        canvas = tf.pad(part, [[pad[0], rest[0]], [pad[1], rest[1]], [0, 0]])
-        return tf.ensure_shape(canvas, [self._size, self._size, 3]), tf.cast(pad - cut, tf.float32)
+        native = tf.cast(tf.shape(image)[:2], tf.float32)
+        part = tf.minimum(native, tf.math.ceil(float(self._size) / scale))
+        start = tf.round(where * (native - part))
+        size = tf.maximum(tf.round(part * scale), 4.0)
+        window = tf.cast(tf.concat([start, start + part], axis=0), tf.int32)
+        density = optics.optical_density(tf.cast(image, tf.float32), window=window)
+        density = tf.image.resize(density, tf.cast(size, tf.int32), antialias=True)[: self._size, : self._size]
+        rest = self._size - tf.shape(density)[:2]
+        pad = tf.cast(tf.round(where * tf.cast(rest, tf.float32)), tf.int32)
+        density = tf.pad(density, [[pad[0], rest[0] - pad[0]], [pad[1], rest[1] - pad[1]], [0, 0]])
+        boxes = (data["boxes"] - tf.tile(start, [2])) * tf.tile(size / part, [2])
+        density = tf.ensure_shape(density, [self._size, self._size, 3])
+        return density, boxes + tf.cast(tf.tile(pad, [2]), tf.float32)
 
     def _targets(
-        self, density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, data: Mapping[str, tf.Tensor]
+        self, density: tf.Tensor, cells: tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, dict[str, Any]]:
+        boxes, masks, class_set, mask_known = cells
         config, size = self._config, float(self._size)
         clipped = tf.clip_by_value(boxes, 0.0, size)
         visible = _area(clipped) / tf.maximum(_area(boxes), 1e-6)
         extended = tf.reduce_all(clipped[:, 2:] - clipped[:, :2] > 2.0, axis=1)
         keep = tf.where((visible > _VISIBLE_AT_ALL) & extended)[:, 0]
         boxes, clipped, visible = (tf.gather(t, keep) for t in (boxes, clipped, visible))
-        class_set = tf.gather(data["class_set"], keep)
+        class_set = tf.gather(class_set, keep)
         class_set = tf.where(visible < _VISIBLE_FOR_CLASS, self._unknown, class_set)
-        codes = class_set + tf.where(tf.gather(data["mask_known"], keep), 0, NO_MASK)
+        codes = class_set + tf.where(tf.gather(mask_known, keep), 0, NO_MASK)
         masks = _recrop(tf.gather(masks, keep), boxes, clipped)
 
         labeler = anchor.RpnAnchorLabeler(
@@ -146,37 +153,6 @@ class SmearParser(parser.Parser):
             "gt_masks": preprocess_ops.clip_or_pad_to_fixed_size(masks, count, -1),
         }
         return optics.network_input(density), labels
-
-
-def _turn(density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """One of the eight symmetries of the square, by three independent coins."""
-    coins = tf.random.uniform([3]) < 0.5
-    if coins[0]:
-        density, masks = tf.transpose(density, [1, 0, 2]), tf.transpose(masks, [0, 2, 1])
-        boxes = tf.gather(boxes, [1, 0, 3, 2], axis=1)
-    shape = tf.cast(tf.shape(density), tf.float32)
-    if coins[1]:
-        density, masks = density[::-1], masks[:, ::-1]
-        boxes = tf.stack([shape[0] - boxes[:, 2], boxes[:, 1], shape[0] - boxes[:, 0], boxes[:, 3]], axis=1)
-    if coins[2]:
-        density, masks = density[:, ::-1], masks[:, :, ::-1]
-        boxes = tf.stack([boxes[:, 0], shape[1] - boxes[:, 3], boxes[:, 2], shape[1] - boxes[:, 1]], axis=1)
-    return density, boxes, masks
-
-
-def _vary(density: tf.Tensor, config: Any) -> tf.Tensor:
-    """Stain strength and tint, uneven light, slight defocus and noise; as changes of optical density."""
-    strength = tf.exp(tf.random.uniform([], -1.0, 1.0) * config.stain_jitter)
-    tint = tf.exp(tf.random.uniform([3], -1.0, 1.0) * config.tint_jitter)
-    size = tf.shape(density)[0]
-    ramp = tf.linspace(-1.0, 1.0, size)
-    slope = tf.random.uniform([3], -1.0, 1.0) * config.light_jitter
-    light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
-    softness = tf.maximum(tf.random.uniform([], -1.0, 1.0), 0.0) * config.defocus
-    soft = tf.nn.avg_pool2d(density[None], 3, 1, "SAME")[0]
-    density = density + softness * (soft - density)
-    noise = tf.random.normal(tf.shape(density)) * tf.random.uniform([], 0.0, config.noise)
-    return density * strength * tint + light + noise
 
 
 def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor:

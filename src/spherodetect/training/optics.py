@@ -14,13 +14,19 @@ _GREEN = 1
 _BINS = 128
 
 
-def optical_density(image: tf.Tensor) -> tf.Tensor:
-    """-log10(I / background), (H, W, 3) float32; about 0 on the empty slide."""
-    return -_log10(tf.maximum(image, 1.0) / background(image))
+def optical_density(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
+    """-log10(I / background), (H, W, 3) float32; about 0 on the empty slide.
+
+    With a window, (4,) int32 (y0, x0, y1, x1), only that part of the image: the values are the same.
+    """
+    light = background(image, window=window)
+    if window is not None:
+        image = image[window[0] : window[2], window[1] : window[3]]
+    return -_log10(tf.maximum(image, 1.0) / light)
 
 
-def background(image: tf.Tensor) -> tf.Tensor:
-    """The empty slide's intensity at every pixel, (H, W, 3) float32."""
+def background(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
+    """The empty slide's intensity at every pixel of the image, or of a window of it, (H, W, 3) float32."""
     shape = tf.shape(image)
     height, width = shape[0], shape[1]
     step = tf.maximum(1, tf.maximum(height, width) // COARSE_PX)
@@ -44,7 +50,10 @@ def background(image: tf.Tensor) -> tf.Tensor:
         # With next to no empty slide in the field, the brightest pixels stand in.
         enough = count > 0.02 * tf.cast(tf.shape(values)[0], tf.float32)
         coefficients = tf.where(enough, fitted, coefficients)
-    surface = _quadratic(_position(height), _position(width)) @ coefficients
+    y, x = _position(height), _position(width)
+    if window is not None:
+        y, x = y[window[0] : window[2]], x[window[1] : window[3]]
+    surface = _quadratic(y, x) @ coefficients
     return tf.clip_by_value(surface, 1.0, 400.0)
 
 

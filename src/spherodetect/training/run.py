@@ -1,29 +1,31 @@
 """One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints, curves and provenance.
 
-A run folder holds params.yaml (every setting as it was used), provenance.json, checkpoints and TensorBoard's files. A
-run that was killed goes on from its last checkpoint; the order of the data is drawn anew from the step it resumes at,
-because the checkpoint does not hold the data's position.
+A run folder holds params.yaml (every setting as it was used), provenance.json, the last checkpoints, best/ (the one with
+the highest held-out average precision) and TensorBoard's files. A run that was killed goes on from its last checkpoint:
+same step, learning rate and position in the data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import yaml
-from official.core import exp_factory, task_factory, train_lib
+from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, quoted, read_yaml
 from spherodetect.training import experiment as _experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
+from spherodetect.training.watch import NoLongerImproves, Runner, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +60,11 @@ def load_experiment(path: Path, *, hardware: str | None = None, overrides: Seque
     return params
 
 
-def train(path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False) -> Path:
-    """Train an experiment and return the last checkpoint's path.
+def train(
+    path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False,
+    progress: Callable[[int, int, str], None] = lambda done, total, line: None,
+) -> Path:  # fmt: skip
+    """Train an experiment and return the path of the checkpoint to use: the best where there is held-out data, or the last.
 
     Raises:
         SpherodetectError: the run folder holds another run and resume is not given, or there are no records.
@@ -74,21 +79,39 @@ def train(path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[s
         )
     # Model Garden wants the folder to exist.
     run.mkdir(parents=True, exist_ok=True)
-    step = int(last.rsplit("-", 1)[1]) if last else 0
-    params.task.train_data.seed = 1 + step
+    step, total = int(last.rsplit("-", 1)[1]) if last else 0, params.trainer.train_steps
+    params.task.train_data.first_example = step * params.task.train_data.global_batch_size
     _write_provenance(run, path, params)
-    logger.info("training %s from step %d to %d in %s", path.name, step, params.trainer.train_steps, run)
-    strategy = _strategy(hardware)
     if params.runtime.mixed_precision_dtype != "float32":
         from official.modeling import performance
 
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
+    strategy = _strategy(hardware)
     with strategy.scope():
         task = task_factory.get_task(params.task, logging_dir=str(run))
-    train_lib.run_experiment(
-        distribution_strategy=strategy, task=task, mode="train", params=params, model_dir=str(run), run_post_eval=False
-    )
-    return Path(tf.train.latest_checkpoint(str(run)))
+    validates = bool(_records(params.task.validation_data.input_path))
+    logger.info("training %s from step %d to %d in %s", path.name, step, total, run)
+    progress(step, total, "building the graph, which takes a minute or two; the time left comes with the first steps")
+    watch = Watch(total, step=step, patience=params.trainer.patience, progress=progress)
+    runner = Runner(
+        strategy, task, "train_and_eval" if validates else "train", params, str(run),
+        train_actions=[lambda output: watch.after_loop(int(runner.trainer.global_step), output)],
+        eval_actions=[watch.after_validation],
+    )  # fmt: skip
+    try:
+        # Orbit prints what it does; people see our progress instead.
+        with (run / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+            runner.run()
+    except NoLongerImproves:
+        logger.info("held-out average precision no longer rises: stopped at step %d", int(runner.trainer.global_step))
+        runner.checkpoint_manager.save(checkpoint_number=int(runner.trainer.global_step))
+    return Path(chosen_checkpoint(run, params))
+
+
+def chosen_checkpoint(run: Path, params: Any) -> str | None:
+    """The checkpoint of a run that is to be used: the best one where the run kept it, or the last; None without any."""
+    best = params.trainer.best_checkpoint_export_subdir
+    return (tf.train.latest_checkpoint(str(run / best)) if best else None) or tf.train.latest_checkpoint(str(run))
 
 
 def _strategy(hardware: str) -> tf.distribute.Strategy:
@@ -104,11 +127,20 @@ def _strategy(hardware: str) -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
-def _require_records(params: Any) -> None:
+def _patterns(params: Any) -> list[str]:
     patterns = params.task.train_data.input_path
-    patterns = list(patterns.as_dict().values()) if hasattr(patterns, "as_dict") else patterns
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if not tf.io.gfile.glob(pattern):
+    if hasattr(patterns, "as_dict"):
+        return list(patterns.as_dict().values())
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _records(pattern: str) -> list[str]:
+    return tf.io.gfile.glob(pattern) if pattern else []
+
+
+def _require_records(params: Any) -> None:
+    for pattern in _patterns(params):
+        if not _records(pattern):
             raise SpherodetectError(
                 f"{quoted(pattern)}: expected records to train on, got none; write them with `spherodetect tfrecords`"
             )
@@ -117,9 +149,7 @@ def _require_records(params: Any) -> None:
 def _write_provenance(run: Path, path: Path, params: Any) -> None:
     hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
     manifests = {}
-    patterns = params.task.train_data.input_path
-    patterns = list(patterns.as_dict().values()) if hasattr(patterns, "as_dict") else [patterns]
-    for pattern in patterns:
+    for pattern in _patterns(params):
         for manifest in Path(pattern).parent.glob("manifest.json"):
             content = json.loads(manifest.read_bytes())
             manifests[content["name"]] = {

@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from official.core import task_factory
-from official.vision.dataloaders import input_reader, input_reader_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
 from spherodetect.labels.masks import unknown_set
+from spherodetect.training.calibrate import average_precision
 from spherodetect.training.experiment import SmearTask
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
+from spherodetect.training.reader import read
 
 
 def set_loss(logits: tf.Tensor, class_sets: tf.Tensor) -> tf.Tensor:
@@ -57,14 +59,8 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
             },
             unknown_set=unknown_set(self.task_config.class_names),
         )  # fmt: skip
-        reader = input_reader_factory.input_reader_generator(
-            params,
-            dataset_fn=dataset_fn or tf.data.TFRecordDataset,
-            decoder_fn=RecordDecoder().decode,
-            combine_fn=input_reader.create_combine_fn(params),
-            parser_fn=parser.parse_fn(params.is_training),
-        )
-        return reader.read(input_context=input_context)
+        decode, parse = RecordDecoder().decode, parser.parse_fn(params.is_training)
+        return read(params, lambda record, seed: parse({**decode(record), "seed": seed}), context=input_context)
 
     def _build_frcnn_losses(self, outputs: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         codes = tf.cast(outputs["class_targets"], tf.int32)
@@ -80,6 +76,39 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         teaches = tf.where(codes < NO_MASK, codes, 0)
         loss = maskrcnn_losses.MaskrcnnLoss()(outputs["mask_outputs"], outputs["mask_targets"], teaches)
         return tf.reduce_mean(loss)
+
+    def build_metrics(self, training: bool = True) -> list[Any]:
+        """The losses, one by one; what is measured on held-out cells comes from validation_step."""
+        return super().build_metrics(training) if training else []
+
+    def validation_step(self, inputs: Any, model: Any, metrics: Any = None) -> dict[str, tf.Tensor]:
+        """Log odds of spherocyte against other red cell at every labelled box: (B, N) float32, with the class sets.
+
+        Given the labelled boxes, the figure is that of the classes alone and has fixed shapes, which a TPU needs;
+        `spherodetect evaluate` counts missed and doubled cells too.
+        """
+        images, labels = inputs
+        features = model.decoder(model.backbone(images, training=False), training=False)
+        pooled = model.roi_aligner(features, labels["gt_boxes"], training=False)
+        logits = tf.cast(model.detection_head[0](pooled, training=False)[0], tf.float32)
+        rbc, spherocyte = (self.task_config.class_names.index(name) + 1 for name in ("rbc", "spherocyte"))
+        return {
+            "log_odds": logits[..., spherocyte] - logits[..., rbc],
+            "class_sets": _bits(tf.cast(labels["gt_classes"], tf.int32)),
+        }
+
+    def aggregate_logs(self, state: Any = None, step_outputs: Any = None) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Gather a step's cells, of every replica."""
+        parts = zip(step_outputs["log_odds"], step_outputs["class_sets"], strict=True)
+        return [*(state or []), *((log_odds.numpy().ravel(), sets.numpy().ravel()) for log_odds, sets in parts)]
+
+    def reduce_aggregated_logs(self, aggregated_logs: Any, global_step: Any = None) -> dict[str, float]:
+        """spherocyte_ap, the average precision over all held-out red cells of known class; -1 where there are none."""
+        log_odds, sets = (np.concatenate(part) for part in zip(*aggregated_logs, strict=True))
+        rbc, spherocyte = (1 << self.task_config.class_names.index(name) + 1 for name in ("rbc", "spherocyte"))
+        known, positive = np.isin(sets, (rbc, spherocyte)), sets == spherocyte
+        figure = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
+        return {"spherocyte_ap": figure, "held_out_cells": float(known.sum())}
 
 
 def _bits(codes: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,337 @@
+"""The classical baseline that the detector has to beat: watershed cells and eleven measurements of each.
+
+    nice python -m benchmarks.classical --out runs/classical                           # 10 minutes on one busy core
+    python -m benchmarks.classical --out runs/classical --against A=EVALUATION/labelled_cells.csv ...
+
+Cells come from segment.py, what is known of them from measure.py, and a logistic regression calls the spherocytes. It
+is trained and judged on the same folds of whole runs of files as the detector, and judged as `spherodetect evaluate`
+does it: every labelled point of known class counts, a missed cell is missed, and a second cell on top of a matched one
+counts against. The cut is the one of best F1 on the training fields, where each block is called by a regression that
+the other blocks taught. `predictions.csv` has a row a labelled cell; `--against` compares its F1 with that of an
+evaluated detector on the same fields. Measurements are kept beside it while segment.py and measure.py stay the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherodetect.cells import Cells
+from spherodetect.fields import read_image
+from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.duplicates import near_duplicates
+from spherodetect.labels.recipe import Recipe, load_recipe
+from spherodetect.labels.source import read_labels
+from spherodetect.labels.splits import assign_splits, file_number
+from spherodetect.matching import match_points
+from spherodetect.measure import measure
+from spherodetect.safety import atomic_write
+from spherodetect.segment import segment
+from spherodetect.training.calibrate import average_precision
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDS = {"A": "chula.yaml", "B": "chula_b.yaml", "C": "chula_c.yaml"}
+FEATURES = (
+    "center_rim_ratio", "pallor_fraction", "mean_od", "relative_od", "integrated_od", "diameter_px",
+    "relative_diameter", "circularity", "solidity", "aspect_ratio", "nearest_px",
+)  # fmt: skip
+BLOCK_FIELDS = 20
+
+#: One row a labelled cell, or a second cell on top of one ("duplicate" as its label); the columns of predictions.csv.
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCells:
+    """Labelled cells with what segmentation and measuring make of them, parallel arrays.
+
+    Attributes:
+        field: (N,) file names.
+        x_px, y_px: (N,) the labelled point, or a duplicate's centre.
+        label: (N,) rbc, spherocyte, or duplicate.
+        found: (N,) bool, whether a segmented cell stands for it.
+        features: (N, 11) in the order of FEATURES, NaN where there is no cell or it could not be measured.
+    """
+
+    field: np.ndarray
+    x_px: np.ndarray
+    y_px: np.ndarray
+    label: np.ndarray
+    found: np.ndarray
+    features: np.ndarray
+
+
+def measured_cells(
+    fields: Iterable[LabelledField], recipe: Recipe, *, progress: Callable[[str], None] = lambda file: None
+) -> LabelledCells:
+    """Segment and measure labelled fields, and match their points of known class to the cells."""
+    parts: dict[str, list[Any]] = {name: [] for name in LabelledCells.__dataclass_fields__}
+    for labelled in fields:
+        known = [(a.point_yx, name) for a in labelled.annotations if (name := recipe.meaning(a.name).class_name)]
+        if labelled.path is None or not known:
+            continue
+        cells = _measured(read_image(labelled.path, name=labelled.file), labelled.file)
+        points, names = np.array([p for p, _ in known], float), [name for _, name in known]
+        matching = match_points(cells, points)
+        twice = np.flatnonzero(matching.duplicate)
+        box = cells.box_yxyx[twice]
+        center = (box[:, :2] + box[:, 2:]) / 2
+        rows = np.concatenate([matching.detection, twice])
+        features = np.stack([cells.measurements[name] for name in FEATURES], axis=1)
+        features = np.concatenate([features, np.full((1, len(FEATURES)), np.nan, np.float32)])[rows]
+        at = np.concatenate([points, center])
+        columns = {
+            "field": [labelled.file] * len(rows), "x_px": at[:, 1], "y_px": at[:, 0],
+            "label": names + ["duplicate"] * len(twice), "found": rows >= 0, "features": features,
+        }  # fmt: skip
+        for name, values in columns.items():
+            parts[name].append(values)
+        progress(labelled.file)
+    return LabelledCells(**{name: np.concatenate(values) for name, values in parts.items()})
+
+
+def _measured(image: np.ndarray, file: str) -> Cells:
+    from scipy import ndimage
+
+    labels = segment(image).labels
+    windows = ndimage.find_objects(labels)
+    box = np.array([[y.start, x.start, y.stop, x.stop] for y, x in windows]).reshape(-1, 4)
+    masks = [labels[window] == k for k, window in enumerate(windows, 1)]
+    cells = Cells.from_labels(box, np.ones(len(box)), masks, image_size_hw=image.shape[:2], field_id=file)
+    return measure(cells, image)
+
+
+def classify(cells: LabelledCells, train: np.ndarray, judged: np.ndarray) -> Rows:
+    """Train on some rows, call others; train and judged are (N,) bool."""
+    red = np.isin(cells.label, ["rbc", "spherocyte"]) & cells.found
+    taught = np.flatnonzero(train & red)
+    x, y = cells.features[taught], cells.label[taught] == "spherocyte"
+    cut = _best_cut(_by_other_blocks(x, y, np.array([block_of(f) for f in cells.field[taught]])), y)
+    at = np.flatnonzero(judged)
+    score = np.where(cells.found[at], _regression(x, y)(cells.features[at]), 0.0)
+    return [
+        {
+            "field": str(cells.field[k]),
+            "block": block_of(cells.field[k]),
+            "x_px": round(float(cells.x_px[k]), 1),
+            "y_px": round(float(cells.y_px[k]), 1),
+            "label": str(cells.label[k]),
+            "found": int(cells.found[k]),
+            "called": ("spherocyte" if p >= cut else "rbc") if cells.found[k] else "",
+            "p_spherocyte": round(float(p), 5),
+        }
+        for k, p in zip(at, score, strict=True)
+    ]
+
+
+def _regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(x, y)
+    return lambda features: model.predict_proba(features)[:, 1]
+
+
+def _by_other_blocks(x: np.ndarray, y: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Probability of every training cell, each block's from the other blocks."""
+    p = np.zeros(len(y))
+    for name in np.unique(block):
+        here = block == name
+        p[here] = _regression(x[~here], y[~here])(x[here])
+    return p
+
+
+def _best_cut(p: np.ndarray, y: np.ndarray) -> float:
+    """The probability from which calling gives the best F1."""
+    order = np.argsort(-p, kind="stable")
+    hits = np.cumsum(y[order])
+    f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
+    return float(p[order[np.argmax(f1)]])
+
+
+def block_of(field: str) -> str:
+    """The block of 20 file numbers that a field lies in.
+
+    >>> block_of("images/85.jpg")
+    '81-100'
+    """
+    first = ((file_number(field) or 1) - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
+    return f"{first}-{first + BLOCK_FIELDS - 1}"
+
+
+def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Recall, and F1, average precision, sensitivity and specificity of the class spherocyte; NaN where undefined.
+
+    A missed cell is not called and has the lowest score; specificity is that of the found other red cells.
+    """
+    label, called = (np.array([r[key] for r in rows], object) for key in ("label", "called"))
+    found = np.array([int(r["found"]) for r in rows], bool)
+    score = np.array([float(r["p_spherocyte"]) for r in rows])
+    truth, positive, labelled = label == "spherocyte", called == "spherocyte", label != "duplicate"
+    others = (label == "rbc") & found
+    hits = int((truth & positive).sum())
+    return {
+        "fields": len({r["field"] for r in rows}),
+        "cells": int(labelled.sum()),
+        "spherocytes": int(truth.sum()),
+        "recall": _ratio(int(found[labelled].sum()), int(labelled.sum())),
+        "f1": _ratio(2 * hits, int(positive.sum() + truth.sum())),
+        "average_precision": average_precision(score, truth) if truth.any() else float("nan"),
+        "sensitivity": _ratio(hits, int(truth.sum())),
+        "specificity": _ratio(int((others & ~positive).sum()), int(others.sum())),
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """F1 of ours less F1 of theirs on the same fields, and between which limits it lies in 90 of 100 bootstraps."""
+
+    ours: float
+    theirs: float
+    low: float
+    high: float
+    n_fields: int
+
+    @property
+    def difference(self) -> float:
+        return self.ours - self.theirs
+
+    def __str__(self) -> str:
+        return (
+            f"F1 {self.ours:.3f} against {self.theirs:.3f}: {self.difference:+.3f}, 90 % of bootstraps over "
+            f"{self.n_fields} fields between {self.low:+.3f} and {self.high:+.3f}"
+        )
+
+
+def paired_bootstrap(
+    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *, draws: int = 4000, seed: int = 1
+) -> Difference:
+    """Draw fields with replacement, the same for both, and compare F1 of the class spherocyte (Efron 1979).
+
+    Args:
+        ours, theirs: rows with `field`, `label` and `called`, as predictions.csv and labelled_cells.csv have them.
+
+    Raises:
+        ValueError: no field in common, or a field with other labels in one than in the other.
+    """
+    a, b = _counts(ours), _counts(theirs)
+    fields = sorted(a.keys() & b.keys())
+    differing = [f for f in fields if a[f][2] != b[f][2]]
+    if not fields or differing:
+        got = f"other labels in {differing[0]!r}" if differing else "none"
+        raise ValueError(f"expected fields in common with the same labels, got {got}; judge both by the same recipe")
+    counts = np.array([[a[f], b[f]] for f in fields], float)
+    drawn = np.random.default_rng(seed).multinomial(len(fields), np.full(len(fields), 1 / len(fields)), draws)
+
+    def f1(total: np.ndarray) -> np.ndarray:
+        return 2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1)
+
+    whole = f1(counts.sum(axis=0))
+    many = f1(np.tensordot(drawn, counts, axes=1))
+    low, high = np.quantile(many[:, 0] - many[:, 1], [0.05, 0.95])
+    return Difference(float(whole[0]), float(whole[1]), float(low), float(high), len(fields))
+
+
+def _counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Of each field: spherocytes called so, cells called so, and spherocytes."""
+    counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3, int))
+    for row in rows:
+        if row["label"] in ("rbc", "spherocyte", "duplicate"):
+            true, called = row["label"] == "spherocyte", row["called"] == "spherocyte"
+            counts[row["field"]] += np.array([true and called, called, true])
+    return counts
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of predictions.csv, or of evaluate's labelled_cells.csv."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run(out: Path, *, root: Path | None = None, progress: Callable[[str], None] = lambda file: None) -> dict[str, Rows]:
+    """The rows of every fold; predictions.csv and the measurements lie in out afterwards."""
+    recipes = {fold: load_recipe(ROOT / "tfrecords" / name, root=root) for fold, name in FOLDS.items()}
+    recipe = recipes["A"]
+    fields = read_labels(recipe).fields
+    groups = near_duplicates({f.file: f.path for f in fields if f.path is not None}, cache=out / "duplicates.json")
+    code = "".join(inspect.getsource(inspect.getmodule(function)) for function in (segment, measure))
+    kept = out / f"cells-{hashlib.sha256(code.encode()).hexdigest()[:12]}.npz"
+    if kept.is_file():
+        cells = LabelledCells(**np.load(kept, allow_pickle=False))
+    else:
+        cells = measured_cells(fields, recipe, progress=progress)
+        with atomic_write(kept) as file:
+            np.savez_compressed(file, **vars(cells))
+    results = {}
+    for fold, one in recipes.items():
+        splits = assign_splits(fields, one, duplicate_groups=groups)
+        split = np.array([splits[field] for field in cells.field])
+        results[fold] = classify(cells, split == "train", split == "val")
+    rows = [{"fold": fold} | row for fold, part in results.items() for row in part]
+    with atomic_write(out / "predictions.csv", text=True) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return results
+
+
+def table(results: Mapping[str, Rows]) -> str:
+    """The folds' figures and, for each, those of its blocks, as a Markdown table."""
+    columns = ("fields", "cells", "spherocytes", "recall", "f1", "average_precision", "sensitivity", "specificity")
+    names = [c.replace("_", " ") for c in columns]
+    lines = [f"| held out | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+
+    def add(name: str, rows: Rows) -> None:
+        values = figures(rows)
+        cells = [f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells).replace("nan", "–") + " |")
+
+    for fold, rows in results.items():
+        add(f"**fold {fold}**", rows)
+        for block in sorted({r["block"] for r in rows}, key=lambda name: int(name.partition("-")[0])):
+            add(block, [r for r in rows if r["block"] == block])
+    add("**all folds**", list(chain.from_iterable(results.values())))
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, train, judge; print the table and, with --against, the difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the predictions and the measurements")
+    parser.add_argument("--root", type=Path, help="where Chula RBC-12 lies, if not where the recipes say")
+    parser.add_argument("--against", nargs="+", default=[], metavar="FOLD=CSV", help="labelled_cells.csv of evaluate")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = run(args.out, root=args.root, progress=lambda file: print(file, end="\r", flush=True))
+    print(table(results))
+    if args.against:
+        evaluated = dict(pair.split("=", 1) for pair in args.against)
+        ours = {fold: read_rows(Path(path)) for fold, path in evaluated.items()}
+        theirs = {fold: results[fold] for fold in evaluated}
+        print(f"\ndetector against baseline: {paired_bootstrap(_by_fold(ours), _by_fold(theirs))}")
+
+
+def _by_fold(rows: Mapping[str, Rows]) -> Rows:
+    """Rows whose fields are told apart by fold: near-duplicates may be held out by two."""
+    return [row | {"field": f"{fold} {row['field']}"} for fold, part in rows.items() for row in part]
+
+
+if __name__ == "__main__":
+    main()

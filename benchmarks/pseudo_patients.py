@@ -1,0 +1,132 @@
+"""Does the 95 % interval hold the label share of real fields that the detector never saw?
+
+    python -m benchmarks.pseudo_patients [MODEL/model.json]
+
+Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share of
+these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from the
+other runs alone. model.json keeps counts a block, not a field, so a block's cells are dealt evenly to its fields: the
+scatter between fields is understated and the interval rather too narrow. The same is printed for single blocks, with
+the rates of the other runs.
+
+People name cells otherwise when they label them again (calibrate.py has the figures), so a label share is itself known
+within limits only: from all its spherocytes being slips of other cells to as many being missed. How many intervals meet
+these limits stands beside the strict count. Percentages are 0 to 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherodetect import score as scoring
+from spherodetect.rates import ClassifierRates
+from spherodetect.safety import read_json
+from spherodetect.score import PatientScore, score_counts
+from spherodetect.training.calibrate import OTHERS_MISNAMED, SPHEROCYTES_MISNAMED
+
+BUNDLED = Path(scoring.__file__).parent / "models" / "bundled" / "model.json"
+BLOCK_FIELDS = 20
+MIN_CELLS = 50
+
+Block = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PseudoPatient:
+    """A run or block: its label share in percent, and the score from the counts and the other runs' rates."""
+
+    truth: float
+    score: PatientScore
+
+    @property
+    def held(self) -> bool:
+        return self.score.hs_score_low <= self.truth <= self.score.hs_score_high
+
+    @property
+    def held_within_slips(self) -> bool:
+        """Whether the interval meets the shares that the labels allow, slips being all one way or all the other."""
+        least = (self.truth - 100 * OTHERS_MISNAMED) / (1 - OTHERS_MISNAMED)
+        most = self.truth / (1 - SPHEROCYTES_MISNAMED)
+        return self.score.hs_score_low <= most and least <= self.score.hs_score_high
+
+    def __str__(self) -> str:
+        s, mark = self.score, "yes" if self.held else "slips" if self.held_within_slips else "no"
+        return (
+            f"{s.patient_id:>9} {s.n_countable:6d} {self.truth:7.1f} {s.raw_percent:7.1f} {s.hs_score:7.1f} "
+            f"{s.hs_score_low:6.1f} {s.hs_score_high:6.1f}  {mark:5}  {s.status}"
+        )
+
+
+def pseudo_patients(model: Mapping[str, Any], *, whole_runs: bool = True) -> list[PseudoPatient]:
+    """The pseudo-patients of a model.json: its runs, or its single blocks."""
+    runs = _runs(model["rates"]["blocks"])
+    patients = []
+    for run in runs:
+        others = [block for other in runs if other is not run for block in other]
+        rates = ClassifierRates.from_model_json({"rates": {"blocks": others}, "name": "other runs"})
+        for part in [run] if whole_runs else [[block] for block in run]:
+            if sum(_labelled(part)) >= MIN_CELLS:
+                patients.append(_patient(part, rates))
+    return patients
+
+
+def _runs(blocks: Iterable[Block]) -> list[list[Block]]:
+    """Blocks of file numbers that follow upon each other, which may be of one slide; other blocks are patients."""
+    runs: list[list[Block]] = []
+    end = None
+    for block in sorted(blocks, key=lambda block: (_numbers(block) or (0, 0), block["name"])):
+        numbers = _numbers(block)
+        if numbers and end is not None and numbers[0] == end + 1:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+        end = numbers[1] if numbers else None
+    return runs
+
+
+def _numbers(block: Block) -> tuple[int, int] | None:
+    first, _, last = block["name"].partition("-")
+    return (int(first), int(last)) if first.isdigit() and last.isdigit() else None
+
+
+def _labelled(blocks: Iterable[Block]) -> list[int]:
+    return [sum(fine["n"] for fine in block["fine_classes"].values()) for block in blocks]
+
+
+def _patient(blocks: Sequence[Block], rates: ClassifierRates) -> PseudoPatient:
+    countable = _labelled(blocks)
+    called = [sum(fine["called"] for fine in block["fine_classes"].values()) for block in blocks]
+    true = sum(block["fine_classes"].get("spherocyte", {"n": 0})["n"] for block in blocks)
+    first, last = blocks[0]["name"], blocks[-1]["name"]
+    name = first if len(blocks) == 1 else f"{first.partition('-')[0]}-{last.partition('-')[2]}"
+    score = score_counts(_dealt(called), _dealt(countable), model=rates, patient_id=name)
+    return PseudoPatient(100 * true / sum(countable), score)
+
+
+def _dealt(counts: Iterable[int]) -> np.ndarray:
+    """Each block's cells on its fields, as evenly as whole cells go; so dealt, a part never exceeds its whole."""
+    field = np.arange(BLOCK_FIELDS)
+    return np.concatenate([n // BLOCK_FIELDS + (field < n % BLOCK_FIELDS) for n in counts])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the pseudo-patients of a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model_json", type=Path, nargs="?", default=BUNDLED, help="default: the bundled model's")
+    model = read_json(parser.parse_args(argv).model_json)
+    for whole_runs in (True, False):
+        patients = pseudo_patients(model, whole_runs=whole_runs)
+        print("      run" if whole_runs else "    block", "  cells  labels  called   score    low   high  held")
+        print("\n".join(map(str, patients)))
+        held, within = (sum(getattr(p, name) for p in patients) for name in ("held", "held_within_slips"))
+        n = len(patients)
+        print(f"{held} of {n} intervals ({100 * held / n:.0f} %) hold the label share, {within} within its slips\n")
+
+
+if __name__ == "__main__":
+    main()

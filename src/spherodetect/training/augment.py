@@ -1,0 +1,119 @@
+"""Changes that microscopes, stains and chance make to a field, none of which changes the class of a cell.
+
+No strong blur, no stretch, no cut-out: pallor and density relative to the neighbours are what a spherocyte is known by.
+Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its pixels, masks (N, M, M) fill them. Every function
+takes a seed, (2,) int32, and is a function of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+#: A pasted cell and its surroundings fit into a square of this side.
+_PATCH = 64
+#: Cells that a pasted one comes to lie on, by the IoU of the boxes.
+_TOUCHED = 0.02
+
+
+def recompress(image: tf.Tensor, seed: tf.Tensor, *, share: float, quality: tuple[int, int] = (50, 96)) -> tf.Tensor:
+    """A share of the uint8 images, stored as JPEG once more."""
+    if tf.random.stateless_uniform([], seed) < share:
+        image = tf.image.stateless_random_jpeg_quality(image, *quality, seed + 1)
+    return image
+
+
+def turn(
+    density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """One of the eight symmetries of the square, by three independent coins."""
+    coins = tf.random.stateless_uniform([3], seed) < 0.5
+    side = tf.cast(tf.shape(density)[0], tf.float32)
+    if coins[0]:
+        density, masks = tf.transpose(density, [1, 0, 2]), tf.transpose(masks, [0, 2, 1])
+        boxes = tf.gather(boxes, [1, 0, 3, 2], axis=1)
+    if coins[1]:
+        density, masks = density[::-1], masks[:, ::-1]
+        boxes = tf.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], axis=1)
+    if coins[2]:
+        density, masks = density[:, ::-1], masks[:, :, ::-1]
+        boxes = tf.stack([boxes[:, 0], side - boxes[:, 3], boxes[:, 2], side - boxes[:, 1]], axis=1)
+    return density, boxes, masks
+
+
+def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
+    """Stain strength, tint and purity, uneven light, slight defocus and noise; as changes of optical density."""
+    draws = tf.random.stateless_uniform([10], seed, -1.0, 1.0)
+    strength = tf.exp(draws[0] * config.stain_jitter)
+    tint = tf.exp(draws[1:4] * config.tint_jitter)
+    # Eosin and azure absorb in other proportions in every laboratory; the mean of the channels is what they share.
+    fade = 0.5 * (draws[4] + 1.0) * config.colour_fade
+    density += fade * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
+    ramp = tf.linspace(-1.0, 1.0, tf.shape(density)[0])
+    slope = draws[5:8] * config.light_jitter
+    light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
+    softness = tf.maximum(draws[8], 0.0) * config.defocus
+    soft = tf.nn.avg_pool2d(density[None], 3, 1, "SAME")[0]
+    density += softness * (soft - density)
+    noise = tf.random.stateless_normal(tf.shape(density), seed + 1) * (0.5 * (draws[9] + 1.0) * config.noise)
+    return density * strength * tint + light + noise
+
+
+def paste(
+    density: tf.Tensor, cells: tuple[tf.Tensor, ...], seed: tf.Tensor, *, some_cell: int
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+    """Lay a copy of one cell, cut out along its mask, half over another: an overlap whose masks are known.
+
+    Light passes through both, so their densities add. The centre of a cell that lies under or over another tells nothing
+    about its class: both become "some cell".
+
+    Args:
+        density: (S, S, 3).
+        cells: boxes, masks, class sets (N,) int32 and whether each mask is known (N,) bool; returned with one more row.
+        some_cell: the bits of all classes but background.
+    """
+    boxes, masks, class_set, mask_known = cells
+    side = tf.shape(density)[0]
+    corner = tf.cast(tf.floor(boxes[:, :2]), tf.int32) - 1
+    extent = boxes[:, 2:] - boxes[:, :2]
+    inside = tf.reduce_all((corner >= 0) & (corner + _PATCH <= side), axis=1)
+    donors = tf.where(mask_known & inside & tf.reduce_all(extent < _PATCH - 4.0, axis=1))[:, 0]
+    draws = tf.random.stateless_uniform([4], seed)
+    if tf.size(donors) > 0:
+        donor = donors[tf.cast(draws[0] * tf.cast(tf.size(donors), tf.float32), tf.int32)]
+        host = tf.cast(draws[1] * tf.cast(tf.shape(boxes)[0], tf.float32), tf.int32)
+        apart = (0.55 + 0.4 * draws[2]) * tf.reduce_mean(tf.stack([extent[donor], extent[host]]))
+        angle = draws[3] * 6.2831853
+        wanted = (boxes[host, :2] + boxes[host, 2:]) / 2 + apart * tf.stack([tf.sin(angle), tf.cos(angle)])
+        shift = tf.cast(tf.round(wanted - (boxes[donor, :2] + boxes[donor, 2:]) / 2), tf.int32)
+        start, end = corner[donor], corner[donor] + shift
+        if tf.reduce_all((end >= 0) & (end + _PATCH <= side)):
+            patch = density[start[0] : start[0] + _PATCH, start[1] : start[1] + _PATCH]
+            patch *= _mask_on(masks[donor], boxes[donor], start)
+            rest = side - _PATCH - end
+            density += tf.pad(patch, [[end[0], rest[0]], [end[1], rest[1]], [0, 0]])
+            box = boxes[donor] + tf.cast(tf.tile(shift, [2]), tf.float32)
+            class_set = tf.where(_iou(box, boxes) > _TOUCHED, some_cell, class_set)
+            boxes = tf.concat([boxes, box[None]], axis=0)
+            masks = tf.concat([masks, masks[donor][None]], axis=0)
+            class_set = tf.concat([class_set, [some_cell]], axis=0)
+            mask_known = tf.concat([mask_known, [True]], axis=0)
+    return density, (boxes, masks, class_set, mask_known)
+
+
+def _mask_on(mask: tf.Tensor, box: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """A box-local mask at the pixels of the patch that begins at start, (_PATCH, _PATCH, 1) from 0 to 1."""
+    samples = tf.cast(tf.shape(mask)[0], tf.float32)
+    ends = tf.cast(start, tf.float32) + tf.constant([[0.5], [_PATCH - 0.5]])
+    # crop_and_resize maps corner to corner; mask samples lie at half steps.
+    at = ((ends - box[:2]) / (box[2:] - box[:2]) * samples - 0.5) / (samples - 1)
+    corners = tf.reshape(at, [1, 4])
+    return tf.image.crop_and_resize(mask[None, ..., None], corners, [0], [_PATCH, _PATCH])[0]
+
+
+def _iou(box: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    shared = tf.minimum(box[2:], boxes[:, 2:]) - tf.maximum(box[:2], boxes[:, :2])
+    shared = tf.reduce_prod(tf.maximum(shared, 0.0), axis=1)
+    areas = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) + tf.reduce_prod(box[2:] - box[:2])
+    return shared / tf.maximum(areas - shared, 1e-6)

@@ -1,0 +1,68 @@
+"""Records to batches: one endless, fixed sequence of examples to train on, or one pass over held-out ones.
+
+Model Garden's reader draws an order that a restart draws anew. Here the order, and through a seed for every example the
+variation of the images, is a function of the seed and the example's number, so that a resumed run goes on as if it had
+never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+#: Records are a third of a megabyte; more of them in the shuffle's buffer would cost more memory than they bring order.
+_MOST_SHUFFLED = 256
+_FILES_AT_ONCE = 4
+
+
+def read(
+    config: Any, parse: Callable[[tf.Tensor, tf.Tensor], Any], *, context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
+    """A data set of batches, each the dense stack of what `parse` makes of its records.
+
+    Args:
+        config: experiment.SmearDataConfig; input_path is a pattern, or a name and a pattern a data set with `weights`.
+        parse: a serialised record and a seed, (2,) int32, to images and labels of fixed shapes.
+        context: which of several input pipelines this is, from tf.distribute.
+    """
+    patterns = config.input_path.as_dict() if hasattr(config.input_path, "as_dict") else {"": config.input_path}
+    weights = config.weights.as_dict() if config.weights else None
+    streams = {name: _records(pattern, config) for name, pattern in patterns.items()}
+    if weights is None:
+        records = streams[next(iter(streams))]
+        for other in list(streams.values())[1:]:
+            records = records.concatenate(other)
+    else:
+        order = list(streams)
+        records = tf.data.Dataset.sample_from_datasets(
+            [streams[name] for name in order], [weights[name] for name in order], seed=config.seed
+        )
+    if config.is_training:
+        records = records.skip(config.first_example)
+    records = records.enumerate(config.first_example)
+    pipelines = context.num_input_pipelines if context else 1
+    if pipelines > 1:
+        records = records.shard(pipelines, context.input_pipeline_id)
+    seeded = records.map(lambda number, record: parse(record, tf.stack([config.seed, tf.cast(number, tf.int32)])),
+                         num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # fmt: skip
+    size = config.global_batch_size
+    batches = seeded.batch(context.get_per_replica_batch_size(size) if context else size, config.drop_remainder)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _records(pattern: str, config: Any) -> tf.data.Dataset:
+    """Serialised records: shuffled again in every round of an endless stream, or once in their order."""
+    files = tf.data.Dataset.from_tensor_slices(sorted(tf.io.gfile.glob(pattern)))
+    if not config.is_training:
+        return files.flat_map(tf.data.TFRecordDataset)
+    records = files.shuffle(1000, seed=config.seed).interleave(
+        tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE, deterministic=True
+    )
+    return records.shuffle(min(config.shuffle_buffer_size, _MOST_SHUFFLED), seed=config.seed).repeat()
+
+
+def seeds(seed: tf.Tensor, names: tuple[str, ...]) -> Mapping[str, tf.Tensor]:
+    """One seed, (2,) int32, to an independent one a name."""
+    return dict(zip(names, tf.unstack(tf.random.split(seed, len(names))), strict=True))
