@@ -32,7 +32,7 @@ from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.duplicates import near_duplicates
 from spherodetect.labels.recipe import Recipe, load_recipe
 from spherodetect.labels.source import read_labels
-from spherodetect.labels.splits import assign_splits, file_number
+from spherodetect.labels.splits import assign_splits, block_of
 from spherodetect.matching import match_points
 from spherodetect.measure import measure
 from spherodetect.safety import atomic_write
@@ -45,7 +45,6 @@ FEATURES = (
     "center_rim_ratio", "pallor_fraction", "mean_od", "relative_od", "integrated_od", "diameter_px",
     "relative_diameter", "circularity", "solidity", "aspect_ratio", "nearest_px",
 )  # fmt: skip
-BLOCK_FIELDS = 20
 
 #: One row a labelled cell, or a second cell on top of one ("duplicate" as its label); the columns of predictions.csv.
 Rows = list[dict[str, Any]]
@@ -160,16 +159,6 @@ def _best_cut(p: np.ndarray, y: np.ndarray) -> float:
     hits = np.cumsum(y[order])
     f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
     return float(p[order[np.argmax(f1)]])
-
-
-def block_of(field: str) -> str:
-    """The block of 20 file numbers that a field lies in.
-
-    >>> block_of("images/85.jpg")
-    '81-100'
-    """
-    first = ((file_number(field) or 1) - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
-    return f"{first}-{first + BLOCK_FIELDS - 1}"
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

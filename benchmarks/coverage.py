@@ -4,9 +4,9 @@
 
 A patient has a true fraction of spherocytes; its fields scatter around that as a beta distribution of the stated
 intra-field correlation; its slide has a sensitivity and a specificity of its own. These come from the distribution
-between slides that the bundled model's blocks imply, and, in a second run, from a made-up well-behaved classifier that is
-known from twelve blocks only. Beside ours stand the interval of the percentage as counted, uncorrected, and that of an
-oracle that knows each patient's design effect. Fractions and rates are 0 to 1, printed percentages 0 to 100.
+between slides that the bundled model's blocks imply, and, in a second run, from a made-up well-behaved classifier that
+is known from twelve blocks only. Beside ours stand the interval of the percentage as counted, uncorrected, and that of
+an oracle that knows each patient's design effect. Fractions and rates are 0 to 1, printed percentages 0 to 100.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.timing import Comparison, side_by_side
 from spherodetect.cells import Cells
 from spherodetect.measure import measure
-from spherodetect.segment import green_density
+from spherodetect.segment import green_density, optical_density
 from spherodetect.synthetic import draw_field
 
 BUILT_IN = (
@@ -32,18 +32,18 @@ BUILT_IN = (
 def compare(*, fields: int = 4, cells: int = 120, rounds: int = 9) -> list[Comparison]:
     """The three comparisons; the first is the figure."""
     drawn = [_field(seed, cells) for seed in range(fields)]
-    densities = [green_density(image) for image, _, _ in drawn]
+    densities = [optical_density(image) for image, _, _ in drawn]
     for image, labels, found in drawn:
         _require_agreement(measure(found, image).measurements, peer(labels, green_density(image)))
     n_cells = sum(len(found) for _, _, found in drawn)
 
     def ours(at_hand: bool) -> None:
         for (image, _, found), density in zip(drawn, densities, strict=True):
-            measure(found, image, density=density[..., None].repeat(3, -1) if at_hand else None)
+            measure(found, image, density=density if at_hand else None)
 
     def theirs(at_hand: bool, pallor: bool) -> None:
         for (image, labels, _), density in zip(drawn, densities, strict=True):
-            peer(labels, density if at_hand else green_density(image), pallor=pallor)
+            peer(labels, density[..., 1] if at_hand else green_density(image), pallor=pallor)
 
     return [
         side_by_side(name, partial(ours, at_hand), partial(theirs, at_hand, pallor), items=n_cells, unit="cells",

@@ -2,11 +2,11 @@
 
     python -m benchmarks.pseudo_patients [MODEL/model.json]
 
-Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share of
-these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from the
-other runs alone. model.json keeps counts a block, not a field, so a block's cells are dealt evenly to its fields: the
-scatter between fields is understated and the interval rather too narrow. The same is printed for single blocks, with
-the rates of the other runs.
+Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share
+of these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from
+the other runs alone. model.json keeps counts a block, not a field, so a block's cells are dealt evenly to its fields:
+the scatter between fields is understated, and the interval rather too narrow. The same is printed for single blocks,
+with the rates of the other runs.
 
 People name cells otherwise when they label them again (calibrate.py has the figures), so a label share is itself known
 within limits only: from all its spherocytes being slips of other cells to as many being missed. How many intervals meet

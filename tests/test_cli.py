@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -208,7 +208,10 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert trained == [((Path("e.yaml"), tmp_path), {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True})]
     evaluated = stand_in("spherodetect.training.evaluate", "evaluate", "recall 0.98")
     assert cli.main(["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]) == 0
-    assert evaluated == [((Path("m"), Path("r.yaml")), {"split": "val", "out": tmp_path})]
+    ((paths, options),) = evaluated
+    assert callable(options.pop("progress"))
+    assert paths == (Path("m"), Path("r.yaml"))
+    assert options == {"split": "val", "out": tmp_path, "force": False, "robustness": 0}
     exported = stand_in("spherodetect.training.export", "export", tmp_path / "m")
     assert cli.main(["export", "run", "--fold", "other", "--out", str(tmp_path / "m")]) == 0
     assert exported == [((Path("run"), tmp_path / "m"), {"folds": [Path("other")]})]
@@ -254,7 +257,8 @@ def test_lint_exits_with_1_for_an_error_and_writes_its_findings(tmp_path, capsys
     assert "box-outside-image" in {f["code"] for f in found}
     assert set(found[0]) == {"code", "severity", "file", "split", "count", "annotation_ids", "message", "mend"}
     out = capsys.readouterr().out
-    assert "error: box-outside-image x 1" in out
+    (line,) = (line for line in out.splitlines() if "box-outside-image" in line)
+    assert line.split()[:3] == ["error", "box-outside-image", "1"]
     assert out.splitlines()[-1].split()[1] in {"error,", "errors,"}
 
 
@@ -266,9 +270,14 @@ def test_many_findings_of_a_kind_do_not_flood(capsys):
     ]
     console.print_findings(same)
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 5
-    assert "6 more" in out[3]
+    (row,) = (line for line in out if "image-without-labels" in line)
+    assert row.split(maxsplit=3)[3].strip() == "'0.jpg', '1.jpg', '2.jpg' and 6 more: no label"
+    assert [line.strip() for line in out if "->" in line] == ["-> label it"]
     assert out[-1] == "0 errors, 9 warnings"
+    console.print_findings([replace(f, message=f"odd {f.file}") for f in same])
+    out = capsys.readouterr().out.splitlines()
+    assert sum("odd" in line for line in out) == 3
+    assert any("6 more like these; --json FILE" in line for line in out)
 
 
 RECIPE = "name: tiny\nformat: coco\nroot: export\nsplit: {by: source}\n"

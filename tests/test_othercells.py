@@ -159,7 +159,7 @@ def test_label_images_say_where_the_cells_of_a_table_lie(tmp_path, drawn):
     source = table(tmp_path / "cells.csv", drawn)
     with_masks, without = (score(tmp_path, *paths).scores[0] for paths in ([source, tmp_path / "masks"], [source]))
     at_border = expected(drawn)["p1"][1]
-    assert with_masks.n_countable <= at_border < without.n_countable == with_masks.n_cells
+    assert with_masks.n_countable <= at_border < without.n_countable < with_masks.n_cells == without.n_cells
 
 
 def test_pseudonyms_leave_no_name_behind(tmp_path, drawn):
@@ -203,7 +203,7 @@ def test_the_labels_of_dataset_a_as_if_a_detector_had_found_them(tmp_path, share
     listed = [{key: a[key] for key in kept} | {"score": 0.9} for a in data["annotations"]]
     result = score(tmp_path, written(tmp_path / "results.json", listed), source)
     percent = {s.patient_id: s.raw_percent for s in result.scores}
-    assert percent["patient_01"] == pytest.approx(15.5, abs=0.5) and percent["patient_04"] == pytest.approx(
-        22.0, abs=0.5
-    )
+    # The shares of the labels, 15.5 and 22.0 %, of which some cells lie on each other.
+    assert percent["patient_01"] == pytest.approx(15.8, abs=0.2)
+    assert percent["patient_04"] == pytest.approx(21.5, abs=0.2)
     assert sum(s.n_fields for s in result.scores) == 130

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from spherodetect import pipeline
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields import find_fields
 from spherodetect.outlines import boxes_of, outlined_fields, paired, read_label_image, separate, with_outlines
+from spherodetect.rates import ClassifierRates
 from spherodetect.report.interop import to_label_tiff
 from spherodetect.synthetic import draw_field
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draw_field(4, spherocyte_fraction=0.4, n_cells=30, size_hw=(240, 320))
+    return draw_field(np.random.default_rng(4), spherocyte_fraction=0.4, n_cells=30, size_hw=(240, 320))
 
 
 def photograph(path: Path, drawn) -> Path:
@@ -40,6 +45,27 @@ def test_a_label_image_is_told_from_photographs_and_goes_with_its_own(tmp_path, 
     }  # fmt: skip
     assert [f.patient_id for f in fields] == ["p1", "p1"]
     assert len(fields.problems) == 3 and all("left out" in problem for problem in fields.problems)
+
+
+def test_score_counts_the_cells_of_the_label_images(tmp_path, drawn, monkeypatch):
+    """The model is stood in for by one that sees everything; in the label image every second cell is missing."""
+    card = {
+        "thresholds": {"confidence": 0.3, "p_spherocyte": 0.5}, "checksums": {}, "provenance": {}, "stains_seen": [],
+        "rates": {"blocks": []},
+    }  # fmt: skip
+    rates = ClassifierRates((100,) * 6, (90,) * 6, (600,) * 6, (6,) * 6, name="seer")
+    seer = SimpleNamespace(
+        detect=lambda image, um_per_px, *, field_id: replace(drawn.cells, field_id=field_id),
+        rates=rates, name="seer", card=card,
+    )  # fmt: skip
+    monkeypatch.setattr(pipeline, "_load", lambda folder: seer)
+    photograph(tmp_path / "smears" / "p1" / "a.png", drawn)
+    to_label_tiff(drawn.cells[::2], tmp_path / "smears" / "p1" / "a_cp_masks.tif")
+    (patient,) = pipeline.score_paths([tmp_path / "smears"], tmp_path / "out").scores
+    assert (patient.patient_id, patient.model, patient.n_cells) == ("p1", "seer", len(drawn.cells[::2]))
+    with open(tmp_path / "out" / "cells.csv", encoding="utf-8", newline="") as file:
+        boxes = {(row["ymin_px"], row["xmin_px"]) for row in csv.DictReader(file)}
+    assert len(boxes) == patient.n_cells
 
 
 def test_fields_without_label_images_are_what_they_were(tmp_path, drawn):
@@ -80,8 +106,8 @@ def test_what_is_no_label_image_is_refused_in_one_sentence(tmp_path):
 
 
 def test_separate_boxes_keep_clear_of_the_border_and_of_each_other():
-    box = [[10, 10, 50, 50], [10, 40, 50, 80], [10, 49, 50, 89], [60, 0, 90, 30], [60, 60, 90, 90]]
-    assert separate(np.array(box), (100, 100)).tolist() == [True, False, False, False, True]
+    box = [[10, 10, 50, 50], [10, 46, 50, 86], [55, 20, 95, 60], [55, 30, 95, 70], [60, 70, 99.5, 98]]
+    assert separate(np.array(box), (100, 100)).tolist() == [True, True, False, False, False]
     assert separate(np.zeros((0, 4)), (100, 100)).shape == (0,)
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 3000, (1200, 2))  # more than one batch, against every pair at once

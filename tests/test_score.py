@@ -270,7 +270,7 @@ def test_whole_cells_favour_the_small_ones_by_so_much(size_hw, diameters_px, sha
 
 
 def test_intervals_hold_the_label_share_of_real_left_out_runs(bundled_model, capsys):
-    """A label share is known as well as people agree with themselves; counts are of blocks, which understates scatter."""
+    """A label share is known as well as people agree with themselves, and counts a block understate the scatter."""
     model = read_json(bundled_model / "model.json")
     for whole_runs in (True, False):
         patients = pseudo_patients(model, whole_runs=whole_runs)

@@ -9,12 +9,13 @@ import pytest
 
 from spherodetect.rates import ClassifierRates
 from spherodetect.training.calibrate import (
-    CUT,
+    SPECIFICITY,
     HeldOutCells,
     average_precision,
     calibrate,
     expected_calibration_error,
     platt,
+    specific_cut,
 )
 
 
@@ -59,18 +60,42 @@ def test_probabilities_mean_what_they_say():
     assert fitted.figures["brier"] < 0.1
 
 
-def test_the_cut_is_nobodys_choice():
+def test_the_cut_leaves_the_stated_share_of_the_others_below():
+    cells = held_out(n=2000)
+    cut = specific_cut(cells.log_odds, cells.spherocyte)
+    below = cells.log_odds[~cells.spherocyte] < cut
+    assert SPECIFICITY <= below.mean() < SPECIFICITY + 2 / len(below)
+    fitted = calibrate(cells)
+    assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * cut + fitted.intercept))
+    assert fitted.figures["specificity"] == pytest.approx(SPECIFICITY, abs=0.003)
+    assert specific_cut(np.array([1.0, 2.0]), np.array([True, True])) == 0
+
+
+def test_no_run_is_judged_at_a_cut_of_its_own():
     cells = held_out()
     wrong = np.where(cells.run == "run1", ~cells.spherocyte, cells.spherocyte)
-    before, after = calibrate(cells), calibrate(replace(cells, spherocyte=wrong))
-    assert abs(before.slope - after.slope) > 0.1, "labels make the probabilities"
-    for fitted in (before, after):
-        assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * CUT + fitted.intercept))
+    moved = np.where(cells.run == "run1", cells.log_odds + 3, cells.log_odds)
 
-    def called(fitted) -> list[int]:
-        return [sum(kind["called"] for kind in block["fine_classes"].values()) for block in fitted.rates]
+    def called(cells: HeldOutCells, block: str) -> int:
+        (rates,) = (r for r in calibrate(cells).rates if r["name"] == block)
+        return sum(kind["called"] for kind in rates["fine_classes"].values())
 
-    assert called(before) == called(after), "the same cells are called, whatever their labels say"
+    # Blocks 3 and 4 are run1.
+    assert called(cells, "3") == called(replace(cells, spherocyte=wrong), "3"), "whatever its labels say"
+    assert called(cells, "3") < called(replace(cells, log_odds=moved), "3")
+    assert called(cells, "1") > called(replace(cells, log_odds=moved), "1"), "the others' cut follows run1"
+
+
+def test_joined_detectors_judge_a_block_once():
+    cells = held_out(runs=2)
+    later = {block: f"{int(block) + 3}" for block in cells.n_countable}
+    other = replace(cells, block=np.array([later[b] for b in cells.block], object),
+                    n_countable={later[b]: n for b, n in cells.n_countable.items()})  # fmt: skip
+    joined = HeldOutCells.join([cells, other])
+    assert set(joined.block) == {str(k) for k in range(1, 8)}
+    assert (joined.block == "4").sum() == 400
+    np.testing.assert_array_equal(joined.log_odds[: len(cells.log_odds)], cells.log_odds)
+    assert set(joined.n_countable) == set(joined.block)
 
 
 def test_rates_count_the_countable_cells_of_each_block():

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
-RED_CELLS = frozenset({"rbc", "spherocyte"})
+#: Names of red cells, also those of models with finer classes: Chula RBC-12's, and HemaDetect's stippled cells.
+RED_CELLS = frozenset(
+    {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell", "stomatocyte", "ovalocyte",
+     "teardrop", "burr cell", "schistocyte", "uncategorised", "hypochromia", "elliptocyte", "basophilic stippling"}
+)  # fmt: skip
 
 #: What people call the classes, in lower case with single spaces; `canonical_name` looks names up here.
 SYNONYMS = {

@@ -108,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model", metavar="MODEL", type=Path, help="a model folder")
     one.add_argument("--data", metavar="RECIPE_OR_RECORDS", type=Path, required=True)
     one.add_argument("--split", default="val", help="default: val")
-    out(one, "DIR", "folder for the figures")
+    out(one, "DIR", "folder for the figures and the page")
+    one.add_argument("--force", action="store_true", help="measure even if the model was trained on these fields")
+    text = "also try blur, tint, scale and JPEG, each on N of the fields; default without N: 12"
+    one.add_argument("--robustness", metavar="N", type=int, nargs="?", const=12, default=0, help=text)
 
     one = command("export", _export, "make a model folder from a run")
     one.add_argument("source", metavar="RUN", type=Path)
@@ -162,7 +165,11 @@ def _lint(args: argparse.Namespace) -> int:
 def _roboflow(args: argparse.Namespace) -> int:
     from spherodetect.labels.roboflow_source import download
 
-    print(shown(download(args.spec, args.out)))
+    with progress_of("downloading") as progress:
+        folder = download(
+            args.spec, args.out, progress=lambda done, total: progress(-(-done >> 20), -(-total >> 20), "MB")
+        )
+    print(shown(folder))
     return DONE
 
 
@@ -211,7 +218,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
     from spherodetect.training.evaluate import evaluate
 
-    print(evaluate(args.model, args.data, split=args.split, out=args.out))
+    options = {"split": args.split, "force": args.force, "robustness": max(0, args.robustness)}
+    with progress_of("measuring") as progress:
+        result = evaluate(args.model, args.data, **options, out=args.out, progress=progress)
+    print("\n".join(map(shown, str(result).splitlines())))
+    print(f"page: {shown(args.out / 'evaluation.html')}")
     return DONE
 
 

@@ -71,18 +71,36 @@ def print_splits(manifest: Mapping[str, Any]) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Findings a line each, the first few of a kind, and how many errors and warnings there are."""
+    """Findings as a table, a row a kind with the first few of it, and how many errors and warnings there are."""
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         kinds.setdefault((finding.severity, finding.code), []).append(finding)
-    for (severity, code), same in kinds.items():
-        for finding in itertools.islice(same, _FINDINGS_OF_A_KIND):
-            where = quoted(finding.file) + (f" ({finding.split})" if finding.split else "")
-            print(shown(f"{severity}: {code} x {finding.count}: {where}: {finding.message}; {finding.mend}"))
-        if (more := len(same) - _FINDINGS_OF_A_KIND) > 0:
-            print(f"{severity}: {code}: {more:,} more like these; --json FILE writes them all")
+    rows = [
+        (severity, code, f"{sum(finding.count for finding in same):,}", _told(same))
+        for (severity, code), same in kinds.items()
+    ]
+    if rows:
+        _print_table(("", "finding", "count", "where, what, and what to do"), rows, numbers={2}, leading=1)
     errors = sum(finding.severity == "error" for finding in findings)
     print(f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
+
+
+def _told(same: Sequence[Finding]) -> list[str]:
+    """Lines about findings of one kind: where and what, the same things once; then what to do."""
+    places: dict[str, list[str]] = {}
+    for f in same:
+        split = f" ({f.split})" if f.split else ""
+        times = f" x {f.count:,}" if f.count > 1 and len(same) > 1 else ""
+        few = f" annotation {', '.join(map(quoted, f.annotation_ids))}" if 0 < len(f.annotation_ids) <= 3 else ""
+        places.setdefault(f.message, []).append(f"{quoted(f.file)}{split}{few or times}")
+    lines = []
+    for message, where in itertools.islice(places.items(), _FINDINGS_OF_A_KIND):
+        more = len(where) - _FINDINGS_OF_A_KIND
+        rest = f" and {more:,} more" if more > 0 else ""
+        lines.append(f"{', '.join(where[:_FINDINGS_OF_A_KIND])}{rest}: {message}")
+    if (more := len(places) - _FINDINGS_OF_A_KIND) > 0:
+        lines.append(f"{more:,} more like these; --json FILE writes them all")
+    return [*lines, *(f"-> {mend}" for mend in dict.fromkeys(f.mend for f in same))]
 
 
 @contextlib.contextmanager
@@ -117,15 +135,18 @@ def _line_writer(what: str) -> Callable[..., None]:
     return update
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: set[int]) -> None:
+def _print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str | Sequence[str]]], *, numbers: set[int], leading: int = 0
+) -> None:
+    """Print a table; a cell is a text, or the lines of one; leading lines are left empty between rows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, leading=leading)
     for index, name in enumerate(head):
         table.add_column(Text(shown(name)), justify="right" if index in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(value)) for value in row))
+        table.add_row(*(Text("\n".join(map(shown, [cell] if isinstance(cell, str) else cell))) for cell in row))
     Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE).print(table)

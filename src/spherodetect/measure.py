@@ -140,7 +140,7 @@ def _batches(
     order = order[sides[order] > 0]
     while len(order):
         smallest = sides[order[0]]
-        size = sides[order[np.searchsorted(sides[order], 1.25 * smallest + 4, "right") - 1]] + 2 * _RING_PX
+        size = sides[order[np.searchsorted(sides[order], 1.5 * smallest + 4, "right") - 1]] + 2 * _RING_PX
         take = min(np.searchsorted(sides[order], size - 2 * _RING_PX, "right"), max(1, _BATCH_PX // size**2))
         rows, order = order[:take], order[take:]
         stack, od = np.zeros((2, take, size, size), np.float32)

@@ -5,9 +5,9 @@ COCO results are a .json that is a list of them, or a data set whose annotations
 ymax_px) are used where they are there, so that cells.csv comes back as it was written. Label images may stand beside a
 table, to say where its cells lie.
 
-A cell counts if its source says so (`countable`); where it does not, if it is a red cell that keeps clear of the border
-and lies on no other cell, as far as boxes and image sizes are known. Class names are read by `cells.canonical_name`; one
-that it does not know ends the run, for a kind of red cell that is passed over would raise the percentage. Scores are not
+A red cell counts if its source says so (`countable`); where that says nothing, if it keeps clear of the border and lies
+on no other cell, as far as boxes and image sizes are known. Class names are read by `cells.canonical_name`; one that it
+does not know ends the run, for a kind of red cell that is passed over would raise the percentage. Scores are not
 corrected unless the model that found the cells is named.
 """
 

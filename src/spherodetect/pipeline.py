@@ -17,8 +17,14 @@ import numpy as np
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields import (
-    Field, FieldList, find_fields, find_images, is_label_source, patient_pattern, read_image,
-)  # fmt: skip
+    Field,
+    FieldList,
+    find_fields,
+    find_images,
+    is_label_source,
+    patient_pattern,
+    read_image,
+)
 from spherodetect.results import RunResult
 from spherodetect.safety import quoted, safe_name, write_json
 from spherodetect.score import PatientScore, limit_of_blank, more_fields_needed, score_counts
@@ -172,11 +178,15 @@ def _detect(
     found: FieldList, model: Model, out: Path, problems: list[str], progress: Progress, *,
     outlines: Mapping[Path, Path] | None = None,
 ) -> Iterator[_Seen]:  # fmt: skip
-    """Detect, judge, measure and draw each field; only its cells stay in memory. outlines: photograph to label image."""
+    """Detect, judge, measure and draw each field; only its cells stay in memory.
+
+    outlines: photograph to its label image, which then says where the cells are.
+    """
     from spherodetect.measure import measure
     from spherodetect.outlines import read_label_image, with_outlines
     from spherodetect.quality import assess
     from spherodetect.report.overlays import draw_overlay
+    from spherodetect.segment import optical_density
 
     for number, one in enumerate(found):
         progress(number, len(found), one.field_id)
@@ -185,11 +195,12 @@ def _detect(
             cells = model.detect(image, one.um_per_px, field_id=one.field_id)
             if outlines:
                 cells = with_outlines(cells, read_label_image(outlines[one.path]))
-            cells = measure(cells, image)
+            density = optical_density(image)
+            cells = measure(cells, image, density=density)
         except (BadImageError, SpherodetectError) as error:
             problems.append(str(error))
             continue
-        quality = assess(image, cells)
+        quality = assess(image, cells, density=density)
         picture = draw_overlay(image, cells, accepted=quality.accepted, note=quality.reason)
         _save_picture(picture, _file_of(one, out / "overlays", ".png"))
         yield _Seen(one, cells, quality)

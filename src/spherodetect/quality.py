@@ -94,19 +94,20 @@ class FieldQuality:
         return f"rejected, {self.reason}" if self.reason else "accepted"
 
 
-def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
+def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray | None = None) -> FieldQuality:
     """Judge one field.
 
     Args:
         image: (H, W, 3) uint8.
         cells: what a detector found in it, measured or not; without them the classical segmentation finds some.
+        density: the image's (H, W, 3) `optical_density`, where that is at hand already.
 
     >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
     rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
     """
     step = min(-(-max(image.shape[:2]) // _MAX_SIDE_PX), *image.shape[:2])
     small = _reduced(image, step)
-    density = optical_density(small)
+    density = optical_density(small) if density is None or step > 1 else density
     covered = _covered(density[..., _GREEN])
     light = _light(small, density, covered)
     if cells is None:
@@ -117,7 +118,7 @@ def assess(image: np.ndarray, cells: Cells | None = None) -> FieldQuality:
     else:
         frame, in_image_px = image, 1.0
     if "center_rim_ratio" not in cells.measurements:
-        cells = measure(cells, frame)
+        cells = measure(cells, frame, density=density if frame is small else None)
     red = cells[np.isin(cells.names, list(RED_CELLS))]
     known = red[red.countable].measurements
     flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (known["pallor_fraction"] < NO_PALLOR_FRACTION)

@@ -3,9 +3,10 @@
 Counts come as arrays with one entry a field. Percentages are 0 to 100, probabilities 0 to 1. Imports no image code.
 
 The estimand is the fraction of spherocytes among the countable red cells of the patient. The border cuts small cells a
-little less often, which is not corrected: of cells of 34 and 39 pixels in fields of 640x480 (6.5 and 7.5 µm in 122 x 91
-µm) 10 % count as 10.2 % and 20 % as 20.3 %, a tenth of the half-width of any interval from 1,000 cells. In fields of 65 x
-49 µm (Dataset A) the labels' 10 to 22 % would lose 0.5 to 1.4 points if cells were weighted by their chance to be whole.
+little less often, which is not corrected: of cells of 34 and 39 pixels in fields of 640x480 (6.5 and 7.5 µm in 122 by
+91 µm) 10 % count as 10.2 % and 20 % as 20.3 %, a tenth of the half-width of any interval from 1,000 cells. In fields of
+65 by 49 µm (Dataset A) the labels' 10 to 22 % would lose 0.5 to 1.4 points if each cell were weighted by its chance to
+be whole, still less than the half-width of the interval.
 
 The method is one fixed formula on a table of constants (`ClassifierRates.table`), elementary enough to be repeated in a
 TensorFlow graph:
@@ -26,8 +27,8 @@ TensorFlow graph:
    must (Lang and Reiczigel 2014, doi 10.1016/j.prevetmed.2013.09.015). Limits and probabilities are quantiles and
    shares of these draws; the lower limit is 0 for a patient at or below the limit of blank.
 
-`benchmarks/coverage.py` prints how often the interval holds the truth of simulated patients, with 5 % of spherocytes and
-more in 5 fields and more 96 to 97 %, and `benchmarks/pseudo_patients.py` how often that of labelled fields.
+`benchmarks/coverage.py` prints how often the interval holds the truth of simulated patients, at 5 % of spherocytes and
+above in 5 fields and more 96 to 97 %, and `benchmarks/pseudo_patients.py` how often that of labelled fields.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spherodetect.labels.rle import run_lengths
+from spherodetect.labels.rle import RunLengthMask, run_lengths
 
 #: What turns a stored image upright, by EXIF's number: those that make its rows columns.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -43,7 +43,7 @@ class Annotation:
     box_yxyx: tuple[float, float, float, float] | None = None
     point_yx: tuple[float, float] | None = None
     polygons: tuple[np.ndarray, ...] = ()
-    mask: np.ndarray | None = None
+    mask: np.ndarray | RunLengthMask | None = None
     iscrowd: bool = False
 
     @property

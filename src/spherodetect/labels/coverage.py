@@ -1,8 +1,8 @@
 """Holds labels against what segmentation sees: points beside cells, and cells without a label.
 
 Only fields with an image and a label file are looked at. A segmented cell counts as labelled if a point lies in it or a
-box covers its centre; cells at the image's edge are left out of the count. Counting needs no fine outline, so fields are
-looked at on a smaller copy; only where a point seems to miss is the field itself segmented.
+box covers its centre; cells at the image's edge are left out of the count. Counting needs no fine outline: a smaller
+copy of the field is segmented, and the field itself only where a point seems to miss.
 """
 
 from __future__ import annotations
@@ -69,11 +69,10 @@ def lint_images(
         count = n_unlabelled[split]
         if count > MIN_UNLABELLED_SHARE * total:
             known = recipe.unlabelled_cells_unknown
-            files = {labels.label_files.get(f.file) for f in fields if f.split == split}
-            where = next(iter(files)) if len(files) == 1 else None
+            where = labels.where(f for f in fields if f.split == split)
             yield Finding(
-                "unlabelled-cells", "warning" if known else "error", where or recipe.labels or ".", split, count, (),
-                f"{count} of {total} whole cells carry no label; taken for background they teach a model to miss cells",
+                "unlabelled-cells", "warning" if known else "error", where, split, count, (),
+                f"{count:,} of {total:,} whole cells carry no label; as background they teach a model to miss cells",
                 "the recipe makes them cells of unknown class"
                 if known
                 else "label them, or say unlabelled_cells: unknown in a recipe",

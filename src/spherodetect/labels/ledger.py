@@ -6,6 +6,7 @@ Files are paths relative to the source's root, with forward slashes.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,6 +51,11 @@ class LabelSet:
     label_files: dict[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     keep: object = field(default=None, repr=False)
+
+    def where(self, fields: Iterable[LabelledField]) -> str:
+        """The label file that describes all the fields, or the folder that theirs lie in."""
+        files = {self.label_files.get(f.file, f.file) for f in fields}
+        return files.pop() if len(files) == 1 else common_folder(files) or "."
 
     @property
     def n_read(self) -> int:
@@ -124,10 +130,10 @@ class Ledger:
                   mend="put the images there on which the labels were drawn, or export both together")  # fmt: skip
 
     def turned(self, file: str, orientation: int, *, split: str | None = None) -> None:
-        """An image that EXIF turns, and whose labels were drawn on it as it is stored, as the size that they state says."""
-        what = f"EXIF turns the image (orientation {orientation}), its labels are those of the unturned one"
+        """An image that EXIF turns, and whose labels state the size that it has unturned: they were drawn on that."""
+        what = f"EXIF turns the image (orientation {orientation}), but its labels are of the unturned one"
         self.find("exif-rotation", file, what, [], split=split, severity="error",
-                  mend="here they are turned with it; save the image upright without EXIF for other programs")  # fmt: skip
+                  mend="here they turn with it; for other programs save the image upright without EXIF")  # fmt: skip
 
     def find(
         self, code: str, file: str, what: str, ids: Sequence[str], *, mend: str, split: str | None = None,
@@ -161,6 +167,12 @@ def list_files(folder: Path, suffixes: Collection[str], root: Path) -> dict[str,
         if path.suffix.lower() in suffixes and path.is_file()
     }
     return {name: found[name] for name in sorted(found, key=natural_key) if not _DEBRIS.search(name)}
+
+
+def common_folder(files: Iterable[str]) -> str:
+    """The deepest folder that holds all the files, relative as they are; empty for none in common."""
+    folders = [PurePosixPath("/", file).parent.as_posix() for file in files]
+    return posixpath.commonpath(folders).lstrip("/") if folders else ""
 
 
 def by_stem(files: Mapping[str, Path], folder: Path) -> dict[str, str]:

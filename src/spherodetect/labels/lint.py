@@ -80,8 +80,8 @@ def lint_labels(
     for field in labels.fields:
         by_split[field.split].append(field)
     for split, fields in by_split.items():
-        found += _stretch(split, fields)
-        found += _copies(split, fields)
+        found += _stretch(labels, split, fields)
+        found += _copies(labels, split, fields)
     found += _duplicates(labels.fields, duplicate_groups)
     found += _leaks(labels.fields, recipe, duplicate_groups)
     known = {f.file for f in labels.findings if f.code == "exif-rotation"}
@@ -124,7 +124,7 @@ def _geometry(file: str, split: str | None, fields: Sequence[LabelledField]) -> 
          f"stated boxes differ from their outlines by up to {worst['box-polygon-mismatch']:.2f} px",
          "take the box from the outline, as spherodetect tfrecords does"),
         ("rectangle-mask", "error" if mostly else "warning",
-         f"outlines are rectangles, {len(ids['rectangle-mask'])} of {outlined}; a mask head learns to draw rectangles",
+         f"outlines are rectangles, {len(ids['rectangle-mask']):,} of {outlined:,}; a mask head learns rectangles",
          "treat them as boxes and refine them by segmentation, as spherodetect tfrecords does"),
         ("duplicate-box", "warning", "cells are labelled again where a label already lies",
          "delete one of the two; they may differ in class"),
@@ -177,7 +177,7 @@ def _doubles(field: LabelledField) -> list[str]:
     return found
 
 
-def _stretch(split: str | None, fields: Sequence[LabelledField]) -> Iterator[Finding]:
+def _stretch(labels: LabelSet, split: str | None, fields: Sequence[LabelledField]) -> Iterator[Finding]:
     """Whether cells are taller than wide, or wider than tall, as a population: smears have no up and down."""
     for size_hw in sorted({f.size_hw for f in fields}):
         members = [f for f in fields if f.size_hw == size_hw]
@@ -194,7 +194,7 @@ def _stretch(split: str | None, fields: Sequence[LabelledField]) -> Iterator[Fin
             likely = min(_CAMERA_RATIOS, key=lambda k: abs(math.log(_CAMERA_RATIOS[k] / max(stretch, 1 / stretch))))
             why = f"as if {likely} photographs ({_CAMERA_RATIOS[likely]:.2f}) were stretched to {width}x{height}"
         yield Finding(
-            "stretched-image", "warning" if known else "error", members[0].file, split, len(members), (),
+            "stretched-image", "warning" if known else "error", labels.where(members), split, len(members), (),
             f"{seen}: {why}",
             "the recipe's native_size_hw undoes it" if known
             else "give native_size_hw: [height, width] of the photographs in a recipe, or export without stretching",
@@ -211,12 +211,13 @@ def _height_to_width(fields: Sequence[LabelledField]) -> float:
     return float(np.median(ratios)) if len(ratios) >= _MIN_CELLS else float("nan")
 
 
-def _copies(split: str | None, fields: Sequence[LabelledField]) -> Iterator[Finding]:
+def _copies(labels: LabelSet, split: str | None, fields: Sequence[LabelledField]) -> Iterator[Finding]:
     times = {source: n for source, n in Counter(f.source_id for f in fields).items() if n > 1}
+    where = labels.where(f for f in fields if f.source_id in times)
     if times:
         each = " or ".join(str(n) for n in sorted(set(times.values())))
         yield Finding(
-            "augmented-copies", "warning", next(f.file for f in fields if f.source_id in times), split, len(times), (),
+            "augmented-copies", "warning", where, split, len(times), (),
             f"{len(times)} sources are there in {each} copies each, {sum(times.values())} images in all",
             "keep copies of a source in one split and judge by one of them; their pixel size may differ",
         )  # fmt: skip
@@ -228,7 +229,7 @@ def _duplicates(fields: Sequence[LabelledField], groups: Sequence[Sequence[str]]
         if len({source.get(file, file) for file in group}) > 1:  # copies of one source are another finding
             yield Finding(
                 "near-duplicate-images", "warning", group[0], None, len(group), (),
-                f"show the same cells: {listed(group)}", "keep them in one split, and count their cells once",
+                f"shows the same cells as {listed(group[1:])}", "keep them in one split, and count their cells once",
             )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from spherodetect.cells import RED_CELLS
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import Unread
 from spherodetect.labels.recipe import Meaning, Recipe
-from spherodetect.labels.refine import Refined, Refiner, tidy, tight_box
+from spherodetect.labels.refine import BESIDE, Refined, Refiner, tidy, tight_box
 from spherodetect.segment import Segmentation, segment
 
 #: A refined mask of less quality than this is not believed: its label stays a box and teaches no mask.
@@ -183,7 +183,7 @@ class _Field:
         y, x = int(np.clip(point_yx[0], 0, height - 1)), int(np.clip(point_yx[1], 0, width - 1))
         if self.labels[y, x]:
             return int(self.labels[y, x])
-        reach = max(1, round(self.diameter / 5))
+        reach = max(1, round(BESIDE * self.diameter))
         near = self.labels[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
         cells = np.unique(near[near > 0])
         return int(cells[0]) if len(cells) == 1 else 0

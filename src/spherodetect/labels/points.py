@@ -17,7 +17,7 @@ from spherodetect.fields import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import LabelSet, Ledger, by_stem, folder_in, header_size_hw, list_files
 from spherodetect.labels.recipe import Recipe
-from spherodetect.safety import read_csv, read_text
+from spherodetect.safety import quoted, read_csv, read_text
 
 LABEL_SUFFIXES = frozenset({".txt", ".csv"})
 #: (line number, x, y, class name) or (line number, what is wrong with it)
@@ -77,7 +77,7 @@ def _rows(path: Path) -> Iterator[Row]:
     try:
         yield from _csv_rows(path) if path.suffix.lower() == ".csv" else _text_rows(path)
     except BadLabelsError as problem:
-        yield "1", str(problem)
+        yield "1", str(problem).removeprefix(f"{quoted(path)}: ")
 
 
 def _text_rows(path: Path) -> Iterator[Row]:

@@ -27,6 +27,8 @@ _LOCAL, _FAINTEST = 0.5, 0.4
 _RED_DISCS, _ANY_DISCS = (0.3, 2.0), (0.02, 6.0)
 #: A point further than this share of a diameter from its mask lies in the open: the mask is part of a rim.
 _OPEN = 0.08
+#: A point further than this from a cell does not mean it.
+BESIDE = 0.2
 #: Segmentation is believed from here; below, what is stained around the point competes.
 _SURE = 0.6
 
@@ -87,30 +89,30 @@ class Refiner:
 
     def _closed(self, refined: Refined, point_yx: np.ndarray, red: bool) -> Refined:
         """The rim that a pale cell leaves open around its point is closed straight, at the price of what is missing."""
-        from skimage.morphology import convex_hull_image
-
-        if not refined.quality or self._distance(refined, point_yx) < _OPEN * self.diameter:
+        inside = point_yx - refined.origin_yx
+        if not refined.quality or _distance(refined.mask, inside) < _OPEN * self.diameter:
             return refined
-        hull = convex_hull_image(refined.mask, offset_coordinates=False)
-        share = refined.mask.sum() / hull.sum()
-        return Refined(hull, refined.origin_yx, share * self._likeness(hull, point_yx - refined.origin_yx, red))
-
-    def _distance(self, refined: Refined, point_yx: np.ndarray) -> float:
-        pixels = np.argwhere(refined.mask) + 0.5 + refined.origin_yx
-        return float(np.hypot(*(pixels - point_yx).T).min())
+        hull = _hull(refined.mask)
+        if _distance(hull, inside) > 0:
+            return refined
+        return Refined(hull, refined.origin_yx, self._likeness(hull, inside, red) * refined.mask.sum() / hull.sum())
 
     def _best(
         self, center: np.ndarray, radii: np.ndarray, beyond: float, agreement: Callable[[np.ndarray, np.ndarray], float]
     ) -> Refined:
         from scipy import ndimage
 
-        low, high = np.floor(center - 1.8 * radii).astype(int), np.ceil(center + 1.8 * radii).astype(int)
-        window, origin = self._window([slice(max(0, a), max(0, b)) for a, b in zip(low, high, strict=True)])
+        low, high = (np.maximum(side, 0).astype(int) for side in (np.floor(center - radii), np.ceil(center + radii)))
+        cells = np.unique(self.labels[low[0] : high[0], low[1] : high[1]])
+        # Wide enough for every proposal: what the window cuts would count as what the image cuts.
+        low, high = low - np.ceil(radii).astype(int), high + np.ceil(radii).astype(int)
+        for y, x in (self.windows[cell - 1] for cell in cells if cell):
+            low, high = np.minimum(low, [y.start, x.start]), np.maximum(high, [y.stop, x.stop])
+        window, origin = self._window([slice(max(0, a), b) for a, b in zip(low, high, strict=True)])
         labels, density = self.labels[window], self.density[window]
         y, x = np.ogrid[: labels.shape[0], : labels.shape[1]]
-        distance = ((y + 0.5 + origin[0] - center[0]) / radii[0]) ** 2 + (
-            (x + 0.5 + origin[1] - center[1]) / radii[1]
-        ) ** 2
+        (dy, dx), (ry, rx) = origin + 0.5 - center, radii
+        distance = ((y + dy) / ry) ** 2 + ((x + dx) / rx) ** 2
         core, reach, found = distance <= _CORE, distance <= beyond, labels > 0
         best = Refined(np.zeros(labels.shape, bool), origin)
         if not core.any():
@@ -125,17 +127,15 @@ class Refiner:
         return best
 
     def _likeness(self, mask: np.ndarray, point_yx: np.ndarray, red: bool) -> float:
-        """How much a mask looks like a whole cell that holds the point: its solidity, less for an odd size."""
-        from skimage.morphology import convex_hull_image
-
+        """How much a mask looks like a whole cell that holds the point: its solidity, less for an odd size or place."""
         if not mask.any():
             return 0.0
-        hull, area = convex_hull_image(mask, offset_coordinates=False), mask.sum()
-        y, x = np.clip(point_yx.astype(int), 0, np.array(mask.shape) - 1)
+        hull, area = _hull(mask), mask.sum()
         discs = area / (np.pi / 4 * self.diameter**2)
         fragment, clump = _RED_DISCS if red else _ANY_DISCS
         size = min(1.0, discs / fragment, (clump / discs) ** 2)
-        return float(hull[y, x] * min(1.0, area / hull.sum()) * size)
+        place = max(0.0, 1 - _distance(hull, point_yx) / (BESIDE * self.diameter))
+        return float(size * place * min(1.0, area / hull.sum()))
 
     def _window(self, sides: Sequence[slice]) -> tuple[tuple[slice, ...], np.ndarray]:
         """A window with a pixel more all around, within the image, and its first pixel."""
@@ -186,6 +186,19 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes of some size."""
     overlap = np.prod(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])))
     return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    from skimage.morphology import convex_hull_image
+
+    return np.asarray(convex_hull_image(mask))
+
+
+def _distance(mask: np.ndarray, point_yx: np.ndarray) -> float:
+    """From a point to the nearest pixel of a mask that is not empty; 0 in the mask."""
+    y, x = np.nonzero(mask)
+    away = np.maximum(np.abs([y + 0.5 - point_yx[0], x + 0.5 - point_yx[1]]) - 0.5, 0)
+    return float(np.hypot(*away).min())
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 import re
 import tempfile
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields import IMAGE_SUFFIXES
 from spherodetect.labels.coco import find_coco_files, read_coco
 from spherodetect.labels.drawn import read_drawn
-from spherodetect.labels.ledger import LabelSet, list_files
+from spherodetect.labels.ledger import LabelSet, common_folder, list_files
 from spherodetect.labels.points import find_point_files, read_points
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
 from spherodetect.labels.voc import read_voc
@@ -67,11 +65,12 @@ def recipe_for(source: str | Path) -> Recipe:
     recipe = Recipe("source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export"))
     if not source.is_dir() or find_coco_files(source):
         return recipe
-    for kind, label_files in ("voc", list_files(source, {".xml"}, source)), ("points", find_point_files(source, source)):
+    found = {"voc": list_files(source, {".xml"}, source), "points": find_point_files(source, source)}
+    for kind, label_files in found.items():
         if label_files:
             images = list_files(source, IMAGE_SUFFIXES, source)
             return dataclasses.replace(
-                recipe, format=kind, images=_common_folder(images), labels=_common_folder(label_files)
+                recipe, format=kind, images=common_folder(images), labels=common_folder(label_files)
             )
     raise BadLabelsError(
         f"{quoted(source)}: expected labels as COCO .json, VOC .xml or points .txt or .csv, got none; check the path"
@@ -84,9 +83,3 @@ def _unpacked(root: Path) -> tuple[Path, object]:
     keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
     extract_zip(root, Path(keep.name), error=BadLabelsError)
     return Path(keep.name), keep
-
-
-def _common_folder(files: Iterable[str]) -> str:
-    """The deepest folder that holds all the files, relative as they are; empty for none in common."""
-    folders = [PurePosixPath("/", file).parent.as_posix() for file in files]
-    return posixpath.commonpath(folders).lstrip("/") if folders else ""

@@ -1,8 +1,8 @@
 """COCO's average precision of boxes and masks, a class at a time, by pycocotools.
 
-Only fully labelled fields are judged, and only what people drew: an unlabelled cell would make a right detection wrong, and
-a box or mask that nobody drew is no truth. A detection stands in every class with its probability of being a cell of that
-class; cells of unknown class excuse what is found there.
+Only fully labelled fields are judged, and only what people drew: an unlabelled cell would make a right detection wrong,
+and a box or mask that nobody drew is no truth. A detection stands in every class with its probability of being a cell
+of that class; cells of unknown class excuse what is found there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ApJudge:
         return [{"category_id": self.names.index(one) + 1} for one in wanted]
 
     def result(self) -> dict[str, Any]:
-        """For box and mask: `refused` with the reason, or n_fields and `classes` with n, ap (0.50 to 0.95), ap50, ap75."""
+        """For box and mask why it is `refused`, or n_fields and `classes` with n, ap (0.50 to 0.95), ap50, ap75."""
         partial = ""
         if self.n_full == 0:
             partial = f"the labels are partial: each of the {self.n_seen} fields holds cells without a label"
@@ -97,7 +97,12 @@ class ApJudge:
                 result[name] = {"refused": "some labels say red cell and not which"}
             else:
                 over = measured[:, :, k - 1]  # (10 overlaps, 101 recalls)
-                result[name] = {"n": len(labelled[k]), "ap": _mean(over), "ap50": _mean(over[0]), "ap75": _mean(over[5])}
+                result[name] = {
+                    "n": len(labelled[k]),
+                    "ap": _mean(over),
+                    "ap50": _mean(over[0]),
+                    "ap75": _mean(over[5]),
+                }
         return result
 
     def _precision(self, kind: str) -> np.ndarray:
@@ -110,7 +115,7 @@ class ApJudge:
             "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(self.sizes, 1)],
             "categories": [{"id": k, "name": name} for k, name in enumerate(self.names, 1)],
             "annotations": [
-                a | {"id": i, "iscrowd": a["iscrowd"] or int(a[key] is None), "segmentation": a["segmentation"] or _flat(a)}
+                a | {"id": i, "iscrowd": int(a["iscrowd"] or a[key] is None)} | {"segmentation": a["segmentation"] or _flat(a)}
                 for i, a in enumerate(self.labels, 1)
             ],
         }  # fmt: skip

@@ -1,9 +1,10 @@
 """How good is a model folder on labelled fields, as a user would run it: whole files in, its own scale and thresholds.
 
-Labels may be partial: what carries no label is neither right nor wrong, except in fully labelled fields, where a detection
-of nothing is counted as an extra. A missed cell is a miss, a second detection of a matched cell is a false positive, a
-detection of a class that the label denies is one too. What is written: evaluation.json (every figure), evaluation.html
-(the same to read), labelled_cells.csv (a row a label) and extra_cells.csv (a row a detection without one that counts).
+Labels may be partial: what carries no label is neither right nor wrong, except in fully labelled fields, where a
+detection of nothing is counted as an extra. A missed cell is a miss, a second detection of a matched cell is a false
+positive, a detection of a class that the label denies is one too. What is written: evaluation.json (every figure),
+evaluation.html (the same to read), labelled_cells.csv (a row a label) and extra_cells.csv (a row a detection without
+one that counts).
 """
 
 from __future__ import annotations
@@ -168,15 +169,15 @@ def _take(judged: _Judged, labelled: Labelled, cells: Cells) -> tuple[list[dict[
     where, whole = _where(labelled), ~touches_border(cells.box_yxyx, cells.image_size_hw)
     unlabelled = np.zeros(len(cells), bool)
     if labelled.full and rows:
-        # A kind of cell that people did not mark there says nothing of one that is found; nor does one cut by the border.
+        # Where a kind of cell was not marked, finding one is no error; nor is finding what the border cuts.
         kinds = {_kind(name) for name in labelled.classes}
         unlabelled = whole & ~spurious
         unlabelled[matching.detection[matching.found]] = False
         unlabelled &= np.array([_kind(name) in kinds for name in names], bool)
     twice = np.flatnonzero(spurious & (names == "spherocyte"))
-    doubles = [where | {"label": "duplicate", "fine": "", **_call(cells, k)} for k in twice]
+    doubles = [where | {"label": "duplicate", "fine": "", **_call(cells, k)} for k in twice.tolist()]
     judged.rows += rows + doubles
-    judged.extras += [where | {"label": "", "fine": "", **_call(cells, k)} for k in np.flatnonzero(unlabelled)]
+    judged.extras += [where | {"label": "", "fine": "", **_call(cells, k)} for k in np.flatnonzero(unlabelled).tolist()]
     judged.fields.append(
         {
             **where, "n_labels": len(rows), "n_detections": len(cells), "n_whole": int(whole.sum()),
@@ -205,7 +206,7 @@ def _label_rows(labelled: Labelled, cells: Cells, matching: Matching) -> list[di
             **(_call(cells, detection) if detection >= 0 else missed),
             "x_px": round(float(labelled.points_yx[k, 1]), 1), "y_px": round(float(labelled.points_yx[k, 0]), 1),
         }
-        for k, detection in enumerate(matching.detection)
+        for k, detection in enumerate(matching.detection.tolist())
     ]  # fmt: skip
 
 
@@ -258,6 +259,7 @@ def _details(judged: _Judged, model: Model, truth: Truth) -> dict[str, Any]:
         "within_field": metrics.within_field(rows),
         "spread": {key: metrics.spread(rows, key) for key in ("block", "field")},
         "leave_one_out": {"unit": unit, "groups": metrics.leave_one_out(rows, key=unit)},
+        "threshold": float(model.card["thresholds"].get("p_spherocyte", math.nan)),
         "fields": judged.fields,
     }
 

@@ -1,7 +1,7 @@
 """evaluation.html: what `evaluate` measured, on one page that needs nothing beside it.
 
-Plots are SVG inside the page, drawn by matplotlib without its global state; tables and pictures are HTML. The same result
-gives the same bytes. Rates are 0 to 1, percentages 0 to 100.
+Plots are SVG inside the page, drawn by matplotlib without its global state; tables and pictures are HTML. The same
+result gives the same bytes. Rates are 0 to 1, percentages 0 to 100.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spherodetect.training.evaluate import Evaluation
 
 _INK, _SOFT, _RULE, _BLUE, _ORANGE, _GREEN = "#1b2530", "#5b6673", "#d3d9df", "#0048ba", "#d55e00", "#00825f"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.edgecolor": _SOFT, "axes.labelcolor": _INK, "text.color": _INK,
     "xtick.color": _SOFT, "ytick.color": _SOFT, "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": 0.8, "svg.hashsalt": "spherodetect", "axes.grid": True, "grid.color": "#e9edf1",
@@ -36,9 +36,7 @@ _STYLE = {
 _RATES = ("recall", "sensitivity", "precision", "f1", "specificity")
 
 
-def write_evaluation_page(
-    path: Path, result: Evaluation, rows: Sequence[Mapping[str, Any]], gallery: Gallery
-) -> None:
+def write_evaluation_page(path: Path, result: Evaluation, rows: Sequence[Mapping[str, Any]], gallery: Gallery) -> None:
     """Write the page of an evaluation.
 
     Raises:
@@ -67,7 +65,11 @@ def write_evaluation_page(
         extras=_counts_of_extras(result),
         errors=[(kind, gallery.n_seen[kind], [_entry(error) for error in gallery.errors[kind]]) for kind in KINDS],
         most_a_field=MOST_A_FIELD,
-        min_cells={"field": metrics.MIN_FIELD_CELLS, "group": metrics.MIN_GROUP_CELLS},
+        min_cells={
+            "field": metrics.MIN_FIELD_CELLS,
+            "group": metrics.MIN_GROUP_CELLS,
+            "spread": metrics.MIN_SPREAD_CELLS,
+        },
     )
 
 
@@ -153,7 +155,7 @@ def _groups(groups: Sequence[Mapping[str, Any]], unit: str) -> Figure:
         axes.plot(group["labelled_percent"], y, "D", color=_ORANGE, markersize=5, markeredgecolor="white")
     axes.set_yticks(range(len(groups), 0, -1), [_short(str(group[unit])) for group in groups])
     axes.set(xlabel="spherocytes (%)", xlim=(-1, None), ylim=(0.3, len(groups) + 0.7))
-    axes.set_title("Labelled (orange), estimated with 95 % interval (blue)", loc="left", fontsize=10)
+    axes.set_title("Labelled (orange) and estimated (blue)", loc="left", fontsize=10)
     axes.grid(False, axis="y")
     return figure
 
@@ -179,7 +181,7 @@ def _robustness(changes: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _short(text: str, most: int = 18) -> str:
-    """A name for an axis: what is not printable in it left out, the middle of a long one too; $ would begin a formula."""
+    """A name for an axis: printable, the middle of a long one left out; $ would begin a formula."""
     text = "".join(c for c in text if c.isprintable()).replace("$", r"\$")
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
@@ -202,7 +204,7 @@ def _entry(error: Error) -> dict[str, Any]:
     row, evidence = error.row, error.evidence
     return {
         "uri": data_uri(error.picture, "PNG"), "field": row["field"], "x": row["x_px"], "y": row["y_px"],
-        "label": row["fine"] or row["label"], "called": row["called"], "p": row["p_spherocyte"] if row["found"] else None,
+        "label": row["fine"] or row["label"], "p": row["p_spherocyte"] if row["found"] else None,
         "diameter": evidence.get("diameter_px"), "relative_diameter": evidence.get("relative_diameter"),
         "pallor": 100 * evidence.get("pallor_fraction", math.nan), "ratio": evidence.get("center_rim_ratio"),
         "density": evidence.get("relative_od"),

@@ -110,7 +110,11 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     trainer.max_to_keep = 3
     trainer.optimizer_config = optimization.OptimizationConfig(
         {
-            "optimizer": {"type": "adamw", "adamw": {"weight_decay_rate": 0.01, "gradient_clip_norm": 5.0}},
+            # gradient_clip_norm would clip each replica's share; global_clipnorm clips the sum, as one device does.
+            "optimizer": {
+                "type": "adamw",
+                "adamw": {"weight_decay_rate": 0.01, "gradient_clip_norm": 0.0, "global_clipnorm": 5.0},
+            },
             "learning_rate": {
                 "type": "cosine",
                 "cosine": {"initial_learning_rate": 1e-3, "decay_steps": 2400, "alpha": 0.01},

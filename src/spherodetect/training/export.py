@@ -17,7 +17,7 @@ import tensorflow as tf
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 
-from spherodetect.cells import Cells
+from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.detect import MODEL_FORMAT
 from spherodetect.errors import SpherodetectError
 from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
@@ -29,7 +29,7 @@ from spherodetect.training import experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
 from spherodetect.training.card import model_card
-from spherodetect.training.graph import Detector, Thresholds
+from spherodetect.training.graph import SPHEROCYTE, Detector, Thresholds
 from spherodetect.training.run import chosen_checkpoint
 from spherodetect.training.serving import SmearModule
 
@@ -42,22 +42,22 @@ def export(
 ) -> Path:  # fmt: skip
     """Write the model folder of a run's best or last checkpoint and return its path.
 
-    Calibration and thresholds come from the experiment's validation records. A few blocks say little about how error
-    rates differ between slides: `folds` are runs of the same experiment that held out other blocks, and what they got
-    wrong there counts too.
+    Calibration, the cut and the error rates come from the experiment's validation records and from those of `folds`,
+    runs that held out other fields: a few blocks say little about how error rates differ between slides. A run that was
+    trained on everything has its figures from the folds alone.
 
     Raises:
         SpherodetectError: no checkpoint, or no validation records to calibrate on.
     """
     params, detector, checkpoint = restore(run)
-    held_out = collect(detector, _validation_records(run, params), params.task.class_names, progress=progress)
-    calibration = calibrate(held_out) if _teaches(held_out) else None
-    blocks = list(calibration.rates) if calibration else []
-    for fold in folds:
-        other_params, other, _ = restore(fold)
-        cells = collect(other, _validation_records(fold, other_params), params.task.class_names, progress=progress)
-        known = {block["name"] for block in blocks}
-        blocks += [block for block in calibrate(cells).rates if block["name"] not in known]
+    held_out = []
+    for one in (run, *folds):
+        one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
+        if one_params.task.validation_data.input_path or not folds:
+            records = _validation_records(one, one_params)
+            held_out.append(collect(one_detector, records, params.task.class_names, progress=progress))
+    cells = HeldOutCells.join(held_out)
+    calibration = calibrate(cells) if _teaches(cells) else None
     if calibration is not None:
         c = calibration
         detector.assign(Thresholds(p_spherocyte=c.threshold, slope=c.slope, intercept=c.intercept))
@@ -66,7 +66,7 @@ def export(
             "too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated"
         )
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
-    card["rates"] = {"blocks": blocks, "folds": 1 + len(folds)}
+    card["rates"] = {"blocks": calibration.rates if calibration else [], "folds": len(held_out)}
     _write(out, detector, card, params)
     return out
 
@@ -90,8 +90,7 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
     # Every object must be in the checkpoint: a part that is not would be exported with random weights.
     tf.train.Checkpoint(model=model).read(last).expect_partial().assert_existing_objects_matched()
     names = params.task.class_names
-    red = (names.index("rbc") + 1, names.index("spherocyte") + 1)
-    detector = Detector(model, params.task.model, rbc_px=params.task.train_data.parser.rbc_px, red_ids=red)
+    detector = Detector(model, params.task.model, rbc_px=params.task.train_data.parser.rbc_px, class_names=names)
     return params, detector, Path(last).name
 
 
@@ -116,13 +115,14 @@ def collect(
     call = tf.function(
         detector, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
     )
-    sphere, red = class_names.index("spherocyte") + 1, class_names.index("rbc") + 1
+    ids = {name: k for k, name in enumerate(class_names, 1)}
+    sphere, red = ids.get(SPHEROCYTE, -1), [ids[name] for name in class_names if name in RED_CELLS]
     columns: dict[str, list[Any]] = {key: [] for key in ("log_odds", "spherocyte", "block", "run", "countable", "name")}
     n_countable: Counter[str] = Counter()
     examples = list(read_examples(records))
     runs = _runs({e["field"]: e["patient"] for e in examples})
     for number, example in enumerate(examples, 1):
-        known = np.isin(example["class_id"], [sphere, red])
+        known = np.isin(example["class_id"], red)
         found = {key: value.numpy() for key, value in call(example["image"], 0.0).items()}
         cells = Cells.from_labels(
             found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2]

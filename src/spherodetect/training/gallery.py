@@ -1,7 +1,7 @@
-"""The worst errors of an evaluation, with their pictures: confident false spherocytes, missed spherocytes, missed cells.
+"""The worst errors of an evaluation, with pictures: confident false spherocytes, missed spherocytes, missed cells.
 
-Pictures are PIL RGB, all of one field at one scale, the cell in the middle. Only what is shown in the end is kept, so that
-thousands of fields cost no more memory than a few.
+Pictures are PIL RGB, all of one field at one scale, the cell in the middle. Only what is shown in the end is kept, so
+that thousands of fields cost no more memory than a few.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from spherodetect.report.overlays import crop_gallery, draw_overlay
 FALSE_SPHEROCYTES, MISSED_SPHEROCYTES, MISSED_CELLS = "false spherocytes", "missed spherocytes", "missed cells"
 KINDS = (FALSE_SPHEROCYTES, MISSED_SPHEROCYTES, MISSED_CELLS)
 #: So many of a kind are shown, and so many of them from one field.
-MOST, MOST_A_FIELD = 24, 3
-_CROP_PX = 132
+MOST, MOST_A_FIELD = 20, 3
+_CROP_PX = 160
 #: Side of a crop in diameters of a red cell.
 _WINDOW = 2.2
 EVIDENCE = ("diameter_px", "relative_diameter", "pallor_fraction", "center_rim_ratio", "relative_od")
@@ -30,7 +30,7 @@ EVIDENCE = ("diameter_px", "relative_diameter", "pallor_fraction", "center_rim_r
 
 @dataclass(frozen=True, eq=False)
 class Error:
-    """One wrong call: the row of labelled_cells.csv, why it is among the worst (more is worse), and what was measured."""
+    """One wrong call: its row of labelled_cells.csv, how bad it is, its picture, and what was measured."""
 
     row: Mapping[str, Any]
     badness: tuple[float, ...]
@@ -63,7 +63,9 @@ class Gallery:
                 self.errors[kind].append(Error(rows[k], badness, picture, evidence))
             self.errors[kind] = sorted(self.errors[kind], key=lambda e: e.badness, reverse=True)[:MOST]
 
-    def _better(self, kind: str, candidates: list[tuple[tuple[float, ...], int]]) -> list[tuple[tuple[float, ...], int]]:
+    def _better(
+        self, kind: str, candidates: list[tuple[tuple[float, ...], int]]
+    ) -> list[tuple[tuple[float, ...], int]]:
         """A field's worst errors that are worse than the least bad of those kept."""
         kept = self.errors[kind]
         least = kept[-1].badness if len(kept) == MOST else (-math.inf,)
@@ -88,7 +90,7 @@ def _badness(kind: str, row: Mapping[str, Any], size_hw: tuple[int, int]) -> tup
 
 
 def _crops(image: np.ndarray, cells: Cells, rows: Sequence[Mapping[str, Any]], *, outlined: bool) -> list[Image.Image]:
-    """A picture a row, its labelled point in the middle; for missed cells with the outlines of what was found around."""
+    """A picture a row, the labelled point in its middle; for missed cells with the outlines of what was found."""
     if not rows:
         return []
     diameter = cells.rbc_diameter_px or 40.0
@@ -100,7 +102,9 @@ def _crops(image: np.ndarray, cells: Cells, rows: Sequence[Mapping[str, Any]], *
     centre = np.array([[row["y_px"], row["x_px"]] for row in rows], float) * scale
     half = diameter * scale / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1)
-    at = Cells.from_labels(boxes, np.ones(len(rows)), [np.ones((1, 1), bool)] * len(rows), image_size_hw=image.shape[:2])
+    at = Cells.from_labels(
+        boxes, np.ones(len(rows)), [np.ones((1, 1), bool)] * len(rows), image_size_hw=image.shape[:2]
+    )
     crops = crop_gallery(image, at, window_px=_WINDOW * diameter * scale, size_px=_CROP_PX)
     return [_marked(crop) for crop in crops] if outlined else crops
 

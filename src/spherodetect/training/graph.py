@@ -3,21 +3,22 @@
 A field becomes optical density, is resized so that a red cell has the nominal diameter, and goes through the trained
 layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives
 each class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the
-class probabilities. p_spherocyte is a small network on what the detector says and on pallor, density and size measured
-here. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
+class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from spherodetect.cells import RED_CELLS
 from spherodetect.training import optics
 
+SPHEROCYTE = "spherocyte"
 MASK_SIZE = 28
 RBC_DIAMETER_UM = 7.5
 #: More cells than this in one image are left out, and `truncated` says so.
@@ -55,10 +56,10 @@ class Detector(tf.Module):
         model: the Keras model with its trained weights.
         config: the model's configuration (anchors, levels).
         rbc_px: the diameter at which the network sees a red cell.
-        red_ids: class ids of rbc and spherocyte, in this order.
+        class_names: in the order of the class ids; the red cells among them are known by name, see cells.RED_CELLS.
     """
 
-    def __init__(self, model: Any, config: Any, *, rbc_px: float, red_ids: tuple[int, int]) -> None:
+    def __init__(self, model: Any, config: Any, *, rbc_px: float, class_names: Sequence[str]) -> None:
         super().__init__()
         self.backbone, self.decoder, self.rpn_head = model.backbone, model.decoder, model.rpn_head
         self.detection_head, self.mask_head = model.detection_head[0], model.mask_head
@@ -66,7 +67,10 @@ class Detector(tf.Module):
         self.anchor_sizes = [config.anchor.anchor_size * 2 ** (k / config.anchor.num_scales)
                              for k in range(config.anchor.num_scales)]  # fmt: skip
         self.box_crop, self.mask_crop = config.roi_aligner.crop_size, config.mask_roi_aligner.crop_size
-        self.rbc_px, self.red_ids = rbc_px, red_ids
+        self.rbc_px = rbc_px
+        #: Ids of the red cells other than spherocytes, and of spherocytes; a model may lack either.
+        self.other_red_ids = [k for k, name in enumerate(class_names, 1) if name in RED_CELLS - {SPHEROCYTE}]
+        self.spherocyte_id = class_names.index(SPHEROCYTE) + 1 if SPHEROCYTE in class_names else None
         self.tuned = {name: tf.Variable(value, trainable=False) for name, value in asdict(Thresholds()).items()}
 
     def assign(self, thresholds: Thresholds) -> None:
@@ -105,22 +109,29 @@ class Detector(tf.Module):
         boxes, probabilities = self._classify(finest, proposals, size)
         boxes, probabilities, truncated = self._suppress(boxes, probabilities)
         masks = self._masks(finest, boxes)
-        red = tf.gather(probabilities, self.red_ids, axis=1)
-        log_odds = tf.math.log(red[:, 1] + 1e-6) - tf.math.log(red[:, 0] + 1e-6)
+        other_red = tf.reduce_sum(tf.gather(probabilities, self.other_red_ids, axis=1), axis=1)
+        spherocyte = tf.zeros_like(other_red) if self.spherocyte_id is None else probabilities[:, self.spherocyte_id]
+        red = other_red + spherocyte
+        log_odds = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6)
         p_spherocyte = tf.sigmoid(self.tuned["slope"] * log_odds + self.tuned["intercept"])
+        if self.spherocyte_id is None:
+            p_spherocyte = tf.zeros_like(p_spherocyte)
         diameters = _diameters(boxes, masks)
-        usual = whole(boxes, size) & (tf.reduce_sum(red, axis=1) > 0.5)
+        usual = whole(boxes, size) & (red > 0.5)
         median = _median(tf.boolean_mask(diameters, usual), self.rbc_px)
-        is_red = tf.reduce_sum(red, axis=1) >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        others = tf.cast(tf.argmax(_without(probabilities, (0, *self.red_ids)), axis=1), tf.int32)
-        red_id = tf.where(p_spherocyte >= self.tuned["p_spherocyte"], self.red_ids[1], self.red_ids[0])
+        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
+        ids = _likeliest(probabilities, among=self.other_red_ids)
+        if self.spherocyte_id is not None:
+            ids = tf.where(p_spherocyte >= self.tuned["p_spherocyte"], self.spherocyte_id, ids)
+        reds = {0, self.spherocyte_id, *self.other_red_ids}
+        others = _likeliest(probabilities, among=[k for k in range(probabilities.shape[1]) if k not in reds])
         stretch = tf.tile(native / size, [2])
         return {
             "num_detections": tf.shape(boxes)[0],
             "boxes_yxyx": boxes * stretch,
-            "class_ids": tf.where(is_red, red_id, others),
+            "class_ids": tf.where(is_red, ids, others),
             "confidences": 1.0 - probabilities[:, 0],
-            "class_probabilities": _split_red(probabilities, p_spherocyte, self.red_ids),
+            "class_probabilities": self._divided(probabilities, p_spherocyte),
             "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
             "countable": is_red & self._separate(boxes, size, diameters / median),
             "masks": masks,
@@ -128,6 +139,19 @@ class Detector(tf.Module):
             "truncated": truncated | (scale < 0.99 * wanted),
             "log_odds": log_odds,
         }
+
+    def _divided(self, probabilities: tf.Tensor, p_spherocyte: tf.Tensor) -> tf.Tensor:
+        """Class probabilities without background, (N, K); what is red is divided by p_spherocyte; rows sum to 1."""
+        given_cell = probabilities[:, 1:] / tf.maximum(1.0 - probabilities[:, :1], 1e-6)
+        if self.spherocyte_id is None or not self.other_red_ids:
+            return given_cell
+        columns = tf.unstack(given_cell, num=probabilities.shape[1] - 1, axis=1)
+        others = tf.add_n([columns[k - 1] for k in self.other_red_ids])
+        red = others + columns[self.spherocyte_id - 1]
+        for k in self.other_red_ids:
+            columns[k - 1] *= (1.0 - p_spherocyte) * red / tf.maximum(others, 1e-12)
+        columns[self.spherocyte_id - 1] = red * p_spherocyte
+        return tf.stack(columns, axis=1)
 
     def _features(self, small: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         stride = 2 ** max(self.levels)
@@ -310,17 +334,8 @@ def _median(values: tf.Tensor, default: float) -> tf.Tensor:
     return tf.cond(count > 0, middle, lambda: tf.constant(default))
 
 
-def _without(probabilities: tf.Tensor, ids: tuple[int, ...]) -> tf.Tensor:
-    """Probabilities with some classes set to -1, so that argmax passes them over."""
-    drop = tf.reduce_sum(tf.one_hot(ids, tf.shape(probabilities)[1]), axis=0)
-    return tf.where(drop > 0, -1.0, probabilities)
-
-
-def _split_red(probabilities: tf.Tensor, p_spherocyte: tf.Tensor, red_ids: tuple[int, int]) -> tf.Tensor:
-    """Class probabilities without background, (N, K); what is red is divided by p_spherocyte; rows sum to 1."""
-    cell = tf.maximum(1.0 - probabilities[:, :1], 1e-6)
-    given_cell = probabilities[:, 1:] / cell
-    red = given_cell[:, red_ids[0] - 1] + given_cell[:, red_ids[1] - 1]
-    columns = tf.unstack(given_cell, num=probabilities.shape[1] - 1, axis=1)
-    columns[red_ids[0] - 1], columns[red_ids[1] - 1] = red * (1.0 - p_spherocyte), red * p_spherocyte
-    return tf.stack(columns, axis=1)
+def _likeliest(probabilities: tf.Tensor, *, among: Sequence[int]) -> tf.Tensor:
+    """The most probable class of some, (N,) int32; 0 where there are none to choose from."""
+    if not among:
+        return tf.zeros(tf.shape(probabilities)[:1], tf.int32)
+    return tf.gather(tf.constant(among, tf.int32), tf.argmax(tf.gather(probabilities, among, axis=1), axis=1))

@@ -1,15 +1,16 @@
 """ImageNet weights of tf_keras.applications' MobileNetV2 as a start for the detector's backbone.
 
-    python -m spherodetect.training.imagenet WEIGHTS.h5 --out DIR
-    spherodetect train EXPERIMENT.yaml --run RUN --set task.init_checkpoint=DIR --set task.init_checkpoint_modules=backbone
+    python -m spherodetect.training.imagenet WEIGHTS.h5 --out START
+    spherodetect train EXPERIMENT.yaml --run RUN --set task.init_checkpoint=START \\
+        --set task.init_checkpoint_modules=backbone
 
-The two networks are the same, layer by layer and to the last bit, at all sizes; only names and order differ. Their input
-is not. ImageNet's network was taught x / 127.5 - 1 of an intensity x, ours sees u = 6 OD - 0.5 of an optical density, dark
-where ImageNet's is bright, and without the slide's brightness and colour. Intensity is an exponential of density, so no
-first layer can turn one into the other exactly. What can be folded into the first layer exactly is a straight line, and
-the line through the empty slide and a red cell is what is folded: between the two it is off by 0.06 at most, of a span of
-0.9. Filters and batch-norm statistics then meet the contrast, sign and mean that they were trained with. Exactness ends at
-the image's last row and column, where both networks pad with zeros of their own input.
+The two networks are the same at any image size, layer by layer; only names and order differ. Their input is not the
+same: ImageNet's network was taught x / 127.5 - 1 of an intensity x, ours sees u = 6 OD - 0.5 of an optical density,
+which is dark where intensity is bright and knows nothing of the slide's brightness and colour. Intensity is an
+exponential of density, so no first layer turns one into the other exactly. A straight line is folded into the first
+layer exactly, and the line through the empty slide and a red cell is what is folded: between the two it is off by 0.08
+at most, of a span of 0.9. Filters and batch-norm statistics then meet the contrast, sign and mean that they were
+trained with. Exactness ends at the last row and column, where both networks pad with zeros of their own input.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -59,21 +61,18 @@ def write_checkpoint(weights: Path, out: Path, *, fold: bool = True) -> Path:
 
 
 def load_keras(weights: Path) -> tf_keras.Model:
-    """MobileNetV2 without its classifier, with the weights of a file."""
-    problem: Exception | None = None
-    if weights.is_file():
-        for top in (False, True):
-            model = tf_keras.applications.MobileNetV2(weights=None, include_top=top)
-            try:
-                model.load_weights(str(weights))
-            except (ValueError, OSError, KeyError) as error:
-                problem = problem or error
-            else:
-                return model
-    raise SpherodetectError(
-        f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 at width 1.0, "
-        f"got {quoted(str(problem)) if problem else 'no file'}; save one with model.save_weights"
-    )
+    """The Keras network with the weights of a file."""
+    try:
+        with h5py.File(weights) as file:
+            layers = file.get("model_weights", file).attrs["layer_names"]
+        model = tf_keras.applications.MobileNetV2(weights=None, include_top="predictions" in np.char.decode(layers))
+        model.load_weights(str(weights))
+    except (OSError, KeyError, ValueError) as error:
+        raise SpherodetectError(
+            f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 at width 1.0, "
+            f"got {quoted(str(error))}; save one with model.save_weights"
+        ) from error
+    return model
 
 
 def to_backbone(model: tf_keras.Model) -> mobilenet.MobileNet:

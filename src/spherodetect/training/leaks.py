@@ -1,9 +1,9 @@
 """Was a model trained on the fields that it is about to be measured on? What model.json says of its data decides.
 
-Of each data set are known: the checksums of its records, its splits with the digests of their image files and with their
-patients, and by `input_path` which of the records taught. A run that went on from another run's weights was taught by that
-run's data too. A model from before digests were kept is judged by the names of data set and split; where these say
-nothing, the answer is that nobody knows.
+Of each data set are known: the checksums of its records, its splits with the digests of their image files and with
+their patients, and by `input_path` which of the records taught. A run that went on from another run's weights was
+taught by that run's data too. A model from before digests were kept is judged by the names of data set and split; where
+these say nothing, the answer is that nobody knows.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def descent(truth: Truth, card: Mapping[str, Any]) -> Descent:
     silent = [one.pattern for one in taught if not (one.part and one.part.get("fields") and truth.digests)]
     if not taught or (silent and not by_name):
         what = ", ".join(quoted(PurePosixPath(pattern).name) for pattern in silent) or "any data"
-        return Descent(NOT_KNOWN, f"model.json does not say which fields of {what} the model was trained on", calibrated)
+        return Descent(
+            NOT_KNOWN, f"model.json does not say which fields of {what} the model was trained on", calibrated
+        )
     return Descent(HELD_OUT, "", calibrated)
 
 
@@ -84,7 +86,9 @@ def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
         for name, manifest in data.items():
             for split, part in manifest["splits"].items():
                 base = PurePosixPath(pattern).name
-                sums = {v for k, v in manifest["checksums"].items() if fnmatch(k, base) and k.startswith(f"{name}-{split}-")}
+                sums = {
+                    v for k, v in manifest["checksums"].items() if fnmatch(k, base) and k.startswith(f"{name}-{split}-")
+                }
                 if sums:
                     known = True
                     yield _Taught(pattern, name, part, frozenset(sums))

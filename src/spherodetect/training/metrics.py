@@ -1,10 +1,10 @@
 """Figures of labelled cells that a model has judged, from rows as labelled_cells.csv has them.
 
 A row is one labelled cell, or (label `duplicate`) a second detection of one that was called a spherocyte. Its keys are
-`field`, `block`, `label` (rbc, spherocyte, wbc, platelet; `red cell` for one of unknown kind, empty for a cell of unknown
-class), `fine` (the annotator's own name), `found` (0 or 1), `called` (a class, empty for a missed cell) and
-`p_spherocyte` (0 for a missed cell). Rates and probabilities are 0 to 1, percentages 0 to 100; what cannot be measured is
-NaN. No figure needs TensorFlow.
+`field`, `block`, `label` (rbc, spherocyte, wbc, platelet; `red cell` for one of unknown kind, empty for a cell of
+unknown class), `fine` (the annotator's own name), `found` (0 or 1), `called` (a class, empty for a missed cell) and
+`p_spherocyte` (0 for a missed cell). Rates and probabilities are 0 to 1, percentages 0 to 100; what cannot be measured
+is NaN. No figure needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _RED = ("rbc", "spherocyte", "duplicate")
 _ANY_RED = ("rbc", "spherocyte", "red cell")
 #: Fields and groups with fewer labelled red cells have no percentage worth comparing.
 MIN_FIELD_CELLS, MIN_GROUP_CELLS = 10, 50
+#: A rate of fewer cells than this says nothing of a group.
+MIN_SPREAD_CELLS = 5
 _DRAWS = 2000
 
 
@@ -44,7 +46,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def figures(rows: Rows) -> dict[str, Any]:
     """Counts, recall of red cells, and precision, sensitivity, F1 and specificity of the class spherocyte.
 
-    A missed cell is missed, a duplicate is a false positive; specificity is that of the other red cells that were found.
+    A missed cell is missed, a duplicate is a false positive; specificity is that of the other red cells found.
     """
     totals = _totals(rows)
     return {"n_labels": int(totals[3]), "n_spherocytes": int(totals[2])} | {
@@ -86,18 +88,17 @@ def grouped(rows: Rows, key: str) -> dict[str, list[Row]]:
 
 
 def spread(rows: Rows, key: str) -> dict[str, dict[str, float]]:
-    """Of each rate its median, mean, standard deviation and range over the groups in which it is defined."""
-    rates = [_rates(_totals(group)) for group in grouped(rows, key).values()]
+    """Of each rate its median, mean, standard deviation and range over the n groups that have cells enough for it."""
+    totals = [_totals(group) for group in grouped(rows, key).values()]
     result = {}
-    for name in _rates(np.zeros(7)):
-        values = np.array([r[name] for r in rates])
+    for name, cells in (("recall", 3), ("precision", 2), ("sensitivity", 2), ("f1", 2), ("specificity", 5)):
+        values = np.array([_rates(t)[name] for t in totals if t[cells] >= MIN_SPREAD_CELLS])
         values = values[np.isfinite(values)]
-        known = {
-            "median": np.median, "mean": np.mean, "sd": lambda v: v.std(ddof=1) if len(v) > 1 else math.nan,
-            "min": np.min, "max": np.max,
+        known = values if len(values) else np.array([math.nan])
+        result[name] = {
+            "median": float(np.median(known)), "mean": float(known.mean()), "min": float(known.min()),
+            "max": float(known.max()), "sd": float(known.std(ddof=1)) if len(known) > 1 else math.nan, "n": len(values),
         }  # fmt: skip
-        measured = {k: float(f(values)) if len(values) else math.nan for k, f in known.items()}
-        result[name] = measured | {"n": len(values)}
     return result
 
 
@@ -295,8 +296,9 @@ def leave_one_out(rows: Rows, *, key: str) -> list[dict[str, Any]]:
     counts = {name: _error_counts(group) for name, group in groups.items()}
     result = []
     for name, group in groups.items() if len(groups) > 1 else ():
-        others = zip(*(c for other, c in counts.items() if other != name), strict=True)
-        rates = ClassifierRates(*(tuple(column) for column in others))
+        others = np.array([c for other, c in counts.items() if other != name])
+        true, called, other, wrongly = (tuple(column) for column in others.T.tolist())
+        rates = ClassifierRates(true, called, other, wrongly)
         fields = [_error_counts(field) for field in grouped(group, "field").values()]
         score = score_counts([f[1] + f[3] for f in fields], [f[0] + f[2] for f in fields], model=rates)
         labelled = 100 * counts[name][0] / len(group)

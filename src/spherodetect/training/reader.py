@@ -45,10 +45,13 @@ def read(
     pipelines = context.num_input_pipelines if context else 1
     if pipelines > 1:
         records = records.shard(pipelines, context.input_pipeline_id)
-    seeded = records.map(lambda number, record: parse(record, tf.stack([config.seed, tf.cast(number, tf.int32)])),
-                         num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)  # fmt: skip
+
+    def example(number: tf.Tensor, record: tf.Tensor) -> Any:
+        return parse(record, tf.stack([config.seed, tf.cast(number, tf.int32)]))
+
+    examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     size = config.global_batch_size
-    batches = seeded.batch(context.get_per_replica_batch_size(size) if context else size, config.drop_remainder)
+    batches = examples.batch(context.get_per_replica_batch_size(size) if context else size, config.drop_remainder)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 

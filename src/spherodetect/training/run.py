@@ -57,6 +57,8 @@ def load_experiment(path: Path, *, hardware: str | None = None, overrides: Seque
             params = hyperparams.override_params_dict(params, layer, is_strict=True)
         except (KeyError, ValueError, TypeError) as error:
             raise SpherodetectError(f"{source}: expected settings that the experiment has, got {error}") from error
+    # The head has a row for the background and one a class.
+    params.task.model.num_classes = 1 + len(params.task.class_names)
     return params
 
 

@@ -28,7 +28,7 @@ class SmearModule(tf.Module):
     """What is saved: the detector's weights, the score's constants, and three functions.
 
     Args:
-        detector: with its weights, fusion head and thresholds.
+        detector: with its weights and thresholds.
         table: (M, 3) of rates.ClassifierRates.table.
         n_classes: classes without background.
         assets: files that travel inside the SavedModel.
@@ -95,7 +95,7 @@ class SmearModule(tf.Module):
 
     def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """The score of one patient from all of its fields; status_code is a place in score.STATUSES."""
-        sphere = self._detector.red_ids[1]
+        sphere = self._detector.spherocyte_id or -1
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             cells = self.image(decode(inputs[0]), inputs[1])

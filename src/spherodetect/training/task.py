@@ -17,9 +17,11 @@ from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
+from spherodetect.cells import RED_CELLS
 from spherodetect.labels.masks import unknown_set
 from spherodetect.training.calibrate import average_precision
 from spherodetect.training.experiment import SmearTask
+from spherodetect.training.graph import SPHEROCYTE
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
 from spherodetect.training.reader import read
 
@@ -60,7 +62,11 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
             unknown_set=unknown_set(self.task_config.class_names),
         )  # fmt: skip
         decode, parse = RecordDecoder().decode, parser.parse_fn(params.is_training)
-        return read(params, lambda record, seed: parse({**decode(record), "seed": seed}), context=input_context)
+
+        def example(record: tf.Tensor, seed: tf.Tensor) -> Any:
+            return parse({**decode(record), "seed": seed})
+
+        return read(params, example, context=input_context)
 
     def _build_frcnn_losses(self, outputs: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         codes = tf.cast(outputs["class_targets"], tf.int32)
@@ -91,9 +97,10 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         features = model.decoder(model.backbone(images, training=False), training=False)
         pooled = model.roi_aligner(features, labels["gt_boxes"], training=False)
         logits = tf.cast(model.detection_head[0](pooled, training=False)[0], tf.float32)
-        rbc, spherocyte = (self.task_config.class_names.index(name) + 1 for name in ("rbc", "spherocyte"))
+        others, spherocyte = self._red_cells()
+        other = tf.reduce_logsumexp(tf.gather(logits, others, axis=-1), axis=-1)
         return {
-            "log_odds": logits[..., spherocyte] - logits[..., rbc],
+            "log_odds": logits[..., spherocyte] - other,
             "class_sets": _bits(tf.cast(labels["gt_classes"], tf.int32)),
         }
 
@@ -105,10 +112,15 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     def reduce_aggregated_logs(self, aggregated_logs: Any, global_step: Any = None) -> dict[str, float]:
         """spherocyte_ap, the average precision over all held-out red cells of known class; -1 where there are none."""
         log_odds, sets = (np.concatenate(part) for part in zip(*aggregated_logs, strict=True))
-        rbc, spherocyte = (1 << self.task_config.class_names.index(name) + 1 for name in ("rbc", "spherocyte"))
-        known, positive = np.isin(sets, (rbc, spherocyte)), sets == spherocyte
+        others, spherocyte = self._red_cells()
+        known, positive = np.isin(sets, [1 << k for k in (*others, spherocyte)]), sets == 1 << spherocyte
         figure = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
         return {"spherocyte_ap": figure, "held_out_cells": float(known.sum())}
+
+    def _red_cells(self) -> tuple[list[int], int]:
+        """Class ids of the red cells but spherocytes, and of spherocytes (0, the background, where there are none)."""
+        ids = {name: k for k, name in enumerate(self.task_config.class_names, 1)}
+        return [k for name, k in ids.items() if name in RED_CELLS - {SPHEROCYTE}] or [0], ids.get(SPHEROCYTE, 0)
 
 
 def _bits(codes: tf.Tensor) -> tf.Tensor:

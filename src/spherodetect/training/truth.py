@@ -1,8 +1,8 @@
 """The labelled fields that a model is measured on: a split of a recipe's images, or of a folder of records.
 
-Images are uint8 RGB (H, W, 3), as their files have them but for a stretch that an export gave them; points are (y, x) and
-boxes (ymin, xmin, ymax, xmax) in their pixels. Labels may be partial: a field counts as fully labelled where nearly every
-whole cell that segmentation finds carries a label, or where the recipe says that every cell does.
+Images are uint8 RGB (H, W, 3), as their files have them but for a stretch that an export gave them; points are (y, x)
+and boxes (ymin, xmin, ymax, xmax) in their pixels. Labels may be partial: a field counts as fully labelled where nearly
+every whole cell that segmentation finds carries a label, or where the recipe says that every cell does.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
     )
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     spare = spare_copies(labels.fields, splits)
-    chosen = [
-        f for f in labels.fields if splits[f.file] == split and f.file not in spare and f.path and f.annotations
-    ]
+    chosen = [f for f in labels.fields if splits[f.file] == split and f.file not in spare and f.path and f.annotations]
 
     def read(only: Collection[str] | None) -> Iterator[Labelled]:
         return (_labelled(f, recipe) for f in chosen if only is None or f.file in only)
@@ -170,9 +168,9 @@ def _outlined(annotation: Annotation) -> bool:
 
     if annotation.mask is not None:
         return True
-    box = annotation.outline_box_yxyx
-    area = sum(polygon_area(p) for p in annotation.polygons)
-    return bool(area and box) and area < 0.999 * (box[2] - box[0]) * (box[3] - box[1])
+    if (box := annotation.outline_box_yxyx) is None:
+        return False
+    return 0 < sum(map(polygon_area, annotation.polygons)) < 0.999 * (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _run_lengths(annotation: Annotation, size_hw: tuple[int, int]) -> dict[str, Any] | None:
@@ -247,4 +245,3 @@ def _of_record(example: dict[str, Any], classes: tuple[str, ...]) -> Labelled:
         box[known],
         tuple(a["segmentation"] if drawn else None for a, drawn in masked),
     )
-

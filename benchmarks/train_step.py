@@ -1,0 +1,243 @@
+"""What a training step costs, input pipeline included: ours beside Model Garden's stock experiment.
+
+    nice python -m benchmarks.train_step [--side 384] [--batch 4] [--rounds 5] [--profile]
+
+Expected: the stock experiment (`maskrcnn_mobilenet_coco`) takes at least 1.8 times as long; ten minutes on two cores.
+Both train on the same drawn square fields, which fill the canvas of `side` pixels with cells at our nominal size, with
+batch normalisation, augmentation, optimiser and everything else as their experiment has it. What is made equal: batch,
+canvas, cells in an image (no scale jitter on either side, the stock cap of instances raised to ours), number of
+classes, float32. Ours reads its own records, the stock experiment the same fields in the stock form with a mask of the
+whole frame a cell. Each runs in a process of its own, stopped while the other's steps are timed, so that neither
+prefetches in the other's time; processor time counts every thread of the process, those of the input pipeline too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.timing import Comparison
+
+ROOT = Path(__file__).resolve().parents[1]
+UM_PER_PX = 0.193
+WARM_UP = 2
+
+
+def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) -> None:
+    """Records of drawn fields that fill our canvas, in our form and in the stock form."""
+    from PIL import Image
+
+    from spherodetect.labels.annotations import LabelledField
+    from spherodetect.labels.drawn import _annotations
+    from spherodetect.labels.ledger import LabelSet
+    from spherodetect.labels.recipe import Recipe
+    from spherodetect.synthetic import draw_field, random_style
+    from spherodetect.tfrecords import write_tfrecords
+    from spherodetect.training.experiment import SmearParserConfig
+
+    native = round(side * 7.5 / UM_PER_PX / SmearParserConfig().rbc_px)
+    labelled = []
+    for number in range(fields):
+        rng = np.random.default_rng(number)
+        drawn = draw_field(
+            rng, n_cells=cells, spherocyte_fraction=0.2, size_hw=(native, native),
+            style=random_style(rng, um_per_px=UM_PER_PX), n_platelets=6, n_white=1,
+        )  # fmt: skip
+        path = folder / f"drawn_{number}.png"
+        Image.fromarray(drawn.image).save(path)
+        labelled.append(
+            LabelledField(path.name, path, (native, native), _annotations(drawn), path.stem, um_per_px=UM_PER_PX)
+        )
+    recipe = Recipe("drawn", "synthetic", folder, um_per_px=UM_PER_PX)
+    write_tfrecords(
+        recipe, folder, labels=LabelSet(tuple(labelled)), splits={f.file: "train" for f in labelled}, full_masks=True
+    )
+
+
+def our_experiment(records: Path, *, side: int, batch: int) -> Any:
+    """experiments/chula.yaml on the drawn records."""
+    from spherodetect.training.run import load_experiment
+
+    return load_experiment(
+        ROOT / "experiments" / "chula.yaml",
+        overrides=[
+            f"task.train_data.input_path={records}/drawn-*.tfrecord", "task.train_data.weights=null",
+            f"task.train_data.global_batch_size={batch}", f"task.model.input_size=[{side}, {side}, 3]",
+            "task.train_data.parser.scale_jitter=1.0",
+        ],
+    )  # fmt: skip
+
+
+def stock_experiment(records: Path, *, side: int, batch: int) -> Any:
+    """maskrcnn_mobilenet_coco on the same fields."""
+    from official.core import exp_factory
+
+    from spherodetect.training.run import load_experiment
+
+    params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
+    ours = load_experiment(ROOT / "experiments" / "chula.yaml")
+    data, model = params.task.train_data, params.task.model
+    data.input_path, data.global_batch_size, data.dtype = f"{records}/full-*.tfrecord", batch, "float32"
+    data.parser.max_num_instances = ours.task.train_data.parser.max_num_instances
+    data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
+    model.input_size, model.num_classes = [side, side, 3], ours.task.model.num_classes
+    model.norm_activation.use_sync_bn = False  # there is one device
+    params.task.annotation_file = None
+    return params
+
+
+EXPERIMENTS = {"ours": our_experiment, "stock": stock_experiment}
+
+
+class Trainer:
+    """An experiment that trains step by step."""
+
+    def __init__(self, params: Any) -> None:
+        import tensorflow as tf
+        from official.core import task_factory
+
+        task = task_factory.get_task(params.task)
+        self.batches = iter(task.build_inputs(params.task.train_data))
+        self.model = task.build_model()
+        self.optimizer = task.create_optimizer(params.trainer.optimizer_config)
+        self.step = tf.function(lambda batch: task.train_step(batch, self.model, self.optimizer))
+
+    def train(self, steps: int) -> tuple[float, float]:
+        """Seconds, and seconds of processor time, that the steps took."""
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            self.step(next(self.batches))
+        return time.perf_counter() - wall, time.process_time() - processor
+
+    def cells(self, batches: int = 3) -> float:
+        """Labelled cells in an image, as the experiment's own input pipeline hands them over."""
+        return float(np.mean([(next(self.batches)[1]["gt_classes"].numpy() >= 0).sum(1) for _ in range(batches)]))
+
+    def profile(self, steps: int = 2) -> dict[str, float]:
+        """Milliseconds of thread time a step by type of operation, input pipeline included."""
+        import tensorflow as tf
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        with tempfile.TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder):
+                self.train(steps)
+            (file,) = Path(folder).rglob("*.xplane.pb")
+            space = xplane_pb2.XSpace.FromString(file.read_bytes())
+        return {name: total / 1e9 / steps for name, total in operation_times(space).items()}
+
+
+def operation_times(space: Any) -> Counter[str]:
+    """Picoseconds by type of operation in a profile; what an operation calls counts for the called alone.
+
+    The profiler names an operation name:Type, and nests on a thread what runs inside of it.
+    """
+    totals: Counter[str] = Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            named = ((e.offset_ps, -e.duration_ps, plane.event_metadata[e.metadata_id].name) for e in line.events)
+            running: list[tuple[int, str]] = []
+            for start, minus_duration, name in sorted(event for event in named if ":" in event[2]):
+                while running and running[-1][0] <= start:
+                    running.pop()
+                kind = name.rpartition(":")[2]
+                totals[kind] -= minus_duration
+                if running:
+                    totals[running[-1][1]] += minus_duration
+                running.append((start - minus_duration, kind))
+    return totals
+
+
+def _serve(channel: Connection, name: str, records: Path, side: int, batch: int) -> None:
+    """A child process: answers (method, argument) with the trainer's result."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    trainer = Trainer(EXPERIMENTS[name](records, side=side, batch=batch))
+    channel.send(None)
+    while (request := channel.recv()) is not None:
+        channel.send(getattr(trainer, request[0])(*request[1:]))
+
+
+class Child:
+    """A trainer in a process that runs only while it is asked something."""
+
+    def __init__(self, *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._channel, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *args), daemon=True)
+        self._process.start()
+        self._channel.recv()
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def ask(self, *request: Any) -> Any:
+        """Call a method of the trainer."""
+        os.kill(self._process.pid, signal.SIGCONT)
+        self._channel.send(request)
+        answer = self._channel.recv()
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return answer
+
+    def end(self) -> None:
+        """Let the process go."""
+        os.kill(self._process.pid, signal.SIGCONT)
+        self._channel.send(None)
+        self._process.join(30)
+
+
+@contextmanager
+def children(*args: Any) -> Iterator[dict[str, Child]]:
+    """Both trainers, warmed up."""
+    both = {name: Child(name, *args) for name in EXPERIMENTS}
+    try:
+        for child in both.values():
+            child.ask("train", WARM_UP)
+        yield both
+    finally:
+        for child in both.values():
+            child.end()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw, train in turn, print the ratio and where the time goes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=384, help="of the square canvas in pixels; default: 384")
+    parser.add_argument("--batch", type=int, default=4, help="default: 4")
+    parser.add_argument("--rounds", type=int, default=5, help="in each, both train --steps; default: 5")
+    parser.add_argument("--steps", type=int, default=2, help="default: 2")
+    parser.add_argument("--profile", action="store_true", help="also print the time by type of operation")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_records(Path(folder), side=args.side)
+        with children(Path(folder), args.side, args.batch) as both:
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in both}
+            for number in range(args.rounds):
+                for name in sorted(both, reverse=number % 2 == 0):
+                    times[name].append(both[name].ask("train", args.steps))
+            cells = {name: child.ask("cells") for name, child in both.items()}
+            profiles = {name: child.ask("profile") for name, child in both.items()} if args.profile else {}
+    title = f"training step, batch {args.batch}, {args.side} x {args.side}"
+    items = args.batch * args.steps
+    print(Comparison(title, "images", items, tuple(times["ours"]), tuple(times["stock"])))
+    for name, each in times.items():
+        wall, processor = (np.median([t[clock] for t in each]) / args.steps for clock in (0, 1))
+        print(f"{name}: {wall:.2f} s a step, {processor:.2f} s of processor time, {cells[name]:.0f} cells an image")
+    if profiles:
+        print(f"\n{'ms of thread time a step':40s}{'ours':>9}{'stock':>9}")
+        kinds = sorted(
+            {k for p in profiles.values() for k in p}, key=lambda k: -max(p.get(k, 0) for p in profiles.values())
+        )
+        for kind in kinds[:20]:
+            print(f"{kind:40s}" + "".join(f"{profiles[name].get(kind, 0):9.0f}" for name in EXPERIMENTS))
+
+
+if __name__ == "__main__":
+    main()
