@@ -1,6 +1,6 @@
 """How often does the 95 % interval of the HS score hold the truth? Simulated patients, whose truth is known.
 
-    python -m benchmarks.coverage --patients 1000 --plot experiments/coverage.png     # 12 minutes on one core
+    python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt   # 7 minutes of one core
 
 A patient has a true fraction of spherocytes; its fields scatter around that as a beta distribution of the stated
 intra-field correlation; its slide has a sensitivity and a specificity of its own. These come from the distribution

@@ -10,7 +10,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was timed, one entry a round: (seconds, seconds of processor time) of a call that gets through some items."""
+    """What was timed: a round's entry is (seconds, seconds of processor time) of a call that gets through all items."""
 
     name: str
     unit: str

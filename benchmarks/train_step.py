@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from benchmarks.timing import Comparison
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,7 @@ def stock_experiment(records: Path, *, side: int, batch: int) -> Any:
     ours = load_experiment(ROOT / "experiments" / "chula.yaml")
     data, model = params.task.train_data, params.task.model
     data.input_path, data.global_batch_size, data.dtype = f"{records}/full-*.tfrecord", batch, "float32"
+    data.shuffle_buffer_size = 64  # the stock 10,000 would be filled with copies of a few fields
     data.parser.max_num_instances = ours.task.train_data.parser.max_num_instances
     data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
     model.input_size, model.num_classes = [side, side, 3], ours.task.model.num_classes

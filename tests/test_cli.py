@@ -86,14 +86,15 @@ def test_wrong_usage_exits_with_2(argv, capsys):
 def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsys):
     result = Result(scores=(patient(), patient("p2", 0)), report=tmp_path / "index.html")
     calls = stand_in("spherodetect.pipeline", "score_paths", result)
-    argv = ["score", "a", "b", "--out", str(tmp_path), "--um-per-px", "0.1", "--model", "m", "--patient-regex", "(.)",
-            "--grade-scheme", "own.yaml", "--pseudonymise"]  # fmt: skip
+    argv = ["score", "a", "b", "--out", str(tmp_path), "--um-per-px", "0.1", "--scale-bar-um", "20", "--model", "m",
+            "--patient-regex", "(.)", "--grade-scheme", "own.yaml", "--pseudonymise"]  # fmt: skip
     assert cli.main(argv) == 0
     ((args, options),) = calls
     assert callable(options.pop("progress"))
     assert args == ([Path("a"), Path("b")], tmp_path)
     assert options == {
-        "um_per_px": 0.1, "model": Path("m"), "patient_regex": "(.)", "grade_scheme": "own.yaml", "pseudonymise": True,
+        "um_per_px": 0.1, "scale_bar_um": 20, "model": Path("m"), "patient_regex": "(.)", "grade_scheme": "own.yaml",
+        "pseudonymise": True,
     }  # fmt: skip
     out = capsys.readouterr().out
     assert "11.1 [" in out

@@ -142,6 +142,8 @@ def test_ids_given_twice_are_told_apart(tmp_path):
     labels = read(tmp_path, export([cell(5), cell(5, category_id=2), cell(6), cell("left out")]))
     assert [a.annotation_id for a in labels.fields[0].annotations] == ["5", "5#2", "6", "at 3"]
     assert [(f.code, f.annotation_ids) for f in labels.findings[:1]] == [("duplicate-annotation-id", ("5#2",))]
+    labels = read(tmp_path, export([cell("5#2"), cell(5), cell("5"), cell(5)]))
+    assert [a.annotation_id for a in labels.fields[0].annotations] == ["5#2", "5", "5#3", "5#4"]
 
 
 def test_the_root_category_is_named_only_where_it_marks_nothing(tmp_path):
@@ -189,9 +191,65 @@ def test_an_image_entry_that_cannot_be_used_loses_no_label_in_silence(tmp_path, 
 def test_labels_of_another_size_than_the_image_are_not_trusted(tmp_path):
     image = {"id": 0, "file_name": "a.jpg", "height": 480, "width": 640}
     labels = read(tmp_path, export([cell(1)], images=[image]))
-    assert [u.annotation_id for u in labels.unread] == ["1"]
+    assert [(u.file, u.annotation_id) for u in labels.unread] == [("train/_annotations.coco.json", "1")]
     assert not labels.fields[0].labelled
-    assert "640x480" in labels.findings[1].message
+    (finding,) = (f for f in labels.findings if f.code == "malformed")
+    assert (finding.file, finding.annotation_ids) == ("train/a.jpg", ("1",))
+    assert "state 640x480 pixels, the image has 64x48: as if it was resized after labelling" in finding.message
+    image["width"] = 500
+    labels = read(tmp_path, export([cell(1)], images=[image]))
+    assert any("as if it was cropped after labelling, or another image" in f.message for f in labels.findings)
+
+
+def test_labels_of_an_image_that_exif_turns_turn_with_it(tmp_path):
+    """The labels state the size that the file has unturned, so they were drawn on that; all kinds come along."""
+    image = Image.fromarray(np.zeros((48, 64, 3), np.uint8))
+    image.getexif()[0x0112] = 8
+    image.save(tmp_path / "a.jpg", exif=image.getexif())
+    mask = {"size": [48, 64], "counts": [48 * 10, 20, 48 * 54 - 20]}
+    labels = read(tmp_path, export([cell(1), cell(2, segmentation=mask)]), name="labels.json", image=False)
+    (field,) = labels.fields
+    assert field.size_hw == (64, 48)
+    polygon, packed = field.annotations
+    assert polygon.outline_box_yxyx == (64 - 30, 5, 64 - 10, 25)
+    assert packed.box_yxyx == (64 - 11, 0, 64 - 10, 20)
+    assert np.asarray(packed.mask)[64 - 11, :20].all()
+    assert [f.file for f in labels.findings if f.code == "exif-rotation"] == ["a.jpg"]
+    assert not labels.unread
+
+
+def test_an_export_of_makesense(tmp_path):
+    """One file beside the images: open polygons, ids from 0, no supercategory; a label without a class has no key."""
+    drawn = [12.5, 8.25, 30.1, 9.0, 28.0, 27.5, 14.0, 25.0]
+    cells = [
+        {"id": 0, "iscrowd": 0, "image_id": 1, "category_id": 2, "segmentation": [drawn],
+         "bbox": [12.5, 8.25, 17.6, 19.25], "area": 279.4},
+        {"id": 1, "iscrowd": 0, "image_id": 1, "segmentation": [drawn],
+         "bbox": [12.5, 8.25, 17.6, 19.25], "area": 279.4},
+    ]  # fmt: skip
+    data = {
+        "info": {"description": "my-project-name"},
+        "images": [{"id": 1, "width": 64, "height": 48, "file_name": "a.jpg"}],
+        "annotations": cells,
+        "categories": [{"id": 1, "name": "Neutrophil"}, {"id": 2, "name": "Red Blood Cells"}],
+    }
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "nobody_labelled_this.png")
+    labels = read(tmp_path, data, name="labels_my-project-name_2024-05-01-10-30-00.json")
+    (field,) = labels.fields
+    (annotation,) = field.annotations
+    assert (field.file, field.split, annotation.annotation_id, annotation.name) == (
+        "a.jpg",
+        None,
+        "0",
+        "Red Blood Cells",
+    )
+    assert annotation.outline_box_yxyx == pytest.approx((8.25, 12.5, 27.5, 30.1))
+    meaning = Recipe("mine", "coco", tmp_path).meaning(annotation.name)
+    assert (meaning.class_name, meaning.fine_name) == ("rbc", "Red Blood Cells")
+    assert [(f.code, f.file, f.annotation_ids) for f in labels.findings] == [
+        ("malformed", "labels_my-project-name_2024-05-01-10-30-00.json", ("1",)),
+        ("image-without-labels", "nobody_labelled_this.png", ()),
+    ]
 
 
 def test_an_id_for_two_images_spoils_both(tmp_path):

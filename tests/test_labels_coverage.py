@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.coverage import lint_images, look
+from spherodetect.labels.coverage import _reduction, lint_images, look
 from spherodetect.labels.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 
@@ -50,6 +51,23 @@ def test_points_and_boxes_label_the_cells_they_lie_on(path):
 def test_a_point_beside_every_cell_is_named_and_one_at_the_rim_is_not(path):
     seen = look(field(path, point(1, 85, 85), point(2, 50, 50 + RADIUS + 3)))
     assert seen.beside == ("1",)
+
+
+def test_a_smaller_copy_says_the_same(path, tmp_path):
+    """Three times as many pixels across, the field is looked at in a copy; a point beside is judged in the field."""
+    large = tmp_path / "large.png"
+    with Image.open(path) as image:
+        image.resize((960, 720)).save(large)
+    box = Annotation("box", "rbc", tuple(3.0 * v for v in (32, 242, 68, 278)))
+    points = [point(k, *(3 * v for v in CENTRES[k])) for k in range(5)]
+    for um_per_px in (7.5 / (6 * RADIUS), None):
+        grown = replace(field(large, *points, point(9, 3 * 85, 3 * 85), box), size_hw=(720, 960), um_per_px=um_per_px)
+        seen = look(grown)
+        assert seen.beside == ("9",)
+        assert (seen.n_cells, seen.n_unlabelled) == (12, 12 - 5 - (CENTRES.index((50, 260)) >= 5))
+    assert _reduction(grown) == 108 // 19
+    assert _reduction(replace(grown, annotations=())) == 960 // 640
+    assert _reduction(replace(grown, um_per_px=1e-6)) == 720 // 64
 
 
 def test_the_findings(path):

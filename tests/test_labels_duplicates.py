@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherodetect.labels import duplicates
 from spherodetect.labels.duplicates import flatten, group_images, near_duplicates, similar_pairs
 
 CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12/images"
@@ -74,6 +75,18 @@ def test_chains_are_one_group_and_order_is_kept():
     images = [flatten(slide(k, size=(60, 80), n_cells=3)) for k in range(3)]
     assert group_images([images[0], images[1], images[0], images[2], images[1], images[0]]) == [(0, 2, 5), (1, 4)]
     assert similar_pairs(images[:1]) == []
+
+
+def test_far_apart_only_copies_at_the_same_place_are_found(monkeypatch):
+    """Beyond the window no shift is tried, and what was tried in it stays as it was."""
+    whole = slide(1, size=(60, 120), n_cells=6)
+    images = [flatten(image) for image in (whole[:, :80], whole[:, 20:100], slide(9, size=(60, 80)), whole[:, :80])]
+    steps: list[tuple[int, int]] = []
+    near = similar_pairs(images, progress=lambda *step: steps.append(step))
+    assert near == [(0, 1), (0, 3), (1, 3)]
+    assert steps == [(1, 4), (2, 4), (3, 4)]
+    monkeypatch.setattr(duplicates, "_SHIFT_WINDOW", 1)
+    assert similar_pairs(images) == [(0, 1), (0, 3)]
 
 
 def test_the_cache_holds_until_a_file_changes(tmp_path, big):

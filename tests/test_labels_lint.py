@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hostile_exports import zipped
+from spherodetect import cli
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.ledger import LabelSet
 from spherodetect.labels.lint import findings_json, lint, lint_labels
@@ -181,11 +183,28 @@ def test_the_json_is_as_the_contract_says(tmp_path):
     assert data["findings"][0]["annotation_ids"] == ["1"]
 
 
+def dataset_a(layout: str, tmp_path: Path) -> Path | Recipe:
+    """The labels of Dataset A as they lie here, as a recipe has them, and as Roboflow gives them: folders, or a zip."""
+    if layout == "here":
+        return DATASET_A
+    if layout == "recipe":
+        return load_recipe(REPOSITORY / "tfrecords/dataset_a.yaml", root=DATASET_A)
+    files = {
+        f"{split}/_annotations.coco.json": (DATASET_A / f"{split}.json").read_bytes() for split in ("train", "valid")
+    }
+    if layout == "zip":
+        (tmp_path / "a.zip").write_bytes(zipped(files))
+        return tmp_path / "a.zip"
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
 @pytest.mark.skipif(not DATASET_A.is_dir(), reason="the labels of Dataset A are not here")
-@pytest.mark.parametrize("by_recipe", [False, True])
-def test_dataset_a_by_the_exact_counts(by_recipe):
-    source = load_recipe(REPOSITORY / "tfrecords/dataset_a.yaml", root=DATASET_A) if by_recipe else DATASET_A
-    findings = [f for f in lint(source) if f.code != "labels-without-image"]
+@pytest.mark.parametrize("layout", ["here", "recipe", "folders", "zip"])
+def test_dataset_a_by_the_exact_counts(layout, tmp_path):
+    findings = [f for f in lint(dataset_a(layout, tmp_path)) if f.code != "labels-without-image"]
     counts = {(f.code, f.split): f.count for f in findings}
     assert len(counts) == len(findings)
     assert counts == {
@@ -202,10 +221,26 @@ def test_dataset_a_by_the_exact_counts(by_recipe):
         ("root-category", "train"): 1,
         ("root-category", "val"): 1,
     }
+    assert counts["rectangle-mask", "train"] + counts["rectangle-mask", "val"] == 15_895
     assert all(len(f.annotation_ids) in (0, f.count) for f in findings)
     stretch = next(f for f in findings if f.code == "stretched-image")
     assert "1.30 times as tall as wide" in stretch.message
     assert "1.33" in stretch.message
-    assert "3 copies each" in next(f for f in findings if f.code == "augmented-copies").message
-    severity = Counter(f.severity for f in findings if f.code == "patient-in-two-splits")
-    assert severity == {"warning" if by_recipe else "error": 1}
+    assert "130 sources are there in 3 copies each" in next(f for f in findings if f.code == "augmented-copies").message
+    torn = next(f for f in findings if f.code == "patient-in-two-splits")
+    assert torn.severity == ("warning" if layout == "recipe" else "error")
+    assert "'patient_01', 'patient_02', 'patient_03', 'patient_04'" in torn.message
+
+
+@pytest.mark.skipif(not DATASET_A.is_dir(), reason="the labels of Dataset A are not here")
+def test_the_command_names_the_traps_of_dataset_a(tmp_path, capsys):
+    assert cli.main(["lint", str(DATASET_A), "--json", str(tmp_path / "a.json")]) == 1
+    counts: Counter[str] = Counter()
+    for finding in json.loads((tmp_path / "a.json").read_text())["findings"]:
+        counts[finding["code"]] += finding["count"]
+    assert (counts["box-outside-image"], counts["rectangle-mask"]) == (1_192 + 70, 15_895)
+    assert (counts["augmented-copies"], counts["patient-in-two-splits"]) == (130, 4)
+    table = " ".join(capsys.readouterr().out.split())
+    assert "error box-outside-image 1,262 'train.json' (train) x 1,192:" in table
+    assert "error rectangle-mask 15,895 'train.json' (train) x 14,667:" in table
+    assert "'valid.json' (val) x 70:" in table

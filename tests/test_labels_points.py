@@ -64,11 +64,27 @@ def test_bytes_that_are_no_text_do_no_harm(tmp_path):
         " ,X,Y,Counter\n1,10.5,20,2\n2,30,40,0\n",
         "X;Y;Counter\r\n10.5;20;2\r\n30;40;0\r\n",
         "\ufeffCounter\ty\tx\n2\t20\t10.5\n0\t40\t30\n",
+        " ,Area,Mean,X,Y,Ch,Slice,Counter,Count\n1,0,212.3,10.5,20,1,1,2,1\n2,0,198,30,40,1,1,0,1\n",
+        "sep=;\r\nX;Y;Counter\r\n10,5;20,0;2\r\n30;40;0\r\n",
     ],
 )
 def test_imagej_tables(tmp_path, table):
     labels = read_points(folder(tmp_path, {"1.csv": table}))
     assert [(a.point_yx, a.name) for a in labels.fields[0].annotations] == [((20.0, 10.5), "2"), ((40.0, 30.0), "0")]
+
+
+def test_a_cell_without_end_is_named(tmp_path):
+    labels = read_points(folder(tmp_path, {"1.csv": 'X,Y,Counter\n1,2,0\n"' + "x" * 200_000}))
+    assert [a.annotation_id for a in labels.fields[0].annotations] == ["2"]
+    assert [(f.code, f.file) for f in labels.findings] == [("malformed", "labels/1.csv")]
+    assert "field larger" in labels.findings[0].message
+    assert str(tmp_path) not in labels.findings[0].message
+
+
+def test_what_roboflow_lays_beside_is_no_label_file(tmp_path):
+    labels = read_points(folder(tmp_path, {"1.txt": "1 2 0\n", "README.roboflow.txt": "hi\n", "classes.txt": "0\n"}))
+    assert not labels.findings
+    assert labels.n_read == 1
 
 
 def test_a_table_without_its_columns_is_malformed(tmp_path):

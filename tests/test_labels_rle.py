@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spherodetect.labels.rle import read_rle
+from spherodetect.labels.rle import read_rle, run_lengths
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -36,6 +36,21 @@ def test_the_box_is_tight_and_half_open():
     mask[4:9, 7:8] = True
     assert read_rle({"size": [20, 30], "counts": runs_of(mask)}, (20, 30)).box_yxyx() == (4, 7, 9, 8)
     assert read_rle({"size": [20, 30], "counts": [600]}, (20, 30)).box_yxyx() is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.floats(0, 1))
+def test_packing_keeps_every_pixel(seed, height, width, share):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    packed = run_lengths(mask)
+    assert packed.shape == mask.shape
+    assert packed.area_px == mask.sum()
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if mask.any() else None
+    assert packed.box_yxyx() == box
+    np.testing.assert_array_equal(np.asarray(packed), mask)
+    again = read_rle({"size": [height, width], "counts": packed.runs.tolist()}, (height, width))
+    np.testing.assert_array_equal(np.asarray(again), mask)
 
 
 @pytest.mark.parametrize(

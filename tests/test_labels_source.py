@@ -49,7 +49,7 @@ def test_a_zip_lives_as_long_as_its_labels(tmp_path):
 def test_a_zip_that_climbs_out_is_refused(tmp_path):
     write_coco(tmp_path / "export")
     path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"../up.txt": "x"})
-    with pytest.raises(BadLabelsError, match=r"'\.\./up\.txt'"):
+    with pytest.raises(BadLabelsError, match=r"export\.zip': .*'\.\./up\.txt'"):
         read_labels(recipe_for(path))
     assert not (tmp_path / "up.txt").exists()
 
@@ -62,6 +62,7 @@ def test_a_zip_that_climbs_out_is_refused(tmp_path):
         ({"xml/1.xml": "<annotation/>", "jpg/1.jpg": ""}, ("voc", "jpg", "xml")),
         ({"labels/a/1.txt": "", "labels/b/1.txt": "", "images/1.jpg": ""}, ("points", "images", "labels")),
         ({"1.csv": "", "1.jpg": ""}, ("points", "", "")),
+        ({"labels/1.txt": "", "images/1.jpg": "", "README.txt": ""}, ("points", "images", "labels")),
     ],
 )
 def test_the_format_is_told_from_what_lies_there(tmp_path, files, expected):
@@ -71,6 +72,16 @@ def test_the_format_is_told_from_what_lies_there(tmp_path, files, expected):
     recipe = recipe_for(tmp_path)
     assert (recipe.format, recipe.images, recipe.labels) == expected
     assert recipe.split.by == "export"
+
+
+def test_errors_name_the_zip_and_not_where_it_was_unpacked(tmp_path):
+    (tmp_path / "export").mkdir()
+    path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"train/a.jpg": "x"})
+    with pytest.raises(BadLabelsError, match=f"'{path}': expected _annotations"):
+        read_labels(recipe_for(path))
+    path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"train/_annotations.coco.json": "{"})
+    (finding,) = read_unmapped(recipe_for(path)).findings
+    assert finding.message.startswith("expected JSON")
 
 
 def test_nothing_to_read_is_an_error(tmp_path):

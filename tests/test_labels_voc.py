@@ -90,6 +90,19 @@ def test_another_size_than_the_image_is_an_error(tmp_path):
     assert (labels.findings[0].code, labels.findings[0].severity) == ("malformed", "error")
     assert "640x48" in labels.findings[0].message
     assert [u.reason for u in labels.unread] == ["malformed"]
+    assert labels.findings[0].annotation_ids == ("1",)
+
+
+def test_labels_of_an_image_that_exif_turns_turn_with_it(tmp_path):
+    recipe = folder(tmp_path, {"a.xml": f"<annotation>{SIZE}{cell('RBC', 11, 6, 30, 20)}</annotation>"})
+    image = Image.fromarray(np.zeros((48, 64, 3), np.uint8))
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "images/a.jpg", exif=image.getexif())
+    labels = read_voc(recipe)
+    (field,) = labels.fields
+    assert field.size_hw == (64, 48)
+    assert field.annotations[0].box_yxyx == (10, 48 - 20, 30, 48 - 5)
+    assert [(f.code, f.severity, f.file) for f in labels.findings] == [("exif-rotation", "error", "images/a.jpg")]
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the BCCD fields are not here")

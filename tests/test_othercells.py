@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from spherodetect.report.tables import cells_frame, write_csv
 from spherodetect.synthetic import draw_patient
 
 RATES = ClassifierRates((100,) * 6, (90, 85, 88, 92, 86, 90), (600,) * 6, (6, 9, 3, 12, 5, 8), name="theirs")
+OURS = SimpleNamespace(rates=RATES, class_names=("rbc", "spherocyte", "wbc", "platelet"))
 CATEGORIES = [{"id": 3, "name": "Red_Blood Cells"}, {"id": 8, "name": "Spherocytes"}, {"id": 9, "name": "Platelet"}]
 IMAGES = [{"id": i, "file_name": f"p{i // 2}/f{i}.png", "width": 640, "height": 480} for i in range(4)]
 
@@ -92,15 +94,18 @@ def test_scored_annotations_carry_their_own_images_and_the_tools_name(tmp_path):
     assert list(counts(by_field)) == ["f0", "f1", "f2", "f3"]
 
 
-def test_a_list_alone_names_what_it_does_not_say(tmp_path):
-    ours = [cell | {"category_id": {3: 1, 8: 2, 9: 4}[cell["category_id"]]} for cell in results()]
-    result = score(tmp_path, written(tmp_path / "slide7.json", ours))
+def test_a_list_alone_must_say_what_its_categories_mean(tmp_path):
+    names = {3: "RBC", 8: "spherocyte", 9: "PLT"}
+    named = [cell | {"category_name": names[cell["category_id"]]} for cell in results()]
+    result = score(tmp_path, written(tmp_path / "slide7.json", named))
     assert counts(result) == {"slide7": (4, 36, 12)}  # nobody knows where the right border is
-    said = " ".join(result.problems)
-    assert "no image sizes" in said and "1 rbc, 2 spherocyte, 3 wbc, 4 platelet" in said
-    named = [cell | {"category_name": {3: "RBC", 8: "spherocyte", 9: "PLT"}[cell["category_id"]]} for cell in results()]
-    result = score(tmp_path, written(tmp_path / "named.json", named))
-    assert counts(result) == {"named": (4, 36, 12)} and "no class names" not in " ".join(result.problems)
+    assert "no image sizes" in " ".join(result.problems)
+    ours = [cell | {"category_id": {3: 1, 8: 2, 9: 4}[cell["category_id"]]} for cell in results()]
+    source = written(tmp_path / "ours.json", ours)
+    (patient,) = score(tmp_path, source, model=OURS).scores
+    assert (patient.n_countable, patient.n_spherocytes, patient.model) == (36, 12, "theirs")
+    with pytest.raises(SpherodetectError, match="expected to know the categories' names, got their ids alone; give"):
+        score(tmp_path, source)
 
 
 def test_cells_that_lie_on_each_other_do_not_count(tmp_path):
@@ -134,7 +139,7 @@ def test_our_own_files_come_back_as_they_were_counted(tmp_path, drawn):
     )
     assert counts(from_csv) == counts(from_coco) == expected(drawn)
     assert (from_csv.scores[0].n_fields_rejected, from_csv.scores[0].model) == (1, "labels")
-    (corrected,) = score(tmp_path, tmp_path / "cells.csv", rates=RATES).scores
+    (corrected,) = score(tmp_path, tmp_path / "cells.csv", model=OURS).scores
     assert corrected.model == "theirs" and corrected.hs_score != corrected.raw_percent
 
 

@@ -55,7 +55,7 @@ def test_score_counts_the_cells_of_the_label_images(tmp_path, drawn, monkeypatch
     }  # fmt: skip
     rates = ClassifierRates((100,) * 6, (90,) * 6, (600,) * 6, (6,) * 6, name="seer")
     seer = SimpleNamespace(
-        detect=lambda image, um_per_px, *, field_id: replace(drawn.cells, field_id=field_id),
+        detect=lambda image, um_per_px, *, field_id: replace(drawn.cells, field_id=field_id, measurements={}),
         rates=rates, name="seer", card=card,
     )  # fmt: skip
     monkeypatch.setattr(pipeline, "_load", lambda folder: seer)

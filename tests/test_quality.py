@@ -164,7 +164,7 @@ def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
 
 
 def test_the_verdict_has_the_columns_of_the_quality_table():
-    elsewhere = {"patient_id", "field_id", "um_per_px", "um_per_px_source"}
+    elsewhere = {"patient_id", "field_id", "um_per_px", "um_per_px_source", "um_per_px_error_percent"}
     assert set(QUALITY_COLUMNS) - elsewhere <= {field.name for field in fields(FieldQuality)}
 
 

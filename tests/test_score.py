@@ -284,7 +284,7 @@ def test_intervals_hold_the_label_share_of_real_left_out_runs(bundled_model, cap
 @pytest.mark.slow
 @pytest.mark.parametrize("slides", [coverage.bundled_slides, coverage.well_behaved_slides])
 def test_intervals_hold_the_truth_of_simulated_patients(slides, capsys):
-    """SPHERODETECT_PATIENTS=1000 gives the full figures (about 8 minutes); the default tells a broken interval."""
+    """SPHERODETECT_PATIENTS=1000 gives the full figures in 7 minutes of one core; the default, a broken interval."""
     patients, rng = int(os.environ.get("SPHERODETECT_PATIENTS", "100")), np.random.default_rng(2024)
     result = coverage.simulate(list(slides(rng, patients)), rng=rng)
     with capsys.disabled():

@@ -25,7 +25,7 @@ PATIENTS = (
 )
 QUALITY = (
     "patient_id, field_id, accepted, reason, n_cells, focus, exposure, density, um_per_px, um_per_px_source, "
-    "rbc_diameter_px"
+    "um_per_px_error_percent, rbc_diameter_px"
 )
 
 
@@ -129,10 +129,10 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
 
 def test_quality_csv(tmp_path):
     row = {"patient_id": "7", "field_id": "a", "accepted": np.bool_(True), "reason": "", "n_cells": 40, "focus": 1 / 3,
-           "exposure": np.float32(0.5), "density": 0, "um_per_px": 0.1930004, "um_per_px_source": "scale_bar",
-           "rbc_diameter_px": 38.756}  # fmt: skip
+           "exposure": np.float32(0.5), "density": 0, "um_per_px": 0.1930004, "um_per_px_source": "scale bar",
+           "um_per_px_error_percent": 0.482, "rbc_diameter_px": 38.756}  # fmt: skip
     (written,) = _written(tables.quality_frame([row]), tmp_path)
-    assert ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale_bar,38.76"
+    assert ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale bar,0.5,38.76"
 
 
 def test_the_same_result_gives_the_same_bytes_every_time(tmp_path):

@@ -15,11 +15,12 @@ from PIL import Image
 
 from spherodetect import tfrecords
 from spherodetect.errors import BadLabelsError
+from spherodetect.labels import convert
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.ledger import LabelSet, Unread
 from spherodetect.labels.masks import find_instances, resample_mask
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.tfrecords import MASK_SIZE, build, read_examples, unstretch, write_tfrecords
+from spherodetect.tfrecords import MASK_SIZE, build, read_examples, write_tfrecords
 
 UM_PER_PX = 7.5 / 24
 HW = (90, 120)
@@ -95,7 +96,11 @@ def test_what_is_read_is_written_or_dropped(tmp_path, labels):
     assert manifest["findings"][0]["code"] == "malformed"
     train, val = manifest["splits"]["train"], manifest["splits"]["val"]
     assert (train["images"], val["images"], train["sources"], val["patients"]) == (4, 1, 5, ["p1"])
-    assert val["classes"] == {"platelet": 1, "rbc": 1, "spherocyte": 1, "unknown": 1 + 1}
+    assert val["classes"] == {"platelet": 1, "rbc": 1, "spherocyte": 1, "unknown": 1}
+    assert val["classes_by_patient"] == {"p1": val["classes"]} and val["unlabelled_cells"] == 1
+    assert sum(sum(split["classes"].values()) for split in manifest["splits"].values()) == account["written"]
+    of_patients = [sum(classes.values()) for classes in train["classes_by_patient"].values()]
+    assert sorted(train["classes_by_patient"]) == ["p0", "p1"] and sum(of_patients) == account["written"] - 4
     assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
 
 
@@ -180,7 +185,7 @@ def test_a_killed_run_leaves_no_manifest_and_goes_on_after_its_last_shard(tmp_pa
     write(whole, labels)
 
     def kill(done: int, total: int) -> None:
-        if done >= 4:
+        if done >= 5:  # one field into the third shard
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -197,14 +202,14 @@ def test_a_killed_run_leaves_no_manifest_and_goes_on_after_its_last_shard(tmp_pa
 def test_a_shard_that_was_killed_half_written_is_written_again(tmp_path, labels, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
     write(whole, labels)
-    converted = tfrecords._convert
+    converted = convert.convert
 
     def kill(recipe: Recipe, labelled: LabelledField):
         if labelled.file == "2.png":
             raise KeyboardInterrupt
         return converted(recipe, labelled)
 
-    monkeypatch.setattr(tfrecords, "_convert", kill)
+    monkeypatch.setattr(convert, "convert", kill)
     with pytest.raises(KeyboardInterrupt):
         write(out, labels)
     monkeypatch.undo()
@@ -276,52 +281,6 @@ def test_full_masks_are_the_stock_form(tmp_path, labels):
 def test_labels_without_any_image_are_refused(tmp_path, labels):
     with pytest.raises(BadLabelsError, match=r"expected labelled images, got none; say with --root"):
         write(tmp_path / "out", replace(labels, fields=labels.fields[-1:]))
-
-
-def stretched_field(*, native_hw: tuple[int, int], file_hw: tuple[int, int]) -> tuple[np.ndarray, LabelledField]:
-    """One round cell of a photograph, squashed to another shape on export, with a label of each kind."""
-    center, radius = (0.5 * native_hw[0], 0.4 * native_hw[1]), 0.15 * native_hw[0]
-    native = discs(center, radius=radius, size_hw=native_hw)
-    image = np.asarray(Image.fromarray(native).resize(file_hw[::-1], Image.Resampling.LANCZOS))
-    sy, sx = np.array(file_hw) / native_hw
-    corners = np.array([center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius])
-    box = tuple(corners * [sy, sx, sy, sx])
-    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    outline = np.stack([center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)], axis=1) * [sy, sx]
-    annotations = (
-        Annotation("1", "rbc", box_yxyx=box),
-        Annotation("2", "rbc", box_yxyx=box, polygons=(outline,)),
-        Annotation("3", "rbc", box_yxyx=box, mask=image[..., 1] < 165),
-        Annotation("4", "rbc", point_yx=(center[0] * sy, center[1] * sx)),
-    )
-    return image, LabelledField(
-        "a.png", None, file_hw, annotations, source_id="a", native_size_hw=native_hw, um_per_px=0.1
-    )
-
-
-@pytest.mark.parametrize("native_hw", [(180, 240), (240, 180)])
-def test_a_squashed_cell_is_round_again(native_hw):
-    image, labelled = stretched_field(native_hw=native_hw, file_hw=(160, 160))
-    restored, field, n_scaled = unstretch(image, labelled)
-    assert n_scaled == 4
-    assert restored.shape[:2] == field.size_hw
-    assert max(field.size_hw) == 160, "no pixel is made up on the longer side"
-    assert field.size_hw[0] / field.size_hw[1] == pytest.approx(native_hw[0] / native_hw[1], rel=0.01)
-    assert field.um_per_px is None, "the file's own pixel size holds no more"
-    found = find_instances(restored, field, Recipe("mine", "coco", Path(".")))
-    assert [i.annotation_id for i in found.instances] == ["4", "1", "2", "3"]
-    for instance in found.instances:
-        height, width = instance.box_yxyx[2:] - instance.box_yxyx[:2]
-        assert height / width == pytest.approx(1, abs=0.05), instance.annotation_id
-        assert instance.mask.sum() == pytest.approx(np.pi / 4 * height * width, rel=0.05)
-
-
-@pytest.mark.parametrize("native_hw", [None, (180, 240), (1800, 2400), (1795, 2400)])
-def test_a_field_that_was_not_squashed_stays_as_it_is(native_hw):
-    image = discs((40, 40))
-    labelled = LabelledField("a.png", None, HW, (), source_id="a", native_size_hw=native_hw, um_per_px=0.2)
-    restored, field, n_scaled = unstretch(image, labelled)
-    assert restored is image and field is labelled and n_scaled == 0
 
 
 def write_points(root: Path, n_fields: int = 6) -> Path:

@@ -63,6 +63,19 @@ def test_without_records_nothing_is_started(run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("checkpoint", ["first", "first/ckpt-9", "first/best/ckpt-5"])
+def test_weights_bring_along_what_taught_them(run, tmp_path, monkeypatch, checkpoint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first").mkdir()
+    task = {"train_data": {"input_path": "a-train-*.tfrecord"}, "model": {"many": "settings"}}
+    known = {"data": {"a": {"splits": {}}}, "params": {"task": task}, "initial": {"data": {}}}
+    (tmp_path / "first" / "provenance.json").write_text(json.dumps(known))
+    assert run._initial(checkpoint) == {
+        "data": known["data"], "params": {"task": {"train_data": task["train_data"]}}, "initial": {"data": {}}
+    }  # fmt: skip
+    assert run._initial("elsewhere/ckpt-1") is run._initial(None) is run._initial("") is None
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_from_its_last_checkpoint(run, tmp_path):
     from spherodetect.labels.recipe import Recipe

@@ -59,9 +59,10 @@ class Cells:
         masks: (N, S, S) float32 probabilities over the box, or a list of N boolean box-local arrays.
         measurements: name (with its unit) to (N,) array.
         field_id: the field's name in tables.
-        um_per_px: pixel size in µm, or None where nobody gave it.
+        um_per_px: pixel size in µm, or None where neither the user nor a scale bar tells it.
         image_size_hw: height and width of the field in native pixels.
         rbc_diameter_px: the diameter of a red cell that the detector worked with, or None.
+        um_per_px_source: given, scale bar or cells (see `scale`); empty where nobody looked.
 
     >>> cells = Cells.empty(field_id="a.png", image_size_hw=(480, 640))
     >>> len(cells[cells.confidence > 0.7])
@@ -81,6 +82,7 @@ class Cells:
     class_names: tuple[str, ...] = CLASS_NAMES
     measurements: Mapping[str, np.ndarray] = field(default_factory=dict)
     rbc_diameter_px: float | None = None
+    um_per_px_source: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.box_yxyx)

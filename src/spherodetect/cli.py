@@ -140,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", type=Path, help="a model folder; default: the bundled model")
-    parser.add_argument("--um-per-px", metavar="F", type=_positive, help="pixel size in µm; default: from the cells")
+    parser.add_argument("--um-per-px", metavar="F", type=_positive, help="pixel size in µm; else scale bar or cells")
+    parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help="length of the burnt-in scale bar in µm")
 
 
 def _positive(text: str) -> float:
@@ -238,7 +239,10 @@ def _detect(args: argparse.Namespace) -> int:
     from spherodetect.pipeline import detect_images
 
     with progress_of("detecting") as progress:
-        result = detect_images(args.paths, args.out, model=args.model, um_per_px=args.um_per_px, progress=progress)
+        result = detect_images(
+            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, scale_bar_um=args.scale_bar_um,
+            progress=progress,
+        )  # fmt: skip
     return _finish(result)
 
 
@@ -247,8 +251,9 @@ def _score(args: argparse.Namespace) -> int:
 
     with progress_of("scoring") as progress:
         result = score_paths(
-            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, patient_regex=args.patient_regex,
-            grade_scheme=args.grade_scheme, pseudonymise=args.pseudonymise, progress=progress,
+            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, scale_bar_um=args.scale_bar_um,
+            patient_regex=args.patient_regex, grade_scheme=args.grade_scheme, pseudonymise=args.pseudonymise,
+            progress=progress,
         )  # fmt: skip
     return _finish(result)
 

@@ -19,6 +19,7 @@ from spherodetect.cells import Cells
 from spherodetect.errors import BadModelError, SpherodetectError
 from spherodetect.rates import ClassifierRates
 from spherodetect.safety import quoted, read_json
+from spherodetect.scale import Scale, find_scale, image_rows
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +48,18 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {len(self.class_names)} classes, {str(self.folder)!r})"
 
-    def detect(self, image: np.ndarray, um_per_px: float | None = None, *, field_id: str = "") -> Cells:
+    def detect(
+        self, image: np.ndarray, um_per_px: float | Scale | None = None, *, field_id: str = "",
+        scale_bar_um: float | None = None,
+    ) -> Cells:  # fmt: skip
         """Find the cells of one field.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            um_per_px: pixel size in µm; without it the field's own red cells give the scale.
+            um_per_px: pixel size in µm, or what `scale.find_scale` found; without it a burnt-in scale bar gives the
+                scale, or else the field's own red cells.
             field_id: the field's name in tables.
+            scale_bar_um: the length of that bar, where it cannot be read.
 
         Raises:
             SpherodetectError: not such an image, or a pixel size that cannot be.
@@ -63,12 +69,13 @@ class Model:
         import tensorflow as tf
 
         image = _checked(image, field_id)
-        if um_per_px is not None and not 1e-3 < um_per_px < 5:
-            raise SpherodetectError(
-                f"{quoted(field_id)}: expected a pixel size between 0.001 and 5 µm, got {um_per_px}; "
-                "mend --um-per-px or the manifest"
-            )
-        found = self._detect(image=tf.constant(image), um_per_px=tf.constant(float(um_per_px or 0.0)))
+        if isinstance(um_per_px, Scale):
+            scale = um_per_px
+        else:
+            scale = find_scale(image, um_per_px, scale_bar_um=scale_bar_um, field_id=field_id)
+        # The strip of text below an electron micrograph is no place for cells.
+        picture = image[: image_rows(image)]
+        found = self._detect(image=tf.constant(picture), um_per_px=tf.constant(float(scale.um_per_px or 0.0)))
         found = {name: value.numpy() for name, value in found.items()}
         if found["truncated"]:
             logger.warning("%s: more cells than the model's limit; the least certain are left out", quoted(field_id))
@@ -83,9 +90,10 @@ class Model:
             masks=found["masks"][:n],
             image_size_hw=image.shape[:2],
             field_id=field_id,
-            um_per_px=um_per_px,
+            um_per_px=scale.um_per_px,
             class_names=self.class_names,
             rbc_diameter_px=float(found["rbc_diameter_px"]),
+            um_per_px_source=scale.source,
         )
 
     def detect_many(self, images: Iterable[np.ndarray], um_per_px: float | None = None) -> Iterator[Cells]:

@@ -19,7 +19,7 @@ from spherodetect.cells import RED_CELLS, canonical_name, touches_border
 from spherodetect.fields import patient_in
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.source import read_unmapped, recipe_for
-from spherodetect.results import RunResult
+from spherodetect.results import ResultsFolder, RunResult
 from spherodetect.safety import atomic_write, csv_cell, quoted
 from spherodetect.score import PatientScore, score_counts
 
@@ -48,26 +48,28 @@ def score_labels(
     for (patient, _), labelled in sorted(best.items(), key=lambda item: item[0]):
         patients.setdefault(patient, []).append(labelled)
     scores = [_score(patient, fields, scheme) for patient, fields in patients.items()]
-    return write_scores(scores, out, problems=problems, pseudonymise=pseudonymise)
+    return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 
 
 def write_scores(
-    scores: Sequence[PatientScore], out: Path, *, problems: Sequence[str], pseudonymise: bool = False
+    scores: Sequence[PatientScore], out: Path, *, scheme: Any, problems: Sequence[str], pseudonymise: bool = False
 ) -> RunResult:
-    """Write patients.csv and index.html of scores that have no images, and the key of their pseudonyms if wanted."""
-    from spherodetect.report import html, tables
+    """Write the patients' tables and index.html of scores without images, and the key of pseudonyms if wanted."""
+    from spherodetect.report.cohort import write_index
+    from spherodetect.report.exports import write_patients
 
-    if pseudonymise:
-        numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
-        with atomic_write(out / "pseudonym_key.csv", text=True) as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("pseudonym", "patient_id"))
-            rows.writerows((pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items())
-        scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
-    written = {"patients.csv": out / "patients.csv"}
-    tables.write_csv(tables.patients_frame(scores), written["patients.csv"])
-    html.write_index(out / "index.html", [(score, None) for score in scores])
-    return RunResult(tuple(scores), tuple(problems), written, out / "index.html")
+    with ResultsFolder(out) as results:
+        if pseudonymise:
+            numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
+            with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(("pseudonym", "patient_id"))
+                rows.writerows((pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items())
+            scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
+        written = write_patients(scores, results)
+        index = results.path("index.html")
+        write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
+        return RunResult(tuple(scores), tuple(problems), written, index)
 
 
 def _score(patient: str, fields: Sequence[LabelledField], scheme: Any) -> PatientScore:

@@ -269,11 +269,12 @@ def _shrink(mask: np.ndarray, od: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _percentile(values: np.ndarray, chosen: np.ndarray, percent: float) -> np.ndarray:
     """(B,) linearly interpolated percentile of the chosen (B, S, S) values of each cell, NaN where none is chosen."""
     ordered = np.sort(np.where(chosen, values, np.inf).reshape(len(values), -1), axis=1)
-    count = np.count_nonzero(chosen, axis=(1, 2))
-    rank = np.maximum(count - 1, 0) * percent / 100
+    last = np.count_nonzero(chosen, axis=(1, 2)) - 1
+    rank = last * percent / 100
     low = np.floor(rank).astype(int)
-    below, above = (np.take_along_axis(ordered, k[:, None], 1)[:, 0].astype(float) for k in (low, np.minimum(low + 1, np.maximum(count - 1, 0))))
-    return np.where(count > 0, below + (rank - low) * (above - below), np.nan)
+    cell = np.arange(len(values))
+    below, above = (ordered[cell, k].astype(float) for k in (low, np.minimum(low + 1, last)))
+    return np.where(last >= 0, below + (rank - low) * (above - below), np.nan)
 
 
 def _nearest(y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -18,21 +18,23 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherodetect.cells import CLASS_NAMES, RED_CELLS, SYNONYMS, canonical_name
+from spherodetect.cells import RED_CELLS, SYNONYMS, canonical_name
 from spherodetect.errors import BadLabelsError, SpherodetectError
 from spherodetect.fields import FieldList, find_fields, natural_key, patient_in
 from spherodetect.labels.coco import parse_coco, source_of
 from spherodetect.labels.source import PATIENT_PATTERN
 from spherodetect.labelscore import write_scores
 from spherodetect.outlines import boxes_of, paired, read_label_image, separate, split_label_images
-from spherodetect.rates import ClassifierRates
 from spherodetect.results import RunResult
 from spherodetect.safety import MAX_JSON_BYTES, quoted, read_bytes, read_csv, read_json
 from spherodetect.score import score_counts
+
+if TYPE_CHECKING:
+    from spherodetect.detect import Model
 
 #: Detectors write down what they hardly believe in, for curves to be drawn; a cell is what they do believe in.
 MIN_SCORE = 0.5
@@ -68,10 +70,12 @@ def is_cell_source(path: str | Path) -> bool:
 
 
 def score_cells(
-    paths: Sequence[Path], out: Path, *, scheme: Any, rates: ClassifierRates | None = None,
+    paths: Sequence[Path], out: Path, *, scheme: Any, model: Model | None = None,
     patient_regex: re.Pattern[str] | None = None, pseudonymise: bool = False,
 ) -> RunResult:  # fmt: skip
     """Score the patients of results and tables; COCO data sets and label images among the paths go with them.
+
+    model: what found the cells, if it is one of ours; its error rates correct the score.
 
     Raises:
         SpherodetectError: a file that is none of these, a class that is unknown, or nothing to count.
@@ -84,7 +88,7 @@ def score_cells(
     if rest:
         found, outlines = split_label_images(find_fields(rest, exclude=[out]))
         problems += _spare(found)
-    fields = _from_results(results, patient_regex, problems)
+    fields = _from_results(results, model.class_names if model else (), patient_regex, problems)
     for table in tables:
         fields += _from_table(table, outlines, problems)
     if not fields:
@@ -96,15 +100,15 @@ def score_cells(
         score_counts(
             [int((f.countable & (f.names == "spherocyte")).sum()) for f in counted],
             [int(f.countable.sum()) for f in counted],
-            model=rates, patient_id=patient, n_cells=sum(len(f.names) for f in counted),
+            model=model, patient_id=patient, n_cells=sum(len(f.names) for f in counted),
             n_fields_rejected=len(mine) - len(counted), grade_scheme=scheme,
         )
         for patient, mine in sorted(patients.items(), key=lambda item: natural_key(item[0]))
         for counted in [[f for f in mine if not f.rejected]]
     ]  # fmt: skip
-    if rates is None and (tool := _tool(results.values())):
+    if model is None and (tool := _tool(results.values())):
         scores = [replace(score, model=tool) for score in scores]
-    return write_scores(scores, out, problems=problems, pseudonymise=pseudonymise)
+    return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 
 
 def _spare(found: FieldList) -> list[str]:
@@ -135,7 +139,7 @@ def _class_names(names: Iterable[str], file: Path) -> np.ndarray:
 
 
 def _from_results(
-    files: Mapping[Path, Any], patient_regex: re.Pattern[str] | None, problems: list[str]
+    files: Mapping[Path, Any], class_names: Sequence[str], patient_regex: re.Pattern[str] | None, problems: list[str]
 ) -> list[_Field]:
     lists = {path: data for path, data in files.items() if isinstance(data, list)}
     data_sets = {path: data for path, data in files.items() if path not in lists}
@@ -145,7 +149,8 @@ def _from_results(
     known = {key: [entry for data in data_sets.values() for entry in data[key]] for key in ("images", "categories")}
     fields = []
     for path, entries in lists.items():
-        fields += _results(path, entries, known, patient_regex, problems)
+        categories = known["categories"] or _categories_of(path, entries, class_names)
+        fields += _results(path, entries, known | {"categories": categories}, patient_regex, problems)
     for path, data in () if lists else data_sets.items():  # beside a list, a data set only names its images and classes
         fields += _results(path, data.get("annotations", []), data, patient_regex, problems)
     return fields
@@ -155,8 +160,7 @@ def _results(
     path: Path, entries: Any, known: Mapping[str, list[Any]], patient_regex: re.Pattern[str] | None,
     problems: list[str],
 ) -> list[_Field]:  # fmt: skip
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise BadLabelsError(f"{quoted(path)}: expected COCO results as a list of detections, got something else")
+    _require_detections(path, entries)
     cells = [e for e in entries if "countable" in e or not _is_below(e.get("score"), MIN_SCORE)]
     if few := len(entries) - len(cells):
         problems.append(f"{quoted(path)}: {few:,} detections left out, their score is below {MIN_SCORE}")
@@ -165,11 +169,10 @@ def _results(
         images = _images_of(cells)
         problems.append(f"{quoted(path)}: no image sizes; cells at the right and lower border may count; give the "
                         "file of the images too")  # fmt: skip
-    categories = known["categories"] or _categories_of(path, cells, problems)
     # Running numbers stand for names and ids, so that every field and cell is found again whatever they were.
     content = {
         "images": [{**entry, "file_name": str(i)} for i, entry in enumerate(images)],
-        "categories": categories,
+        "categories": known["categories"],
         "annotations": [{**entry, "id": i} for i, entry in enumerate(cells)],
     }
     labels = parse_coco(content, path)
@@ -191,6 +194,11 @@ def _results(
     return list(fields.values())
 
 
+def _require_detections(path: Path, entries: Any) -> None:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise BadLabelsError(f"{quoted(path)}: expected COCO results as a list of detections, got something else")
+
+
 def _is_below(score: Any, limit: float) -> bool:
     return isinstance(score, int | float) and score < limit
 
@@ -207,14 +215,17 @@ def _images_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(images.values())
 
 
-def _categories_of(path: Path, cells: Sequence[Mapping[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
-    """The classes that detections name themselves, or else the bundled model's, which is said."""
-    named = {c["category_id"]: c["category_name"] for c in cells
-             if isinstance(c.get("category_name"), str) and isinstance(c.get("category_id"), int | str)}  # fmt: skip
-    if not named:
-        named = dict(enumerate(CLASS_NAMES, 1))
-        meant = ", ".join(f"{i} {name}" for i, name in named.items())
-        problems.append(f"{quoted(path)}: no class names; read as {meant}; give the file of the categories too")
+def _categories_of(path: Path, entries: Any, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes that detections name themselves, or else those of the model that found them; none is guessed."""
+    _require_detections(path, entries)
+    named = {e["category_id"]: e["category_name"] for e in entries
+             if isinstance(e.get("category_name"), str) and isinstance(e.get("category_id"), int | str)}  # fmt: skip
+    named = named or dict(enumerate(class_names, 1))
+    if entries and not named:
+        raise BadLabelsError(
+            f"{quoted(path)}: expected to know the categories' names, got their ids alone; give the COCO file of the "
+            "images and categories too, or the model with --model"
+        )
     return [{"id": i, "name": name} for i, name in named.items()]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,9 +19,11 @@ import numpy as np
 _ZONE = 0.3
 #: The measures below are for an image of so many pixels on its long side, and grow with it.
 _UNIT_PX = 640
+#: A larger image is looked at in a copy of so many pixels: its bar is longer too.
+_MAX_SIDE_PX = 2560
 #: Shortest bar: half a pixel at each end of a shorter one would be more than 2 %.
 _LEAST_PX = 20
-#: A line is at most so thick; stops between letters and cells are wider.
+#: A line is thinner.
 _THICK_PX = 8
 #: From so many grey levels over what lies above and below it a line is traced.
 _CUT = 10
@@ -29,14 +31,15 @@ _CUT = 10
 #: cells' outlines with something like ticks, in the same fields: up to 800 in 95 %.
 _LEAST_INK = 900
 #: A line without ticks could be a hair: it has to be paint.
-_PAINT_CONTRAST = 60.0
+_PAINT_CONTRAST = 50.0
+#: Grey levels that it may vary along a row, as JPEG makes it.
+_PAINT_SPREAD = 8.0
 #: Metadata strips are so high, as parts of the image's height.
 _STRIP_HEIGHT = (0.02, 0.3)
 _STRIP_LEVELS = 6
-#: From here on the reader's own certainty is trusted. Chula: 0.96 and more where it reads right, up to 0.84 elsewhere.
-_READ_CONFIDENCE = 0.9
-_LENGTH = re.compile(r"(\d{1,4}(?:[.,]\d{1,3})?)(µ|μ|u|n|m)m?")
-_IN_UM = {"µ": 1.0, "μ": 1.0, "u": 1.0, "n": 1e-3, "m": 1e3}
+#: From here on the reader's own certainty is trusted.
+_READ_CONFIDENCE = 0.85
+_LENGTH = re.compile(r"(\d{1,4}(?:[.,]\d{1,3})?)(µ|μ|u|n)m?")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class ScaleBar:
     length_px: float
     box_yxyx: tuple[int, int, int, int]
     colour: tuple[int, int, int]
+
+
+#: Columns of a bar's ends, and its rows.
+_Found = tuple[tuple[float, float], tuple[int, int]]
 
 
 class _Line(NamedTuple):
@@ -75,12 +82,28 @@ def find_scale_bar(image: np.ndarray) -> ScaleBar | None:
     >>> find_scale_bar(image).length_px
     100.0
     """
-    height = image.shape[0]
-    rows = image_rows(image)
+    step = -(-max(image.shape[:2]) // _MAX_SIDE_PX)
+    image = block_mean(image, step) if min(image.shape[:2]) >= step else image[:0]
+    height, rows = len(image), image_rows(image) if len(image) else 0
     depth = round(_ZONE * rows)
     zones = [(rows, height)] if rows < height else [(0, depth), (rows - depth, rows)]
     found = [bar for top, bottom in zones for bar in _bars(image[top:bottom], top, _unit(image))]
-    return max(found, key=lambda item: item[0])[1] if found else None
+    if not found:
+        return None
+    best = max(found, key=lambda item: item[0])[1]
+    top, left, bottom, right = best.box_yxyx
+    return replace(
+        best, length_px=step * best.length_px, box_yxyx=(step * top, step * left, step * bottom, step * right)
+    )
+
+
+def block_mean(image: np.ndarray, step: int) -> np.ndarray:
+    """The image averaged in blocks of step by step pixels; what does not fill a block at the edge is left out."""
+    if step == 1:
+        return image
+    height, width = (length // step for length in image.shape[:2])
+    blocks = image[: height * step, : width * step].reshape(height, step, width, step, 3)
+    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
 
 
 def image_rows(image: np.ndarray) -> int:
@@ -115,7 +138,7 @@ def read_length_um(image: np.ndarray, bar: ScaleBar) -> float | None:
         for text, confidence in zip(found.txts or (), found.scores or (), strict=False):
             match = _LENGTH.fullmatch(text.replace(" ", ""))
             if match and confidence >= _READ_CONFIDENCE:
-                lengths.add(float(match[1].replace(",", ".")) * _IN_UM[match[2]])
+                lengths.add(float(match[1].replace(",", ".")) * (1e-3 if match[2] == "n" else 1.0))
     return lengths.pop() if len(lengths) == 1 and min(lengths) > 0 else None
 
 
@@ -129,27 +152,29 @@ def _bars(zone: np.ndarray, top: int, unit: int) -> Iterator[tuple[tuple[bool, f
     if min(zone.shape[:2]) < 2 * size:
         return
     for ink in (zone, 255 - zone):
-        # What is narrower than the window and dark (or, in the negative, bright): lines down a column, ticks along a row.
-        levels, uprights = (np.moveaxis(_narrow(ink, size, axis=axis), 2, 0) for axis in (0, 1))
-        for level, upright in zip(levels, uprights, strict=True):
-            for line in _lines(level, unit):
+        # What is narrow and dark, or bright in the negative: lines down a column, ticks along a row.
+        levels, uprights = (_narrow(ink, size, axis=axis) for axis in (0, 1))
+        for channel in range(3):
+            level, upright = levels[..., channel], uprights[..., channel]
+            for line in (_trimmed(line, level) for line in _lines(level, unit)):
+                # What the zone's edge cuts thin is no line.
+                if line.top < size // 2 or line.bottom > len(zone) - size // 2:
+                    continue
                 contrast = _contrast(line, level)
                 if contrast * (line.right - line.left) < _LEAST_INK * unit:
                     continue
-                ends = _ticks(line, upright, contrast, unit) or _paint_ends(line, level, contrast, unit)
-                if ends:
-                    (left, right), (y0, y1) = ends
-                    if contrast * (right - left) < _LEAST_INK * unit:
-                        continue
+                found = _ticks(line, upright, contrast, unit) or _paint(line, ink[..., channel], level, contrast, unit)
+                if found and contrast * (length := found[0][1] - found[0][0]) >= _LEAST_INK * unit:
+                    y0, y1 = found[1]
                     drawn = zone[line.top : line.bottom, line.left : line.right].reshape(-1, 3)
                     red, green, blue = np.median(drawn, axis=0).astype(int).tolist()
                     box = (top + y0, line.left, top + y1, line.right)
                     ticked = y1 - y0 > line.bottom - line.top
-                    yield (ticked, contrast * (right - left)), ScaleBar(right - left, box, (red, green, blue))
+                    yield (ticked, contrast * length), ScaleBar(length, box, (red, green, blue))
 
 
 def _narrow(image: np.ndarray, size: int, *, axis: int) -> np.ndarray:
-    """How much darker each uint8 is than what a window of so many pixels along one axis closes over (a black top-hat)."""
+    """How much darker a pixel is than what closing by a window along one axis leaves of it (a black top-hat)."""
     closed = _extreme(_extreme(image, size, axis, np.maximum), size, axis, np.minimum)
     return np.asarray(closed - image)
 
@@ -174,15 +199,25 @@ def _lines(level: np.ndarray, unit: int) -> list[_Line]:
     last = np.concatenate([first[1:], [len(row)]])[: len(first)] - 1
     long = stop[last] - start[first] >= _LEAST_PX * unit
     lines: list[_Line] = []
+    above: list[int] = []  # lines that may go on in this row
     for y, left, right in np.stack([row[first], start[first], stop[last]], axis=1)[long].tolist():
-        near = 3 * unit
-        for k, line in enumerate(lines):
-            if line.bottom == y and abs(line.left - left) <= near and abs(line.right - right) <= near:
+        above = [k for k in above if lines[k].bottom >= y]
+        for k in above:
+            line = lines[k]
+            if line.bottom == y and abs(line.left - left) <= 3 * unit and abs(line.right - right) <= 3 * unit:
                 lines[k] = _Line(line.top, y + 1, min(line.left, left), max(line.right, right))
                 break
         else:
+            above.append(len(lines))
             lines.append(_Line(y, y + 1, left, right))
     return lines
+
+
+def _trimmed(line: _Line, level: np.ndarray) -> _Line:
+    """The line without what joined it at its ends and is much fainter."""
+    core = level[line.top : line.bottom, line.left : line.right].max(axis=0)
+    strong = np.flatnonzero(core > 0.4 * np.median(core))
+    return line._replace(left=line.left + int(strong[0]), right=line.left + int(strong[-1]) + 1)
 
 
 def _contrast(line: _Line, level: np.ndarray) -> float:
@@ -194,34 +229,34 @@ def _contrast(line: _Line, level: np.ndarray) -> float:
     core = np.sort(rows[:, line.left : line.right].max(axis=0))
     contrast = float(core[length // 2])
     apart = 2 * (line.bottom - line.top)
-    beyond = [rows[:, max(0, line.left - 3 * apart) : max(0, line.left - apart)], rows[:, line.right + apart :][:, : 2 * apart]]
-    ended = all(side.mean() < 0.5 * contrast for side in beyond if side.size)
+    before, after = rows[:, : max(0, line.left - apart)][:, -2 * apart :], rows[:, line.right + apart :][:, : 2 * apart]
+    ended = all(side.mean() < 0.5 * contrast for side in (before, after) if side.size)
     return contrast if core[length // 10] > 0.5 * contrast and ended else 0.0
 
 
-def _ticks(
-    line: _Line, upright: np.ndarray, contrast: float, unit: int
-) -> tuple[tuple[float, float], tuple[int, int]] | None:
+def _ticks(line: _Line, upright: np.ndarray, contrast: float, unit: int) -> _Found | None:
     """The middles of the ticks at a line's ends, and the rows of line and ticks; None where it has none."""
-    length, best, rows = line.right - line.left, 0, slice(0)
     spans = (slice(max(0, line.left - unit), line.left + 4 * unit), slice(line.right - 4 * unit, line.right + unit))
-    for outward in (np.s_[line.top - 1 :: -1] if line.top else np.s_[:0], np.s_[line.bottom :]):
-        # Rows in which both ends are marked, from the line on.
-        marked = np.minimum(*(upright[outward, span].max(axis=1) for span in spans)) > max(_CUT, 0.3 * contrast)
-        tall = int(np.argmin(np.append(marked, False)))
-        if tall > best:
-            best = tall
-            rows = slice(line.top - tall, line.top) if outward.step else slice(line.bottom, line.bottom + tall)
-    if not 2 * unit <= best <= 0.3 * length:
-        return None
-    profile = np.median(upright[rows], axis=0)
-    strength = [profile[span].max() / contrast for span in spans]
-    between = np.median(profile[line.left + 4 * unit : line.right - 4 * unit]) / contrast
-    wide = max((profile[span] > 0.5 * profile[span].max()).sum() for span in spans)
-    if min(strength) < 0.4 or max(strength) < 0.6 or between > 0.25 or wide > max(4 * unit, line.bottom - line.top):
-        return None
-    left, right = (_middle(profile, span) for span in spans)
-    return (left, right), (min(line.top, rows.start), max(line.bottom, rows.stop))
+    best: tuple[int, _Found] | None = None
+    for outward in (slice(line.top - 1, None, -1), slice(line.bottom, None)):
+        # Rows in which both ends are marked, from the line on; the two stop together.
+        marks = np.stack([upright[outward, span].max(axis=1) for span in spans])
+        tall = int(np.argmin(np.append(marks.min(axis=0) > max(_CUT, 0.3 * contrast), False)))
+        if not 2 * unit <= tall <= 0.3 * (line.right - line.left) or (best and tall <= best[0]):
+            continue
+        after = marks[:, tall + unit : tall + unit + 1]
+        if (after > 0.7 * np.median(marks[:, :tall], axis=1, keepdims=True)).any():
+            continue
+        rows = slice(line.top - tall, line.top) if outward.step else slice(line.bottom, line.bottom + tall)
+        profile = np.median(upright[rows], axis=0)
+        strength = [profile[span].max() / contrast for span in spans]
+        wide = max((profile[span] > 0.5 * profile[span].max()).sum() for span in spans)
+        beside = np.concatenate([profile[spans[0].stop :][: 4 * unit], profile[: spans[1].start][-4 * unit :]])
+        narrow = wide <= max(4 * unit, line.bottom - line.top) and np.median(beside) < 0.25 * contrast
+        if narrow and min(strength) > 0.4 and max(strength) > 0.6:
+            left, right = (_middle(profile, span) for span in spans)
+            best = tall, ((left, right), (min(line.top, rows.start), max(line.bottom, rows.stop)))
+    return best[1] if best else None
 
 
 def _middle(profile: np.ndarray, span: slice) -> float:
@@ -234,49 +269,56 @@ def _middle(profile: np.ndarray, span: slice) -> float:
     return span.start + 0.5 + float(np.average(np.arange(first, last), weights=values[first:last]))
 
 
-def _paint_ends(
-    line: _Line, level: np.ndarray, contrast: float, unit: int
-) -> tuple[tuple[float, float], tuple[int, int]] | None:
+def _paint(line: _Line, ink: np.ndarray, level: np.ndarray, contrast: float, unit: int) -> _Found | None:
     """Where a rectangle of even paint begins and ends, and its rows; None where the line is anything else."""
-    if contrast < _PAINT_CONTRAST or line.bottom - line.top < 2:
+    strength = np.median(level[line.top : line.bottom, line.left : line.right], axis=1)
+    rows = ink[line.top : line.bottom][strength > 0.8 * contrast].astype(np.float32)
+    if contrast < _PAINT_CONTRAST or len(rows) < 2:
         return None
-    rows = level[line.top : line.bottom]
     inner = rows[:, line.left + 2 * unit : line.right - 2 * unit]
-    if inner.std(axis=1).max() > 0.08 * contrast:
+    reach = 3 * unit
+    if inner.std(axis=1).max() > _PAINT_SPREAD or line.left < reach or line.right + reach > ink.shape[1]:
         return None
-    around = np.arange(max(0, line.left - 3 * unit), min(level.shape[1], line.right + 3 * unit))
-    half = rows[:, around].mean(axis=0) / inner.mean() - 0.5
-    if max(half[0], half[-1]) > -0.3 or (np.diff(np.sign(half)) != 0).sum() != 2:
+    over = rows.mean(axis=0) - np.median(inner)  # the paint is darker than what lies around it
+    outwards = over[line.left - reach : line.left + reach][::-1], over[line.right - reach : line.right + reach]
+    if min(side[-1] for side in outwards) < 0.5 * contrast:
         return None
-    left, right = (_crossing(x, y) for x, y in ((around, half), (around[::-1], half[::-1])))
-    return (left + 0.5, right + 0.5), (line.top, line.bottom)
+    left, right = (_half_way(side) for side in outwards)
+    return (line.left + reach - left, line.right - reach + right), (line.top, line.bottom)
 
 
-def _crossing(x: np.ndarray, y: np.ndarray) -> float:
-    """Where y rises through 0, between samples."""
-    k = int(np.argmax(y > 0))
-    return float(x[k] - (x[k] - x[k - 1]) * y[k] / (y[k] - y[k - 1]))
+def _half_way(profile: np.ndarray) -> float:
+    """How far a profile goes before it is half way to its last value, for the first time and between samples."""
+    part = profile / profile[-1] - 0.5
+    beyond = max(1, int(np.argmax(part > 0)))
+    return beyond + 0.5 - float(part[beyond] / (part[beyond] - part[beyond - 1]))
 
 
 def _text_lines(image: np.ndarray, bar: ScaleBar) -> Iterator[np.ndarray]:
-    """Pictures of the lines of text right above and right below a bar, enlarged for the reader (BGR)."""
+    """Pictures of what may be the line of text above or below the middle of a bar, enlarged, as BGR."""
     from PIL import Image
 
     top, left, bottom, right = bar.box_yxyx
-    unit = _unit(image)
-    reach, margin = round(0.3 * (right - left)) + 12 * unit, 3 * unit
-    x0, x1 = max(0, left - reach // 2), right + reach // 2
-    for y0, y1 in ((max(0, top - reach), top + margin), (bottom, bottom + reach)):
-        near = image[y0:y1, x0:x1].astype(np.float32)
-        if min(near.shape[:2], default=0) < 2 * margin:
+    unit, middle = _unit(image), (left + right) // 2
+    reach, window = max(18 * unit, (right - left) // 3), _THICK_PX * unit + 1
+    for y0, y1, nearest in ((max(0, top - reach), bottom - 3 * unit, -1), (bottom, bottom + reach, 0)):
+        near = image[y0:y1, max(0, middle - reach) : middle + reach]
+        if min(near.shape[:2], default=0) < window:
             continue
-        # Ink is nearer to the bar's colour than to what lies around it.
-        ink = np.abs(near - bar.colour).sum(axis=2) < np.abs(near - np.median(near, axis=(0, 1))).sum(axis=2)
-        rows, columns = (np.flatnonzero(ink.sum(axis=axis) >= 2) for axis in (1, 0))
-        if not len(rows) or not len(columns):
+        differs = np.subtract(bar.colour, np.median(near, axis=(0, 1)))
+        channel = int(np.argmax(np.abs(differs)))
+        ink = near[..., channel] if differs[channel] < 0 else 255 - near[..., channel]
+        strokes = np.maximum(*(_narrow(ink, window, axis=axis) for axis in (0, 1))) > 0.35 * abs(differs[channel])
+        rows = np.flatnonzero(strokes.sum(axis=1) > 1)
+        lines = [g for g in np.split(rows, np.flatnonzero(np.diff(rows) > unit) + 1) if len(g) >= 4 * unit]
+        if not lines:
             continue
-        picture = Image.fromarray(near[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8))
-        ...
+        first, last = y0 + lines[nearest][0], y0 + lines[nearest][-1] + 1
+        # A number with its unit is three to five times as wide as high, and more paper than that disturbs the reader.
+        for wide, margin in ((2.8, 3), (3.3, 4)):
+            across, along = margin * unit, round(wide * (last - first))
+            text = Image.fromarray(image).crop((middle - along, first - across, middle + along, last + across))
+            yield np.asarray(text.resize((4 * text.width, 4 * text.height), Image.Resampling.BICUBIC))[..., ::-1]
 
 
 @cache

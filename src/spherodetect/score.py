@@ -28,7 +28,7 @@ TensorFlow graph:
    shares of these draws; the lower limit is 0 for a patient at or below the limit of blank.
 
 `benchmarks/coverage.py` prints how often the interval holds the truth of simulated patients, at 5 % of spherocytes and
-above in 5 fields and more 96 to 97 %, and `benchmarks/pseudo_patients.py` how often that of labelled fields.
+above in 5 fields and more 95 to 97 %, and `benchmarks/pseudo_patients.py` how often that of labelled fields.
 """
 
 from __future__ import annotations

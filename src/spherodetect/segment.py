@@ -137,7 +137,7 @@ def _powers(size: int) -> np.ndarray:
 def _surface(coefficients: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """(H, W) float32 of a quadratic surface; coefficients (3, 3) belong to the powers of y and x."""
     rows, columns = y[:, :3].astype(np.float32), x[:, :3].astype(np.float32)
-    across = (coefficients.astype(np.float32) @ columns.T)
+    across = coefficients.astype(np.float32) @ columns.T
     return across[0] + rows[:, 1:2] * across[1] + rows[:, 2:] * across[2]
 
 

@@ -4,6 +4,7 @@ A record has Model Garden's keys (image/encoded, image/object/bbox/..., normalis
     image/object/class/set   int64, bits of the classes a cell may be (labels/masks.py)
     image/object/mask/bits   one string: for each cell MASK_SIZE x MASK_SIZE bits, row by row, stretched over its box
     image/object/mask/known  int64, 0 where a cell has no mask
+    image/object/mask/quality  float, 0 to 1, how sure the mask is (labels/refine.py)
     image/rbc_diameter_px    float, a red cell's diameter in this image
 Masks are kept in their boxes because a full frame a cell is what makes the stock input slow; `full_masks` writes the
 stock form (image/object/mask, a PNG a cell) into shards of their own.
@@ -14,10 +15,11 @@ killed run resumes after its last whole shard.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-from collections import Counter
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,11 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherodetect.errors import BadImageError, BadLabelsError
-from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.ledger import LabelSet, Unread
-from spherodetect.labels.masks import FieldInstances, find_instances, resample_mask
-from spherodetect.labels.recipe import Recipe
+from spherodetect import __version__
+from spherodetect.errors import BadLabelsError
+from spherodetect.labels.account import Account, Part
+from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.convert import Converted, converting, prepare
+from spherodetect.labels.ledger import LabelSet
+from spherodetect.labels.masks import resample_mask
+from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import atomic_write, quoted
 
 if TYPE_CHECKING:
@@ -38,18 +43,8 @@ if TYPE_CHECKING:
 MASK_SIZE = 56
 FIELDS_PER_SHARD = 48
 #: Part of each shard's fingerprint: raise it when the same input must give other records.
-_FORMAT = 2
-
-
-@dataclass(frozen=True, eq=False)
-class _Converted:
-    """One field on its way to a record; image is None where it could not be read."""
-
-    labelled: LabelledField
-    png: bytes | None
-    size_hw: tuple[int, int]
-    found: FieldInstances
-    problem: str = ""
+_FORMAT = 4
+_SHARD = re.compile(rf"(full-)?.+-({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 
 
 def build(
@@ -61,24 +56,10 @@ def build(
     Raises:
         BadLabelsError: nothing to read, or the recipe's own split leaks and force is not given.
     """
-    from spherodetect.labels.duplicates import near_duplicates
-    from spherodetect.labels.source import read_labels
-    from spherodetect.labels.splits import assign_splits, leaks, spare_copies
-
-    labels = read_labels(recipe)
-    groups = near_duplicates({f.file: f.path for f in labels.fields if f.path is not None})
-    splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
-    leaking = leaks(labels.fields, splits, duplicate_groups=groups)
-    if leaking and not force:
-        raise BadLabelsError(
-            f"{quoted(recipe.file or recipe.name)}: expected a split without leaks, got {leaking[0].message}; "
-            f"{leaking[0].mend}, or write it all the same with --force"
-        )
-    spare = spare_copies(labels.fields, splits)
+    ready = prepare(recipe, force=force)
     return write_tfrecords(
-        recipe, out, labels=labels, splits={f: s for f, s in splits.items() if f not in spare},
-        findings=(*labels.findings, *leaking), force=force and bool(leaking), full_masks=full_masks, workers=workers,
-        progress=progress,
+        recipe, out, labels=ready.labels, splits=ready.splits, findings=ready.findings, force=ready.forced,
+        full_masks=full_masks, workers=workers, progress=progress,
     )  # fmt: skip
 
 
@@ -104,61 +85,33 @@ def write_tfrecords(
         BadLabelsError: there is no field with an image.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)
+    for told in ("manifest.json", "DATA_CARD.md"):  # until everything is written, nothing says that it is
+        (out / told).unlink(missing_ok=True)
     fields = [f for f in labels.fields if f.path is not None]
     if not fields:
         raise BadLabelsError(
             f"{quoted(recipe.root)}: expected labelled images, got none; "
             "say with --root where the export with its images lies"
         )
-    account = _Account(recipe, labels, splits)
+    account, checksums = Account(recipe, labels, splits), {}
     shards = _shards(recipe, fields, splits)
-    total, done = sum(len(s) for _, s in shards), 0
-    names: list[str] = []
-    with _pool(workers) as convert:
-        for name, members in shards:
-            target = out / name
-            key = _fingerprint(recipe, members, full_masks)
-            part = _finished(target, key)
-            if part is None:
-                part = _write_shard(target, key, convert(recipe, members), recipe, full_masks)
+    total, done = sum(len(shard.members) for shard in shards), 0
+    with converting(workers) as convert_all:
+        for shard in shards:
+            key = _fingerprint(recipe, shard.members, full_masks)
+            finished = _finished(out / shard.name, key)
+            if finished is None:
+                converted = _telling(convert_all(recipe, shard.members), progress, done, total)
+                finished = _write_shard(out / shard.name, key, shard.split, converted, recipe, full_masks)
+            part, checksums[shard.name] = finished
             account.add(part)
-            names.append(name)
-            done += len(members)
+            done += len(shard.members)
             progress(done, total)
-    _remove_strays(out, {*names, *(f"full-{name}" for name in names if full_masks)})
-    manifest = account.manifest(out, names, findings, force)
+    _remove_strays(out, {*checksums, *(f"full-{name}" for name in checksums if full_masks)})
+    manifest = account.manifest(findings, forced=force) | {"checksums": checksums}
     with atomic_write(out / "manifest.json") as file:
         file.write(json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
     return manifest
-
-
-def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, LabelledField, int]:
-    """Give a squashed field its aspect ratio back, image and labels together; the longer shrunken side is kept.
-
-    Returns:
-        The image, the field in its pixels, and how many annotations were scaled.
-    """
-    if labelled.native_size_hw is None:
-        return image, labelled, 0
-    height, width = image.shape[:2]
-    native_height, native_width = labelled.native_size_hw
-    scale = np.array([native_height / height, native_width / width])
-    scale /= scale.max()
-    if np.allclose(scale, 1, atol=0.005):
-        return image, labelled, 0
-    from PIL import Image
-
-    size_hw = (round(height * scale[0]), round(width * scale[1]))
-    resized = np.asarray(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.LANCZOS))
-    factor = np.array(size_hw) / [height, width]
-    annotations = tuple(_scaled(a, factor) for a in labelled.annotations)
-    return resized, replace(labelled, annotations=annotations, size_hw=size_hw, um_per_px=None), len(annotations)
-
-
-def file_digest(path: Path) -> str:
-    """What stands for an image file where a model says what it was trained on: 12 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -183,51 +136,14 @@ def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             "class_set": np.array(feature["image/object/class/set"].int64_list.value, int),
             "name": [v.decode() for v in feature["image/object/class/text"].bytes_list.value],
             "point_yx": np.reshape(floats["image/object/point"], (-1, 2)),
+            "mask_quality": floats["image/object/mask/quality"],
             "mask_known": np.array(feature["image/object/mask/known"].int64_list.value, bool),
             "masks": np.unpackbits(bits).reshape(-1, MASK_SIZE, MASK_SIZE).astype(bool),
             "rbc_diameter_px": float(floats["image/rbc_diameter_px"][0]),
         }
 
 
-def _scaled(annotation: Annotation, factor_yx: np.ndarray) -> Annotation:
-    mask = annotation.mask
-    if mask is not None:
-        from PIL import Image
-
-        size = np.round(np.array(mask.shape) * factor_yx).astype(int)
-        mask = np.asarray(Image.fromarray(np.asarray(mask)).resize((size[1], size[0]), Image.Resampling.NEAREST))
-    box, point = annotation.box_yxyx, annotation.point_yx
-    return replace(
-        annotation,
-        box_yxyx=None if box is None else tuple(np.array(box) * np.tile(factor_yx, 2)),
-        point_yx=None if point is None else tuple(np.array(point) * factor_yx),
-        polygons=tuple(p * factor_yx for p in annotation.polygons),
-        mask=mask,
-    )
-
-
-def _convert(recipe: Recipe, labelled: LabelledField) -> _Converted:
-    from PIL import Image
-
-    from spherodetect.fields import read_image
-    from spherodetect.labels.marks import hide_marks
-
-    assert labelled.path is not None, "only fields with an image are converted"
-    try:
-        image = read_image(labelled.path, name=labelled.file)
-    except BadImageError as error:
-        dropped = tuple(Unread(labelled.file, a.annotation_id, "bad-image") for a in labelled.annotations)
-        return _Converted(labelled, None, labelled.size_hw, FieldInstances((), float("nan"), dropped), str(error))
-    image, labelled, unstretched = unstretch(image, labelled)
-    image, _ = hide_marks(image)
-    found = find_instances(image, labelled, recipe)
-    found.repaired.update({"unstretched": unstretched} if unstretched else {})
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=6)
-    return _Converted(labelled, buffer.getvalue(), image.shape[:2], found)
-
-
-def _example(converted: _Converted, *, full_masks: bool) -> tf.train.Example:
+def _example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
     import tensorflow as tf
 
     labelled, instances, (height, width) = converted.labelled, converted.found.instances, converted.size_hw
@@ -269,6 +185,7 @@ def _example(converted: _Converted, *, full_masks: bool) -> tf.train.Example:
         "image/object/annotation_id": texts(i.annotation_id for i in instances),
         "image/object/point": floats(v for yx in point for v in yx),
         "image/object/mask/known": ints(i.mask is not None for i in instances),
+        "image/object/mask/quality": floats(i.quality for i in instances),
         "image/object/mask/bits": texts([bits.tobytes()]),
     }  # fmt: skip
     if full_masks:
@@ -288,78 +205,80 @@ def _full_frame(instance: Any, size_hw: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def _shards(
-    recipe: Recipe, fields: Sequence[LabelledField], splits: Mapping[str, str]
-) -> list[tuple[str, list[LabelledField]]]:
+def _telling(
+    converted: Iterable[Converted], progress: Callable[[int, int], None], done: int, total: int
+) -> Iterator[Converted]:
+    for number, one in enumerate(converted, done + 1):
+        yield one
+        progress(number, total)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    name: str
+    split: str
+    members: Sequence[LabelledField]
+
+
+def _shards(recipe: Recipe, fields: Sequence[LabelledField], splits: Mapping[str, str]) -> list[_Shard]:
     shards = []
     for split in sorted(set(splits.values())):
         members = [f for f in fields if splits.get(f.file) == split]
         parts = [members[i : i + FIELDS_PER_SHARD] for i in range(0, len(members), FIELDS_PER_SHARD)]
-        shards += [(f"{recipe.name}-{split}-{i:05d}-of-{len(parts):05d}.tfrecord", p) for i, p in enumerate(parts)]
+        names = (f"{recipe.name}-{split}-{i:05d}-of-{len(parts):05d}.tfrecord" for i in range(len(parts)))
+        shards += [_Shard(name, split, part) for name, part in zip(names, parts, strict=True)]
     return shards
 
 
 def _write_shard(
-    target: Path, key: str, converted: Iterable[_Converted], recipe: Recipe, full_masks: bool
-) -> dict[str, Any]:
+    target: Path, key: str, split: str, converted: Iterable[Converted], recipe: Recipe, full_masks: bool
+) -> tuple[Part, str]:
+    """Write a shard and, once it is whole, its account; returns the account and the shard's SHA-256."""
     import tensorflow as tf
 
-    part: dict[str, Any] = {"key": key, "written": 0, "clipped": 0, "images": 0, "unlabelled": 0}
-    repaired, classes, dropped, problems = Counter[str](), Counter[str](), [], []
-    temporary = target.with_suffix(".part")
-    full = target.with_name(f"full-{target.name}")
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
-        stock = tf.io.TFRecordWriter(str(full.with_suffix(".part"))) if full_masks else None
+    part, files = Part(split), [target, *([target.with_name(f"full-{target.name}")] if full_masks else [])]
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(tf.io.TFRecordWriter(str(file.with_suffix(".part")))) for file in files]
         for one in converted:
-            dropped += [asdict(item) for item in one.found.dropped]
-            repaired.update(one.found.repaired)
-            if one.png is None:
-                problems.append(one.problem)
-                continue
-            part["images"] += 1
-            part["clipped"] += one.found.clipped
-            part["written"] += sum(1 for i in one.found.instances if i.annotation_id)
-            part["unlabelled"] += sum(1 for i in one.found.instances if not i.annotation_id)
-            classes.update(_class_text(i, recipe) for i in one.found.instances)
-            writer.write(_example(one, full_masks=False).SerializeToString(deterministic=True))
-            if stock:
-                stock.write(_example(one, full_masks=True).SerializeToString(deterministic=True))
-        if stock:
-            stock.close()
-            full.with_suffix(".part").replace(full)
-    temporary.replace(target)
-    part |= {"repaired": dict(repaired), "classes": dict(classes), "dropped": dropped, "problems": problems}
-    part["sha256"] = hashlib.sha256(target.read_bytes()).hexdigest()
+            part.add(one, recipe)
+            if one.png is not None:
+                for writer, full in zip(writers, (False, True), strict=False):
+                    writer.write(_example(one, full_masks=full).SerializeToString(deterministic=True))
+    for file in files:
+        file.with_suffix(".part").replace(file)
+    digests = [_sha256(file) for file in files]
+    told = {"key": key, "sha256": digests, "part": asdict(part)}
     with atomic_write(target.with_suffix(".json")) as file:
-        file.write(json.dumps(part, sort_keys=True).encode())
-    return part
+        file.write(json.dumps(told, sort_keys=True).encode())
+    return part, digests[0]
 
 
-def _class_text(instance: Any, recipe: Recipe) -> str:
-    if instance.class_id:
-        return recipe.class_names[instance.class_id - 1]
-    return "unknown" if instance.class_set & 1 else "red cell of unknown kind"
-
-
-def _finished(target: Path, key: str) -> dict[str, Any] | None:
-    """The account of a shard that an earlier run finished from the same input, or None."""
+def _finished(target: Path, key: str) -> tuple[Part, str] | None:
+    """The account and checksum of a shard that an earlier run finished from the same input, or None."""
     try:
-        part = json.loads(target.with_suffix(".json").read_bytes())
-        whole = part["key"] == key and part["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError):
+        told = json.loads(target.with_suffix(".json").read_bytes())
+        files = (target, target.with_name(f"full-{target.name}"))
+        digests = [_sha256(file) for file, _ in zip(files, told["sha256"], strict=False)]
+        return (Part(**told["part"]), digests[0]) if (told["key"], told["sha256"]) == (key, digests) else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return part if whole else None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(recipe: Recipe, members: Sequence[LabelledField], full_masks: bool) -> str:
-    digest = hashlib.sha256(repr((_FORMAT, full_masks, recipe.name, recipe.um_per_px, recipe.class_names)).encode())
-    digest.update(repr(sorted(recipe.classes.items())).encode() + repr(sorted(recipe.unknown)).encode())
-    digest.update(repr((sorted(recipe.red_cells), recipe.unlabelled_cells_unknown)).encode())
+    """Stands for everything that a shard is made from: the same input need not be converted again."""
+    meant = replace(recipe, root=Path(), file=None, split=SplitRule(), patients=None)
+    digest = hashlib.sha256(repr((_FORMAT, __version__, full_masks, sorted(_plain(meant).items()))).encode())
     for labelled in members:
         assert labelled.path is not None, "only fields with an image are converted"
-        digest.update(labelled.file.encode() + labelled.path.read_bytes())
+        native = (labelled.native_size_hw, labelled.um_per_px, labelled.patient_id)
+        digest.update(repr((labelled.file, native)).encode() + labelled.path.read_bytes())
         for a in labelled.annotations:
-            digest.update(repr((a.annotation_id, a.name, a.box_yxyx, a.point_yx)).encode())
+            digest.update(repr((a.annotation_id, a.name, a.box_yxyx, a.point_yx, a.iscrowd)).encode())
             if a.mask is not None:
                 digest.update(np.packbits(np.asarray(a.mask)).tobytes())
             for polygon in a.polygons:
@@ -367,87 +286,16 @@ def _fingerprint(recipe: Recipe, members: Sequence[LabelledField], full_masks: b
     return digest.hexdigest()
 
 
-class _Account:
-    """Adds up the shards into the manifest: read = written + dropped, or the writer is wrong."""
-
-    def __init__(self, recipe: Recipe, labels: LabelSet, splits: Mapping[str, str]) -> None:
-        self.recipe, self.labels, self.splits = recipe, labels, splits
-        self.parts: list[dict[str, Any]] = []
-
-    def add(self, part: dict[str, Any]) -> None:
-        self.parts.append(part)
-
-    def manifest(self, out: Path, names: Sequence[str], findings: Sequence[Any], force: bool) -> dict[str, Any]:
-        dropped = [asdict(item) for item in self.labels.unread]
-        for labelled in self.labels.fields:
-            missing = "labels-without-image" if labelled.path is None else "augmented-copy"
-            if labelled.path is None or labelled.file not in self.splits:
-                dropped += [asdict(Unread(labelled.file, a.annotation_id, missing)) for a in labelled.annotations]
-        dropped += [item for part in self.parts for item in part["dropped"]]
-        written = sum(part["written"] for part in self.parts)
-        if self.labels.n_read != written + len(dropped):
-            raise AssertionError(f"{self.labels.n_read} annotations read, {written} written, {len(dropped)} dropped")
-        repaired = sum((Counter(part["repaired"]) for part in self.parts), Counter[str]())
-        splits = {}
-        for split in sorted(set(self.splits.values())):
-            members = [f for f in self.labels.fields if self.splits.get(f.file) == split]
-            parts = [
-                p for name, p in zip(names, self.parts, strict=True) if f"-{split}-" in name[len(self.recipe.name) :]
-            ]
-            splits[split] = {
-                "images": sum(p["images"] for p in parts),
-                "patients": sorted({f.patient_id for f in members if f.patient_id}),
-                "sources": len({f.source_id for f in members}),
-                "fields": sorted({file_digest(f.path) for f in members if f.path is not None}),
-                "classes": dict(sorted(sum((Counter(p["classes"]) for p in parts), Counter[str]()).items())),
-            }
-        return {
-            "name": self.recipe.name,
-            "class_names": list(self.recipe.class_names),
-            "annotations": {
-                "read": self.labels.n_read,
-                "written": written,
-                "clipped": sum(part["clipped"] for part in self.parts),
-                "repaired": dict(sorted(repaired.items())),
-                "dropped": dict(sorted(Counter(item["reason"] for item in dropped).items())),
-            },
-            "unlabelled_cells": sum(part["unlabelled"] for part in self.parts),
-            "splits": splits,
-            "forced": force,
-            "dropped_items": dropped,
-            "problems": [line for part in self.parts for line in part["problems"]],
-            "findings": [asdict(finding) for finding in findings],
-            "checksums": {name: part["sha256"] for name, part in zip(names, self.parts, strict=True)},
-        }
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's values in an order that does not change from run to run."""
+    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in asdict(recipe).items()}
 
 
 def _remove_strays(out: Path, names: Collection[str]) -> None:
-    """Shards of an earlier recipe must not be read with these."""
+    """Shards of an earlier recipe must not be read with these; what was not written here stays."""
     for path in out.glob("*.tfrecord"):
-        if path.name not in names:
+        if _SHARD.fullmatch(path.name) and path.name not in names:
             path.unlink()
             path.with_suffix(".json").unlink(missing_ok=True)
     for path in out.glob("*.part"):
         path.unlink()
-
-
-class _pool:
-    """Converts fields in order, in this process or in several."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
-    def __enter__(self) -> Callable[[Recipe, Sequence[LabelledField]], Iterator[_Converted]]:
-        if self.workers <= 1:
-            self.executor = None
-            return lambda recipe, members: (_convert(recipe, f) for f in members)
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        # Forking a process that runs TensorFlow's threads can hang.
-        self.executor = executor = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
-        return lambda recipe, members: executor.map(_convert, [recipe] * len(members), members)
-
-    def __exit__(self, *exception: object) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(cancel_futures=True)

@@ -56,6 +56,11 @@ def read_coco(recipe: Recipe) -> LabelSet:
     ledger = Ledger()
     for path in files:
         _File(path, root, recipe, ledger, images, by_name).read()
+    folders = {PurePosixPath(file).parent for file in ledger.files}
+    for file in images:
+        if file not in ledger.files and PurePosixPath(file).parent in folders:
+            ledger.find("image-without-labels", file, "no label file lists the image", [],
+                        mend="label it and export again; as it is, it teaches nothing")  # fmt: skip
     return ledger.close()
 
 
@@ -181,7 +186,7 @@ class _File:
     def _categories(self, categories: list[Any], entries: list[Any]) -> dict[Any, str]:
         """Category id to name; what is odd about the table is noted."""
         names: dict[Any, str] = {}
-        parents: dict[Any, object] = {}
+        parents: dict[Any, str] = {}
         for category in categories:
             key = category.get("id") if isinstance(category, dict) else None
             name = category.get("name") if isinstance(category, dict) else None
@@ -190,7 +195,7 @@ class _File:
             elif names.setdefault(key, name.strip()) != name.strip():
                 self._malformed([], f"category id {key} has two names, {listed((names[key], name))}; the first counts")
             else:
-                parents[key] = category.get("supercategory")
+                parents[key] = str(category.get("supercategory", ""))
         used = {e.get("category_id") for e in entries if isinstance(e, dict) and _is_id(e.get("category_id"))}
         above = {parents.get(key) for key in names}
         root = next((key for key, name in names.items() if key not in used and name in above), None)
@@ -301,7 +306,7 @@ class _File:
         return box
 
     def _finish(self, image: _Image) -> None:
-        if not image.annotations and image.trusted:
+        if not image.annotations and image.trusted and image.path:
             self.ledger.without_labels(image.file, self.name, split=self.split)
         annotations, size_hw, labelled = image.annotations, image.size_hw, image.trusted
         if image.header and image.turned:

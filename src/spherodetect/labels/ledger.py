@@ -73,6 +73,11 @@ class Ledger:
         self._broken: list[str] = []
         self._findings: dict[tuple[str, str, str, str | None, str, str], list[str]] = {}
 
+    @property
+    def files(self) -> Collection[str]:
+        """The images that were taken in so far."""
+        return self._fields.keys()
+
     def add(self, labelled: LabelledField, *, label_file: str | None = None) -> None:
         """Take in one field; of an image that several label files describe, the first counts."""
         if labelled.file in self._fields:

@@ -28,11 +28,20 @@ from spherodetect.labels.rle import RunLengthMask
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.labels.splits import assign_splits, leaks
 
+#: The codes that findings may have; programs may rely on them.
+CODES = (
+    "box-outside-image", "box-polygon-mismatch", "rectangle-mask", "stretched-image", "augmented-copies",
+    "source-in-two-splits", "patient-in-two-splits", "near-duplicate-images", "root-category", "gapped-category-ids",
+    "duplicate-annotation-id", "duplicate-box", "degenerate-polygon", "point-beside-cell", "unlabelled-cells",
+    "image-without-labels", "labels-without-image", "exif-rotation", "malformed",
+)  # fmt: skip
+
 BOX_TOLERANCE_PX = 0.1  # exports round to a tenth of this or better
 DUPLICATE_IOU = 0.9
 DUPLICATE_POINTS = 0.35  # of a red cell's diameter; labels/masks.py takes two such points for one cell too
 _UNKNOWN_SCALE_POINTS_PX = 3.0
 MIN_STRETCH = 1.1  # the median of round cells stays within a few per cent of 1
+_RATIO_TOLERANCE = 0.05  # cells are not quite round: Dataset A's 1.33 reads 1.28 to 1.30
 _MIN_CELLS = 30
 _CAMERA_RATIOS = {"4:3": 4 / 3, "3:2": 3 / 2, "16:9": 16 / 9, "5:4": 5 / 4}
 _ORDER = {"error": 0, "warning": 1}
@@ -191,8 +200,10 @@ def _stretch(labels: LabelSet, split: str | None, fields: Sequence[LabelledField
         if known:
             why = f"{known[1]}x{known[0]} photographs were stretched to {width}x{height} ({stretch:.2f})"
         else:
-            likely = min(_CAMERA_RATIOS, key=lambda k: abs(math.log(_CAMERA_RATIOS[k] / max(stretch, 1 / stretch))))
-            why = f"as if {likely} photographs ({_CAMERA_RATIOS[likely]:.2f}) were stretched to {width}x{height}"
+            off = {k: abs(math.log(r / max(stretch, 1 / stretch))) for k, r in _CAMERA_RATIOS.items()}
+            near = sorted((k for k in off if off[k] <= max(min(off.values()), _RATIO_TOLERANCE)), key=off.__getitem__)
+            ratios = " or ".join(f"{k} ({_CAMERA_RATIOS[k]:.2f})" for k in near)
+            why = f"as if photographs of {ratios} were stretched to {width}x{height}"
         yield Finding(
             "stretched-image", "warning" if known else "error", labels.where(members), split, len(members), (),
             f"{seen}: {why}",

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
-from spherodetect.cells import RED_CELLS
+from spherodetect.cells import RED_CELLS, touches_border
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import Unread
 from spherodetect.labels.recipe import Meaning, Recipe
@@ -24,6 +26,8 @@ from spherodetect.segment import Segmentation, segment
 MIN_QUALITY = 0.3
 #: Two points closer than this share of a red cell's diameter mark the same cell.
 SAME_CELL = 0.35
+#: So many whole red cells that people drew tell a red cell's diameter.
+_ENOUGH_DRAWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +67,10 @@ class FieldInstances:
 def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -> FieldInstances:
     """Turn a field's annotations into instances; `labelled` is in the pixels of `image`.
 
-    Cells that segmentation finds and nobody labelled are added with an unknown class where the recipe says so.
+    Cells that segmentation finds and nobody labelled are added with an unknown class where the recipe says so. Where
+    the pixel size is not known, red cells that people drew tell a red cell's diameter, or else segmentation.
     """
-    segmentation = segment(image, rbc_diameter_px=7.5 / labelled.um_per_px if labelled.um_per_px else None)
-    work = _Field(image.shape[:2], segmentation, recipe, labelled)
+    work = _Field(image, recipe, labelled)
     points = [a for a in labelled.annotations if a.point_yx is not None and not a.iscrowd]
     work.add_points(points)
     for annotation in labelled.annotations:
@@ -75,8 +79,7 @@ def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -
     work.add_groups([a for a in labelled.annotations if a.iscrowd])
     if recipe.unlabelled_cells_unknown:
         work.add_unlabelled()
-    diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
-    return FieldInstances(tuple(work.instances), diameter, tuple(work.dropped), work.repaired, work.clipped)
+    return FieldInstances(tuple(work.instances), work.rbc_diameter_px(), tuple(work.dropped), work.repaired, work.clipped)
 
 
 def class_set(meaning: Meaning, class_names: Sequence[str]) -> int:
@@ -97,33 +100,72 @@ def unknown_set(class_names: Sequence[str]) -> int:
     return (1 << (len(class_names) + 1)) - 1
 
 
+def fill_polygon(polygon_yx: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
+    """(H, W) bool, the pixels whose centres lie within a polygon (M, 2) (y, x); even-odd where it crosses itself."""
+    height, width = size_hw
+    (y0, x0), (y1, x1) = polygon_yx.T, np.roll(polygon_yx, -1, axis=0).T
+    centres = np.arange(height)[:, None] + 0.5
+    row, side = np.nonzero((y0 <= centres) != (y1 <= centres))
+    crossing = x0[side] + (row + 0.5 - y0[side]) * (x1 - x0)[side] / (y1 - y0)[side]
+    column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)  # the first centre right of it
+    turns = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
+    return np.cumsum(turns[:, :width], axis=1) % 2 == 1
+
+
 def resample_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """A boolean mask stretched over (size, size) samples, at the centres of the samples."""
+    height, width = mask.shape
+    return _weights(height, size) @ mask.astype(float) @ _weights(width, size).T >= 0.5
 
-    def weights(n: int) -> np.ndarray:
-        at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
-        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)[None, :]))
 
-    return weights(mask.shape[0]) @ mask.astype(float) @ weights(mask.shape[1]).T >= 0.5
+@lru_cache(maxsize=256)
+def _weights(n: int, size: int) -> np.ndarray:
+    at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)[None, :]))
 
 
 class _Field:
     """The state of one field's conversion: which segmented cells are taken, and the account so far."""
 
-    def __init__(
-        self, size_hw: tuple[int, int], segmentation: Segmentation, recipe: Recipe, labelled: LabelledField
-    ) -> None:
-        self.size_hw, self.labels, self.recipe, self.file = size_hw, segmentation.labels, recipe, labelled.file
-        self.diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else segmentation.rbc_diameter_px
-        if not np.isfinite(self.diameter):
-            self.diameter = 40.0
-        self.refiner = Refiner(segmentation, self.diameter)
-        self.windows = self.refiner.windows
+    def __init__(self, image: np.ndarray, recipe: Recipe, labelled: LabelledField) -> None:
+        self.image, self.size_hw, self.recipe, self.file = image, image.shape[:2], recipe, labelled.file
+        self.known_diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else None
         self.taken: set[int] = set()
+        self.outlined: list[np.ndarray] = []  # boxes whose segmented cells are taken too
+        self.drawn_diameters: list[float] = []
         self.instances: list[Instance] = []
         self.dropped: list[Unread] = []
         self.repaired: Counter[str] = Counter()
         self.clipped = 0
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """Made when it is first asked for: a field whose cells were all drawn needs none."""
+        return segment(self.image, rbc_diameter_px=self.known_diameter)
+
+    @cached_property
+    def refiner(self) -> Refiner:
+        return Refiner(self.segmentation, self.diameter)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.segmentation.labels
+
+    @property
+    def windows(self) -> Any:
+        return self.refiner.windows
+
+    @property
+    def diameter(self) -> float:
+        diameter = self.known_diameter or self.segmentation.rbc_diameter_px
+        return diameter if np.isfinite(diameter) else 40.0
+
+    def rbc_diameter_px(self) -> float:
+        """The diameter of a red cell of this field, NaN where nothing tells."""
+        if self.known_diameter:
+            return self.known_diameter
+        enough = len(self.drawn_diameters) >= _ENOUGH_DRAWN
+        return float(np.median(self.drawn_diameters)) if enough else self.segmentation.rbc_diameter_px
 
     def add_points(self, points: Sequence[Annotation]) -> None:
         by_cell: dict[int, list[Annotation]] = {}
@@ -151,25 +193,29 @@ class _Field:
             return
         self.clipped += int(np.abs(inner - box).max() > 1e-6)
         drawn = self._drawn_mask(annotation, inner)
-        if drawn is not None:
-            self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)
-            self.taken |= self._covered(inner)
+        self.outlined.append(inner)
+        if drawn is None:
+            self.repaired["box-to-mask"] += self._append_refined(annotation, self.refiner.in_box(inner), inner)
             return
-        self.repaired["box-to-mask"] += self._append_refined(annotation, self.refiner.in_box(inner), inner)
-        self.taken |= self._covered(inner)
+        self._append_mask(annotation, drawn, np.floor(inner[:2]).astype(int), 1.0)
+        if self.recipe.meaning(annotation.name).red_cell and not touches_border(inner, self.size_hw)[0]:
+            self.drawn_diameters.append(2 * float(np.sqrt(drawn.sum() / np.pi)))
 
     def add_groups(self, groups: Sequence[Annotation]) -> None:
         """An outline around several cells says nothing of any one: those that nobody labelled singly stay unknown."""
         for annotation in groups:
             self.dropped.append(Unread(self.file, annotation.annotation_id, "group-of-cells"))
             box = np.clip(annotation.outline_box_yxyx or (0, 0, 0, 0), 0, [*self.size_hw, *self.size_hw])
-            self._add_unknown(self._covered(box) - self.taken)
+            self._add_unknown(self._covered(box))
 
     def add_unlabelled(self) -> None:
-        self._add_unknown({cell for cell, window in enumerate(self.windows, 1) if window is not None} - self.taken)
+        self._add_unknown({cell for cell, window in enumerate(self.windows, 1) if window is not None})
 
     def _add_unknown(self, cells: set[int]) -> None:
-        for cell in sorted(cells):
+        for box in self.outlined:
+            self.taken |= self._covered(box)
+        self.outlined = []
+        for cell in sorted(cells - self.taken):
             y, x = self.windows[cell - 1]
             mask = tidy(self.labels[y, x] == cell)
             y0, x0, y1, x1 = tight = tight_box(mask)
@@ -200,8 +246,6 @@ class _Field:
 
     def _drawn_mask(self, annotation: Annotation, box: np.ndarray) -> np.ndarray | None:
         """The mask that the annotator drew, over the box's whole pixels; None where it is only a rectangle."""
-        from skimage.draw import polygon2mask
-
         y0, x0 = np.floor(box[:2]).astype(int)
         y1, x1 = np.ceil(box[2:]).astype(int)
         if annotation.mask is not None:
@@ -212,7 +256,7 @@ class _Field:
             return None
         mask = np.zeros((y1 - y0, x1 - x0), bool)
         for outline in outlines:
-            mask |= polygon2mask(mask.shape, outline - 0.5 - [y0, x0])
+            mask |= fill_polygon(outline - [y0, x0], mask.shape)
         return mask if mask.any() else None
 
     def _covered(self, box: np.ndarray) -> set[int]:
@@ -267,6 +311,8 @@ def _box_around(point_yx: tuple[float, float], diameter_px: float, size_hw: tupl
 
 def _is_rectangle(polygon: np.ndarray) -> bool:
     """Whether an outline is its own box: every corner lies on two of the box's sides."""
+    if len(polygon) > 5:
+        return False
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     at_side = np.isclose(polygon, low, atol=0.01) | np.isclose(polygon, high, atol=0.01)
-    return len(polygon) <= 5 and bool(at_side.all())
+    return bool(at_side.all())

@@ -38,9 +38,14 @@ class RunLengthMask:
 
     def box_yxyx(self) -> tuple[float, float, float, float] | None:
         """The tight box around the mask, half-open; None if it is empty."""
-        rows = np.flatnonzero(np.asarray(self).any(axis=1))
-        columns = np.flatnonzero(np.asarray(self).any(axis=0))
-        return (float(rows[0]), float(columns[0]), rows[-1] + 1.0, columns[-1] + 1.0) if len(rows) else None
+        last = np.cumsum(self.runs)[1::2] - 1
+        first, last = (at[self.runs[1::2] > 0] for at in (last - self.runs[1::2] + 1, last))
+        if not len(first):
+            return None
+        (left, top), (right, bottom) = (np.divmod(at, self.shape[0]) for at in (first, last))
+        on = right > left  # a run that goes on into the next column has its foot, and the head of that one
+        top, bottom = np.where(on, 0, top), np.where(on, self.shape[0] - 1, bottom)
+        return float(top.min()), float(left.min()), bottom.max() + 1.0, right.max() + 1.0
 
 
 def run_lengths(mask: np.ndarray) -> RunLengthMask:

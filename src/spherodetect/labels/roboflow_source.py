@@ -56,7 +56,9 @@ def download(spec: str, out: str | Path, *, progress: Progress = lambda done, to
         archive, export = Path(beside, "export.zip"), Path(beside, "export")
         problem = _fetch(key, **found.groupdict(), into=archive, progress=progress)
         if problem:
-            raise BadLabelsError(f"{quoted(spec)}: Roboflow did not deliver it ({problem}); check the name and the key")
+            raise BadLabelsError(
+                f"{quoted(spec)}: Roboflow did not deliver it ({problem}); check name, key and network"
+            )
         try:
             extract_zip(archive, export, error=BadLabelsError)
         except BadLabelsError as error:
@@ -82,8 +84,9 @@ def _fetch(key: str, *, workspace: str, project: str, version: str, into: Path, 
         try:
             found: Any = Roboflow(api_key=key).workspace(workspace).project(project)
             form = "coco" if getattr(found, "type", "") == "object-detection" else "coco-segmentation"
-            found.version(int(version)).export(form)  # waits until Roboflow has made it
-            link = rfapi.get_version_export(key, workspace, project, version, form)["export"]["link"]
+            chosen = found.version(int(version))
+            chosen.export(form)  # waits until Roboflow has made it
+            link = rfapi.get_version_export(key, *chosen.id.split("/"), form)["export"]["link"]
             _save(link, into, progress)
         except Exception as error:  # the client's errors have no common ancestor
             return quoted(_KEY_IN_URL.sub(r"\1***", _reason(error).replace(key, "***")))

@@ -1,4 +1,4 @@
-"""Cells for other programs: COCO, GeoJSON for QuPath, label and class images. Everything is in native pixels.
+"""Cells for other programs: COCO, GeoJSON for QuPath, label images and binary masks, supervision; in native pixels.
 
 Pixel (0, 0) covers x and y from 0 to 1, as in COCO and QuPath. Masks are written per pixel, straight from their boxes:
 no field is filled once a cell. Where masks overlap in an image, the more confident cell is on top. COCO's boxes are
@@ -10,12 +10,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherodetect.cells import Cells
+from spherodetect.cells import Cells, pixel_windows
 from spherodetect.safety import atomic_write
+
+if TYPE_CHECKING:
+    import supervision
 
 #: Distinct for colour-blind eyes too (Okabe and Ito, Color Universal Design, 2008); any other class is yellow.
 CLASS_COLOURS = {"rbc": (0, 114, 178), "spherocyte": (213, 94, 0), "wbc": (0, 158, 115), "platelet": (204, 121, 167)}
@@ -56,19 +59,22 @@ def to_coco(fields: Iterable[Cells], *, patient_ids: Sequence[str] | None = None
 
 
 def _coco_annotations(cells: Cells) -> Iterator[dict[str, Any]]:
-    height, width = cells.image_size_hw
-    for i, (mask, (y0, x0)) in enumerate(cells.pixel_masks()):
+    for i, (mask, corner) in enumerate(cells.pixel_masks()):
         ymin, xmin, ymax, xmax = (float(v) for v in cells.box_yxyx[i])
         yield {
             "category_id": int(cells.class_id[i]),
             "bbox": [round(v, 2) for v in (xmin, ymin, xmax - xmin, ymax - ymin)],
             "area": int(mask.sum()),
-            "segmentation": {"size": [height, width], "counts": _run_lengths(mask, (y0, x0), (height, width))},
+            "segmentation": _segmentation(mask, corner, cells.image_size_hw),
             "iscrowd": 0,
             "score": round(float(cells.confidence[i]), 4),
             "p_spherocyte": round(float(cells.p_spherocyte[i]), 4),
             "countable": int(cells.countable[i]),
         }
+
+
+def _segmentation(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> dict[str, Any]:
+    return {"size": list(size_hw), "counts": _run_lengths(mask, origin_yx, size_hw)}
 
 
 def _run_lengths(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> str:
@@ -179,18 +185,49 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
         )
 
 
-def class_mask_png(cells: Cells, path: str | Path) -> None:
-    """Write an image of class ids, 0 for background, as a PNG whose palette shows the classes in their colours.
+def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
+    """Write the pixels of all cells of a class as a binary PNG, 255 on 0.
 
     Raises:
         SpherodetectError: the file cannot be written.
     """
     from PIL import Image
 
-    image = Image.fromarray(_painted(cells, cells.class_id, np.uint8))
-    image.putpalette([0, 0, 0, *(channel for name in cells.class_names for channel in class_colour(name))])
+    chosen = cells[cells.names == class_name]
+    image = Image.fromarray(_painted(chosen, np.full(len(chosen), 255), np.uint8))
     with atomic_write(path) as file:
         image.save(file, "PNG")
+
+
+def to_supervision(cells: Cells) -> supervision.Detections:
+    """The cells of one field as `supervision.Detections` (pip install 'spherodetect[supervision]').
+
+    Class ids count from 0 there; names, p_spherocyte, countable and every measurement stand in `data`. Masks are
+    `supervision.CompactMask`, so that none is a full frame.
+
+    >>> detections = to_supervision(cells)  # doctest: +SKIP
+    """
+    import supervision
+
+    height, width = cells.image_size_hw
+    y0, x0, y1, x1 = pixel_windows(cells.box_yxyx, cells.image_size_hw).T
+    masks = supervision.CompactMask.from_coco_rle(
+        [_segmentation(mask, corner, (height, width)) for mask, corner in cells.pixel_masks()],
+        np.stack([x0, y0, x1 - 1, y1 - 1], axis=1).astype(np.float32),  # supervision's boxes of masks are closed
+        (height, width),
+    )
+    return supervision.Detections(
+        xyxy=cells.box_yxyx[:, [1, 0, 3, 2]],
+        mask=masks,
+        confidence=cells.confidence,
+        class_id=cells.class_id.astype(int) - 1,
+        data={
+            "class_name": cells.names.astype(str),
+            "p_spherocyte": cells.p_spherocyte,
+            "countable": cells.countable,
+            **cells.measurements,
+        },
+    )
 
 
 def _painted(cells: Cells, values: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:

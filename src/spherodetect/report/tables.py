@@ -1,15 +1,17 @@
-"""The tables of a result: cells.csv, patients.csv, quality.csv and cells.parquet, the same bytes for the same result.
+"""The tables of a result as CSV and Parquet, the same bytes for the same result.
 
-The columns, their order and their units are a contract with other programs. Percentages are 0 to 100, probabilities
-0 to 1; what is not known is an empty cell. A CSV is UTF-8 with commas and decimal points, its numbers rounded to the
-decimals stated here, its text harmless in a spreadsheet. The Parquet file is neither rounded nor changed.
+cells, patients and quality have a row a cell, a patient and a field; counts has one a class of a field; objects has the
+columns of HemaDetect's output_recognized_objects.csv. The columns, their order and their units are a contract with
+other programs. Percentages are 0 to 100, probabilities 0 to 1; what is not known is an empty cell. A CSV is UTF-8 with
+commas and decimal points, its numbers rounded to the decimals stated here, its text harmless in a spreadsheet. The
+Parquet file is neither rounded nor changed.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +41,16 @@ PATIENT_COLUMNS: Mapping[str, str | int] = {
 }  # fmt: skip
 QUALITY_COLUMNS: Mapping[str, str | int] = {
     "patient_id": TEXT, "field_id": TEXT, "accepted": COUNT, "reason": TEXT, "n_cells": COUNT, "focus": 4,
-    "exposure": 4, "density": 4, "um_per_px": 5, "um_per_px_source": TEXT, "rbc_diameter_px": 2,
+    "exposure": 4, "density": 4, "um_per_px": 5, "um_per_px_source": TEXT,
+    "um_per_px_error_percent": 1, "rbc_diameter_px": 2,
 }  # fmt: skip
-_KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS}
+COUNT_COLUMNS: Mapping[str, str | int] = {
+    "patient_id": TEXT, "field_id": TEXT, "class_name": TEXT, "n_cells": COUNT, "n_countable": COUNT,
+}  # fmt: skip
+OBJECT_COLUMNS: Mapping[str, str | int] = {
+    "File": TEXT, "Class": TEXT, "Object Number": COUNT, "Area": COUNT, "Centroid": TEXT, "BoundingBox": TEXT,
+}  # fmt: skip
+_KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS, **COUNT_COLUMNS, **OBJECT_COLUMNS}
 _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
 
 
@@ -76,6 +85,43 @@ def patients_frame(scores: Iterable[Any]) -> pd.DataFrame:
 def quality_frame(rows: Iterable[Any]) -> pd.DataFrame:
     """One row a field, with QUALITY_COLUMNS, from mappings or objects that have them."""
     return _frame_of_rows(rows, QUALITY_COLUMNS)
+
+
+def counts_frame(cells: Cells, *, patient_id: str, accepted: bool = True) -> pd.DataFrame:
+    """One row a class of one field, with COUNT_COLUMNS, also for classes without a cell."""
+    countable = cells.countable & accepted
+    rows = [
+        {"patient_id": patient_id, "field_id": cells.field_id, "class_name": name,
+         "n_cells": (cells.names == name).sum(), "n_countable": (countable & (cells.names == name)).sum()}
+        for name in cells.class_names
+    ]  # fmt: skip
+    return _frame_of_rows(rows, COUNT_COLUMNS)
+
+
+def objects_frame(cells: Cells) -> pd.DataFrame:
+    """One row a cell of one field, with OBJECT_COLUMNS; Object Number is cell_id.
+
+    Area is in pixels; Centroid is (row, column), where the first pixel's centre is (0, 0), and BoundingBox (first row,
+    first column, last row + 1, last column + 1), as scikit-image writes them; both are empty for a cell without pixels.
+    """
+    rows = []
+    for number, (name, (mask, (y0, x0))) in enumerate(zip(cells.names, cells.pixel_masks(), strict=True), 1):
+        y, x = np.nonzero(mask)
+        y, x = y + y0, x + x0
+        rows.append({
+            "File": cells.field_id, "Class": name, "Object Number": number, "Area": len(y),
+            "Centroid": f"({y.mean():.2f}, {x.mean():.2f})" if len(y) else "",
+            "BoundingBox": f"({y.min()}, {x.min()}, {y.max() + 1}, {x.max() + 1})" if len(y) else "",
+        })  # fmt: skip
+    return _frame_of_rows(rows, OBJECT_COLUMNS)
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables of one kind; at least one table."""
+    import pandas as pd
+
+    # A table without rows has no dtypes to agree on; the first keeps the columns where none has a row.
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def _frame_of_rows(rows: Iterable[Any], columns: Mapping[str, str | int]) -> pd.DataFrame:

@@ -115,10 +115,15 @@ class ApJudge:
             "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(self.sizes, 1)],
             "categories": [{"id": k, "name": name} for k, name in enumerate(self.names, 1)],
             "annotations": [
-                a | {"id": i, "iscrowd": int(a["iscrowd"] or a[key] is None)} | {"segmentation": a["segmentation"] or _flat(a)}
+                {
+                    **a,
+                    "id": i,
+                    "iscrowd": int(a["iscrowd"] or not a[key]),
+                    "segmentation": a["segmentation"] or _flat(a),
+                }
                 for i, a in enumerate(self.labels, 1)
             ],
-        }  # fmt: skip
+        }
         with contextlib.redirect_stdout(io.StringIO()):
             truth.createIndex()
             judge = COCOeval(truth, truth.loadRes(self.found) if self.found else COCO(), _KINDS[kind])

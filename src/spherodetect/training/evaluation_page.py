@@ -42,13 +42,13 @@ def write_evaluation_page(path: Path, result: Evaluation, rows: Sequence[Mapping
     Raises:
         SpherodetectError: the file cannot be written.
     """
-    details = result.details
+    details, left_out = result.details, result.details["leave_one_out"]
     with matplotlib.rc_context(_STYLE):
         plots = {
             "ranking": _svg(_ranking(result, rows)),
             "reliability": _svg(_reliability(result)),
             "agreement": _svg(_agreement(details["agreement"])),
-            "groups": _svg(_groups(details["leave_one_out"]["groups"], details["leave_one_out"]["unit"])),
+            "groups": _svg(_groups(left_out["groups"], left_out["unit"])) if left_out["groups"] else "",
             "robustness": _svg(_robustness(details["robustness"]["changes"])) if details["robustness"] else "",
         }
     write_page(

@@ -64,8 +64,9 @@ def load_keras(weights: Path) -> tf_keras.Model:
     """The Keras network with the weights of a file."""
     try:
         with h5py.File(weights) as file:
-            layers = file.get("model_weights", file).attrs["layer_names"]
-        model = tf_keras.applications.MobileNetV2(weights=None, include_top="predictions" in np.char.decode(layers))
+            layers = {*file.get("model_weights", file).attrs["layer_names"]}
+        with_classifier = bool(layers & {"predictions", b"predictions"})
+        model = tf_keras.applications.MobileNetV2(weights=None, include_top=with_classifier)
         model.load_weights(str(weights))
     except (OSError, KeyError, ValueError) as error:
         raise SpherodetectError(

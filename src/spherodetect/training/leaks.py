@@ -83,11 +83,13 @@ def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
     data = provenance.get("data") or {}
     for pattern in _patterns(provenance, "train_data"):
         known = False
+        base = PurePosixPath(pattern).name
         for name, manifest in data.items():
-            for split, part in manifest["splits"].items():
-                base = PurePosixPath(pattern).name
+            for split, part in manifest.get("splits", {}).items():
                 sums = {
-                    v for k, v in manifest["checksums"].items() if fnmatch(k, base) and k.startswith(f"{name}-{split}-")
+                    v
+                    for k, v in manifest.get("checksums", {}).items()
+                    if fnmatch(k, base) and k.startswith(f"{name}-{split}-")
                 }
                 if sums:
                     known = True

@@ -223,7 +223,8 @@ def wilson(hits: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
     """
     p, zz = hits / n, z * z / n
     half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n))
-    return max(0.0, (p + zz / 2 - half) / (1 + zz)), min(1.0, (p + zz / 2 + half) / (1 + zz))
+    # Rounding may leave the limits on the wrong side of 0 and 1.
+    return min(p, max(0.0, (p + zz / 2 - half) / (1 + zz))), max(p, min(1.0, (p + zz / 2 + half) / (1 + zz)))
 
 
 def precision_recall(p: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -160,7 +160,18 @@ def _write_provenance(run: Path, path: Path, params: Any) -> None:
     versions = {name: metadata.version(name) for name in ("tensorflow", "tf-models-official", "tf_keras", "numpy")}
     provenance = {
         "experiment": path.stem, "data": manifests, "versions": versions, "python": platform.python_version(),
-        "params": params.as_dict(),
+        "params": params.as_dict(), "initial": _initial(params.task.init_checkpoint),
     }  # fmt: skip
     with atomic_write(run / "provenance.json") as file:
         file.write(json.dumps(provenance, indent=1, sort_keys=True, default=str).encode())
+
+
+def _initial(checkpoint: str | None) -> dict[str, Any] | None:
+    """What taught the weights that a run starts from, where their own run says so: these fields are not held out."""
+    place = Path(checkpoint or "").absolute()
+    files = [folder / "provenance.json" for folder in (place, place.parent, place.parent.parent)] if checkpoint else []
+    for file in filter(Path.is_file, files):
+        known = json.loads(file.read_bytes())
+        taught = {"train_data": {"input_path": known["params"]["task"]["train_data"]["input_path"]}}
+        return {"data": known["data"], "params": {"task": taught}, "initial": known.get("initial")}
+    return None

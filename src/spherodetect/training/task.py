@@ -48,6 +48,12 @@ def set_loss(logits: tf.Tensor, class_sets: tf.Tensor) -> tf.Tensor:
 class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     """A Mask R-CNN that learns from half-labelled smears."""
 
+    def build_model(self) -> Any:
+        """Model Garden's model; its boxes stay float32 where its layers are bfloat16."""
+        model = super().build_model()
+        keep_boxes_exact(model)
+        return model
+
     def build_inputs(self, params: Any, input_context: Any = None, dataset_fn: Any = None) -> tf.data.Dataset:
         """A data set of (images, labels); see inputs.py."""
         model = self.task_config.model
@@ -121,6 +127,19 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         """Class ids of the red cells but spherocytes, and of spherocytes (0, the background, where there are none)."""
         ids = {name: k for k, name in enumerate(self.task_config.class_names, 1)}
         return [k for name, k in ids.items() if name in RED_CELLS - {SPHEROCYTE}] or [0], ids.get(SPHEROCYTE, 0)
+
+
+def keep_boxes_exact(model: Any) -> None:
+    """Let the layers that handle boxes take them as they are: above 256, bfloat16 knows only even pixels."""
+
+    def exact(tensors: Any) -> Any:
+        return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), tensors)
+
+    propose = model.roi_generator
+    for layer in (propose, *model.roi_sampler, model.mask_sampler):
+        layer._autocast = False
+    # Anchors are brought to the precision of the scores in there.
+    model.roi_generator = lambda boxes, scores, *rest: propose(exact(boxes), exact(scores), *rest)
 
 
 def _bits(codes: tf.Tensor) -> tf.Tensor:

@@ -69,7 +69,7 @@ class Truth:
 
     Attributes:
         name, split: of the data set.
-        n_fields: with labels, about to be read.
+        n_fields: about to be read; in records those without a label are among them, and passed over.
         digests: `tfrecords.file_digest` of their files, empty where the records do not tell.
         patients: that are known.
         checksums: of the records, empty for a recipe.
@@ -103,11 +103,11 @@ def open_truth(data: Path, split: str, *, progress: Progress = lambda done, tota
 
 
 def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
+    from spherodetect.labels.account import file_digest
     from spherodetect.labels.duplicates import near_duplicates
     from spherodetect.labels.recipe import load_recipe
     from spherodetect.labels.source import read_labels
     from spherodetect.labels.splits import assign_splits, spare_copies
-    from spherodetect.tfrecords import file_digest
 
     recipe = load_recipe(path)
     labels = read_labels(recipe)
@@ -135,7 +135,7 @@ def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
 def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
     from spherodetect.fields import read_image
     from spherodetect.labels.coverage import look
-    from spherodetect.tfrecords import unstretch
+    from spherodetect.labels.stretch import unstretch
 
     assert field.path is not None, "only fields with an image are read"
     seen = look(field) if recipe.unlabelled_cells_unknown else None
@@ -204,8 +204,8 @@ def _from_records(folder: Path, split: str) -> Truth:
         )
 
     def read(only: Collection[str] | None) -> Iterator[Labelled]:
-        examples = read_examples(shards)
-        return (_of_record(e, classes) for e in examples if only is None or e["field"] in only)
+        labelled = (e for e in read_examples(shards) if any(e["name"]))
+        return (_of_record(e, classes) for e in labelled if only is None or e["field"] in only)
 
     refined = _REFINED if "box-to-mask" in repaired else ""
     pointed = any((example["point_yx"] >= 0).any() for example in _first(read_examples(shards)))

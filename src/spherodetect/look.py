@@ -1,0 +1,127 @@
+"""Looking at fields one after the other: detected, measured, judged and drawn, each finished one kept.
+
+A field that cannot be used is named and the others go on. Only cells stay in memory; pixels are read again where a
+picture of them is wanted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS
+from spherodetect.errors import BadImageError, SpherodetectError
+from spherodetect.fieldcache import FieldCache, FinishedField, sha256
+from spherodetect.fields import MAX_IMAGE_BYTES, Field, FieldList, read_image
+from spherodetect.report.field import ReportField
+from spherodetect.results import ResultsFolder
+from spherodetect.safety import atomic_write, quoted, read_bytes
+
+if TYPE_CHECKING:
+    from spherodetect.detect import Model
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class LostField:
+    """A field that could not be used, and why, in one line that begins with its name."""
+
+    field: Field
+    message: str
+
+
+def look_at(
+    found: FieldList, model: Model, results: ResultsFolder, progress: Progress, *,
+    scale_bar_um: float | None = None, outlines: Mapping[Path, Path] | None = None,
+) -> tuple[list[ReportField], list[LostField]]:  # fmt: skip
+    """Look at fields, or take what an earlier run into the same folder made of the same bytes with the same settings.
+
+    Args:
+        found: the fields, in order.
+        model: finds the cells.
+        results: where overlays and finished fields go.
+        progress: called with how many are done, how many there are, and the next one's name.
+        scale_bar_um: the length of burnt-in scale bars, where the user states it.
+        outlines: photograph to its label image, which then says where the cells are.
+
+    Raises:
+        SpherodetectError: a file cannot be written.
+    """
+    checksums = sha256(json.dumps(model.card["checksums"], sort_keys=True).encode())
+    cache = FieldCache(results, {"model": checksums, "scale_bar_um": scale_bar_um})
+    seen, lost = [], []
+    for number, one in enumerate(found):
+        progress(number, len(found), one.field_id)
+        overlay = results.field_path("overlays", one.field_id, ".png")
+        label_image = outlines[one.path] if outlines else None
+        image = None
+        try:
+            data = read_bytes(one.path, max_bytes=MAX_IMAGE_BYTES, error=BadImageError, name=one.field_id)
+            labels = [read_bytes(label_image, max_bytes=MAX_IMAGE_BYTES, error=BadImageError)] if label_image else []
+            key = cache.key(data, *labels, um_per_px=one.um_per_px)
+            finished = cache.load(key)
+            if finished is None or not _is(overlay, finished.overlay_sha256):
+                image = read_image(data, name=one.field_id)
+                finished = finished or _looked(one, image, model, scale_bar_um, label_image)
+        except SpherodetectError as error:
+            lost.append(LostField(one, str(error)))
+            continue
+        if image is not None:
+            finished = replace(finished, overlay_sha256=_draw(image, finished, overlay))
+            cache.save(key, finished)
+        if finished.scale.warning:
+            logger.warning("%s: %s", quoted(one.field_id), finished.scale.warning)
+        cells = replace(finished.cells, field_id=one.field_id)
+        seen.append(
+            ReportField(one.patient_id, cells, finished.quality, one.path, overlay, finished.scale, sha256(data))
+        )
+    progress(len(found), len(found), "")
+    return seen, lost
+
+
+def _looked(
+    one: Field, image: np.ndarray, model: Model, scale_bar_um: float | None, label_image: Path | None
+) -> FinishedField:
+    from spherodetect.measure import measure
+    from spherodetect.outlines import read_label_image, with_outlines
+    from spherodetect.quality import assess
+    from spherodetect.scale import find_scale
+    from spherodetect.segment import optical_density
+
+    density = optical_density(image)
+    scale = find_scale(image, one.um_per_px, scale_bar_um=scale_bar_um, field_id=one.field_id, density=density)
+    cells = model.detect(image, scale, field_id=one.field_id)
+    if label_image is not None:
+        cells = with_outlines(cells, read_label_image(label_image))
+    cells = measure(cells, image, density=density)
+    reference = cells.countable & np.isin(cells.names, list(RED_CELLS))
+    scale = scale.or_cells(cells.measurements["diameter_px"][reference])
+    return FinishedField(cells, assess(image, cells, density=density), scale, "")
+
+
+def _is(path: Path, checksum: str) -> bool:
+    return path.is_file() and sha256(path.read_bytes()) == checksum
+
+
+def _draw(image: np.ndarray, finished: FinishedField, path: Path) -> str:
+    """Write the field's overlay; returns its checksum."""
+    from spherodetect.report.overlays import draw_overlay
+
+    quality, out = finished.quality, io.BytesIO()
+    draw_overlay(image, finished.cells, accepted=quality.accepted, note=quality.reason).save(out, "PNG")
+    with atomic_write(path) as file:
+        file.write(out.getvalue())
+    return sha256(out.getvalue())
+
+
+__all__ = ["LostField", "Progress", "look_at"]

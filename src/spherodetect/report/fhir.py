@@ -1,0 +1,85 @@
+"""A patient's score as a FHIR R4 Observation.
+
+LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: the grade is its value, and no percentage goes under
+it. Percentage, interval and counts are components under codes of this package's own, for LOINC has none. The status is
+preliminary, nothing is interpreted, and where there is no grade the reason stands in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, PatientScore
+
+LOINC, SPHEROCYTES = "http://loinc.org", "802-9"
+LOCAL = "urn:spherodetect:score"
+UCUM = "http://unitsofmeasure.org"
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+
+
+def to_observation(score: PatientScore) -> dict[str, Any]:
+    """The Observation as a JSON object; it carries the patient id as an identifier and no time.
+
+    >>> to_observation(score)["code"]["coding"][0]["code"]  # doctest: +SKIP
+    '802-9'
+    """
+    if score.grade:
+        value: dict[str, Any] = {"valueCodeableConcept": {"text": f"{score.grade} ({score.grade_scheme})"}}
+    else:
+        reason = f"not graded: {score.status}"
+        value = {"dataAbsentReason": {"coding": [{"system": _ABSENT, "code": "unknown"}], "text": reason}}
+    return {
+        "resourceType": "Observation",
+        "contained": [
+            {
+                "resourceType": "Device",
+                "id": "method",
+                "deviceName": [{"name": f"spherodetect, {score.model}", "type": "model-name"}],
+                "version": [{"value": score.version}],
+            }
+        ],
+        "status": "preliminary",
+        "category": [{"coding": [{"system": _CATEGORY, "code": "laboratory"}]}],
+        "code": {
+            "coding": [{"system": LOINC, "code": SPHEROCYTES,
+                        "display": "Spherocytes [Presence] in Blood by Light microscopy"}],
+            "text": "Spherocytes",
+        },
+        "subject": {"type": "Patient", "identifier": {"value": score.patient_id}},
+        **value,
+        "note": [{"text": RESEARCH_USE}, {"text": FIXED_SENTENCE}],
+        "method": {"text": f"Counted on photographs of a stained smear; {_corrected(score)}"},
+        "device": {"reference": "#method"},
+        "component": _components(score),
+    }  # fmt: skip
+
+
+def _corrected(score: PatientScore) -> str:
+    return "named by people, not corrected" if score.model == "labels" else "named by a model, corrected for its errors"
+
+
+def _components(score: PatientScore) -> list[dict[str, Any]]:
+    counts: dict[str, dict[str, Any]] = {
+        "status": {"valueString": score.status},
+        "countable-red-cells": {"valueInteger": score.n_countable},
+        "flagged-cells": {"valueInteger": score.n_spherocytes},
+        "fields": {"valueInteger": score.n_fields},
+        "fields-rejected": {"valueInteger": score.n_fields_rejected},
+    }
+    limits = {"low": _percent(score.hs_score_low), "high": _percent(score.hs_score_high)}
+    shares: dict[str, dict[str, Any]] = {
+        "spherocytes-percent": {"valueQuantity": _percent(score.hs_score)},
+        "spherocytes-percent-95-interval": {"valueRange": limits},
+        "spherocytes-percent-uncorrected": {"valueQuantity": _percent(score.raw_percent)},
+    }
+    known = {**shares, **counts} if math.isfinite(score.hs_score) else counts
+    return [
+        {"code": {"coding": [{"system": LOCAL, "code": code}], "text": code.replace("-", " ")}, **value}
+        for code, value in known.items()
+    ]
+
+
+def _percent(value: float) -> dict[str, Any]:
+    return {"value": round(float(value), 4) + 0.0, "unit": "%", "system": UCUM, "code": "%"}

@@ -1,0 +1,214 @@
+"""Exports as no tool should write them: whole ones with something wrong in them, as hypothesis strategies.
+
+A seed decides what is changed, so that ten thousand of them cost minutes; hypothesis shrinks to the simplest seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import random
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from PIL import Image
+
+#: A file's name below the export's root, and its bytes.
+Files = dict[str, bytes]
+
+HEIGHT, WIDTH = 48, 64
+JUNK: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 3, 0.5, -7.25, 10**30, 2**63, -(2**63), 1e308, -1e308, 1e-320, math.nan, math.inf,
+    -math.inf, "", " ", "0", "1", "\0", "a.jpg", "../../etc/passwd", "/etc/passwd", "C:\\boot.ini", "..\\b.jpg",
+    "a" * 300,
+    "\ud800", "\u202egpj.exe", "=1+1", "<script>", "\n\r\x1b[2J", "RBC", [], {}, [[]], [{}], [[[]]], [None], [1, 2],
+    [math.nan] * 4, [1e300, 1e300, 1e300, 1e300], [0, 0, 0, 0], [[5, 5, 5, 5]], [[1, 1, 9, 9, 1, 1]],
+    {"size": [HEIGHT, WIDTH], "counts": [10**12]}, {"size": [HEIGHT, WIDTH], "counts": [-5, HEIGHT * WIDTH + 5]},
+    {"size": [10**9, 10**9], "counts": [10**18]}, {"size": [HEIGHT, WIDTH], "counts": "~" * 50},
+    {"size": [HEIGHT, WIDTH], "counts": [0] * 5000}, {"size": None, "counts": None}, {"counts": "\ud800"},
+)  # fmt: skip
+LABEL_FILES = (
+    "train/_annotations.coco.json", "valid/_annotations.coco.json", "_annotations.coco.json", "labels.json",
+    "train.json", "annotations/instances_val2017.json", "labels_my-project_2024-05-01-10-30-00.json",
+)  # fmt: skip
+IMAGE_NAMES = (
+    "a.jpg",
+    "b.png",
+    "c_jpg.rf.0123456789abcdef.jpg",
+    "sub/d.jpg",
+    "patient_07_3.JPG",
+    "ü ñ.jpg",
+    "'quoted'.jpg",
+)
+
+
+def _photograph(seed: int, *, orientation: int = 1, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 255, (*size_hw, 3), np.uint8)
+    image, buffer = Image.fromarray(noise), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+_WHOLE = _photograph(0)
+PICTURES = (
+    _WHOLE, _photograph(1), _photograph(2, orientation=6), _photograph(3, size_hw=(24, 32)), _WHOLE[:300], b"",
+    b"GIF89a",
+)  # fmt: skip
+
+
+def whole(rng: random.Random) -> dict[str, Any]:
+    """A COCO data set in which nothing is wrong: polygons, several parts, run-length masks, boxes, crowds."""
+    names = rng.sample(IMAGE_NAMES, rng.randrange(1, 4))
+    images = [{"id": k, "file_name": name, "height": HEIGHT, "width": WIDTH} for k, name in enumerate(names)]
+    annotations = []
+    for number in range(rng.randrange(7)):
+        shape = rng.choice((_polygons, _mask, _box))(rng)
+        annotations.append(
+            {"id": number + 1, "image_id": rng.randrange(len(images)), "category_id": rng.randrange(1, 4), "iscrowd": 0,
+             "area": 1.0, **shape}
+        )  # fmt: skip
+    categories = [{"id": 0, "name": "cells", "supercategory": "none"}] * rng.randrange(2)
+    categories += [
+        {"id": k, "name": name, "supercategory": "cells"}
+        for k, name in enumerate(("RBC", "Spherocyte", "cell, odd"), 1)
+    ]
+    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+
+
+def _polygons(rng: random.Random) -> dict[str, Any]:
+    parts = []
+    for _ in range(rng.randrange(1, 3)):
+        turn = np.sort([rng.uniform(0, 2 * math.pi) for _ in range(rng.randrange(5, 12))])
+        x, y = rng.uniform(8, WIDTH - 8), rng.uniform(8, HEIGHT - 8)
+        parts.append(np.stack([x + 7 * np.cos(turn), y + 5 * np.sin(turn)], axis=1).ravel().tolist())
+    points = np.concatenate([np.reshape(part, (-1, 2)) for part in parts])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return {"segmentation": parts, "bbox": [*low.tolist(), *(high - low).tolist()]}
+
+
+def _mask(rng: random.Random) -> dict[str, Any]:
+    left, right = sorted(rng.sample(range(WIDTH + 1), 2))
+    top, bottom = sorted(rng.sample(range(HEIGHT + 1), 2))
+    counts, gap, run = [left * HEIGHT + top], HEIGHT - (bottom - top), bottom - top
+    for _ in range(right - left - 1):
+        counts += [run, gap]
+    counts += [run, HEIGHT * WIDTH - sum(counts) - run]
+    return {
+        "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}, "bbox": [left, top, right - left, bottom - top],
+        "iscrowd": rng.randrange(2),
+    }  # fmt: skip
+
+
+def _box(rng: random.Random) -> dict[str, Any]:
+    x, y = rng.uniform(0, WIDTH - 6), rng.uniform(0, HEIGHT - 6)
+    return {"bbox": [x, y, rng.uniform(1, 6), rng.uniform(1, 6)], "segmentation": []}
+
+
+def spoil(data: Any, rng: random.Random) -> Any:
+    """Change something at a random place: other content, left out, given twice, wrapped, or nested deeply."""
+    path: list[Any] = []
+    here = data
+    while isinstance(here, dict | list) and here and (not path or rng.random() < 0.8):
+        path.append(rng.choice(list(here) if isinstance(here, dict) else range(len(here))))
+        here = here[path[-1]]
+    if not path:
+        return copy.deepcopy(rng.choice(JUNK))
+    parent = data
+    for key in path[:-1]:
+        parent = parent[key]
+    kind = rng.randrange(10)
+    if kind < 5:
+        parent[path[-1]] = copy.deepcopy(rng.choice(JUNK))
+    elif kind < 7:
+        del parent[path[-1]]
+    elif kind == 7 and isinstance(parent, list):
+        parent.append(copy.deepcopy(here))
+    elif kind == 8:
+        parent[path[-1]] = [here] if rng.random() < 0.5 else {"x": here}
+    else:
+        for _ in range(rng.randrange(1, 60)):
+            here = [here]
+        parent[path[-1]] = here
+    return data
+
+
+def garble(text: bytes, rng: random.Random) -> bytes:
+    """Damage a file as disks, editors and people do."""
+    at = rng.randrange(len(text) + 1)
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: text[:at], lambda: text[at:], lambda: b"\xef\xbb\xbf" + text, lambda: text + b"}",
+        lambda: text[:at] + rng.choice((b"\0", b"\xff\xfe", b"[" * 5000, b"1e999", b'"', b"\xf0\x9f")) + text[at:],
+        lambda: text.decode(errors="replace").encode("utf-16"), lambda: b"[" * 100_000, lambda: b"",
+        lambda: text.replace(b"1", b"1" * 5000, 1), lambda: b"[" * 900 + text + b"]" * 900,
+    )  # fmt: skip
+    return rng.choice(ways)()
+
+
+def _coco(rng: random.Random) -> Files:
+    files = {}
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        data = whole(rng)
+        for _ in range(rng.randrange(5)):
+            data = spoil(data, rng)
+        text = json.dumps(data).encode()
+        files[rng.choice(LABEL_FILES)] = garble(text, rng) if rng.random() < 0.1 else text
+    return files
+
+
+def _voc(rng: random.Random) -> Files:
+    files = {}
+    for name in rng.sample(IMAGE_NAMES, 2):
+        objects = ""
+        for _ in range(rng.randrange(4)):
+            corners = [rng.choice((1, 5, 20.5, 40, -3, "nan", "inf", "", "x", 10**30)) for _ in range(4)]
+            tags = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+            objects += rng.choice(
+                ("<object><name>RBC</name><bndbox>{}</bndbox></object>", "<object>{}</object>")
+            ).format(tags)
+        size = rng.choice((f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>", "", "<size>9</size>"))
+        entity = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' if rng.random() < 0.1 else ""
+        text = (
+            f"{entity}<annotation><filename>{rng.choice(IMAGE_NAMES)}</filename>{size}{objects}</annotation>".encode()
+        )
+        files[name.rpartition(".")[0] + ".xml"] = garble(text, rng) if rng.random() < 0.2 else text
+    return files
+
+
+def _points(rng: random.Random) -> Files:
+    files = {}
+    for name in rng.sample(IMAGE_NAMES, 2):
+        cells = [[rng.choice((1, 20.5, "3,5", -1, 1e300, "nan", "", "x", "0")) for _ in range(3)] for _ in range(5)]
+        separator = rng.choice((" ", ",", ";", "\t"))
+        lines = ["X,Y,Counter".replace(",", separator), *(separator.join(map(str, row)) for row in cells)]
+        text = "\n".join(lines[rng.randrange(2) :]).encode()
+        suffix = rng.choice((".txt", ".csv"))
+        files[name.rpartition(".")[0] + suffix] = garble(text, rng) if rng.random() < 0.2 else text
+    return files
+
+
+@st.composite
+def exports(draw: st.DrawFn) -> tuple[Files, bool]:
+    """The files of an export, labels and images, and whether it is a zip."""
+    kind = draw(st.sampled_from((_coco, _coco, _coco, _coco, _voc, _points)))
+    rng = random.Random(draw(st.integers(0, 2**64)))
+    files = kind(rng)
+    folder = rng.choice((*files, "a")).rpartition("/")[0]
+    for name in rng.sample(IMAGE_NAMES, rng.randrange(5)):
+        files[f"{folder}/{name}" if folder else name] = rng.choice(PICTURES)
+    return files, kind is _coco and rng.random() < 0.15
+
+
+def zipped(files: Files) -> bytes:
+    """The files as a zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
