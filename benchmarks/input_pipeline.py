@@ -1,13 +1,14 @@
 """How many training examples a second come out of our decoder and parser, beside Model Garden's stock ones.
 
-    python -m benchmarks.input_pipeline [--side 384] [--batch 4] [--fields 12] [--batches 3] [--rounds 5]
+    python -m benchmarks.input_pipeline [--side 384] [--batch 4] [--fields 12] [--cells 120] [--batches 3] [--rounds 5]
 
-Expected: at least 5 times as many; two minutes on one core. Both read the same drawn fields, ours from records with
-masks in their boxes, the stock decoder and `maskrcnn_input.Parser` from records with a mask of the whole frame a cell,
-and both hand over the same: float32 images of side x side pixels that show the whole field, as many instances with
-masks of 56 x 56, and targets for the same anchors. Ours does what experiments/chula.yaml trains with (optical density,
-eight symmetries, JPEG once more, pasted overlaps, stain and light), the peer flips. Each runs in one thread, and only
-while it is timed.
+Expected: at least 5 times as many; two minutes on one core. Both read the same drawn fields of 640 x 480 pixels with an
+outline of every cell, as `spherodetect tfrecords --full-masks` writes them: ours from the records with masks in their
+boxes, the stock decoder and `maskrcnn_input.Parser` from those with a mask of the whole frame a cell. The output is
+equal: batches of float32 images of side x side pixels, cut out of the field where chance says with cells at the same
+size, as many slots for instances with masks of 56 x 56, and targets for the same anchors. Ours varies them as
+experiments/chula.yaml trains (optical density, eight symmetries, JPEG once more, pasted overlaps, stain, light, noise),
+the peer flips. Each runs in one thread, and only while it is timed.
 """
 
 from __future__ import annotations
@@ -19,18 +20,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.conversion import write_export
 from benchmarks.timing import Comparison, side_by_side
-from benchmarks.train_step import draw_records, our_experiment
+from spherodetect.labels.recipe import Recipe
+from spherodetect.tfrecords import MASK_SIZE, build
+
+ROOT = Path(__file__).resolve().parents[1]
+UM_PER_PX = 0.193
 
 
 def compare(
-    *, side: int = 384, batch: int = 4, fields: int = 12, batches: int = 3, rounds: int = 5
+    *, side: int = 384, batch: int = 4, fields: int = 12, cells: int = 120, batches: int = 3, rounds: int = 5
 ) -> Comparison:
-    """Draw examples both ways; asserts that they are of the same shapes and show the same number of cells."""
+    """Draw examples both ways; asserts that they are of the same shapes and show as many cells."""
+    from spherodetect.training.run import load_experiment
+
+    settings = [f"task.train_data.global_batch_size={batch}", f"task.model.input_size=[{side}, {side}, 3]"]
+    params = load_experiment(ROOT / "experiments" / "chula.yaml", overrides=settings)
     with tempfile.TemporaryDirectory() as folder:
-        draw_records(Path(folder), side=side, fields=fields)
-        params = our_experiment(Path(folder), side=side, batch=batch)
-        ours, peer = iter(_ours(Path(folder), params)), iter(_stock(Path(folder), params))
+        export, records = write_export(Path(folder) / "export", fields=fields, cells=cells), Path(folder) / "records"
+        build(Recipe("drawn", "coco", export, um_per_px=UM_PER_PX), records, full_masks=True)
+        ours, peer = iter(_ours(records, params)), iter(_stock(records, params))
         _require_equal_output(next(ours), next(peer))
 
         def draw(examples: Iterator[Any]) -> Callable[[], object]:
@@ -56,14 +67,14 @@ def _ours(records: Path, params: Any) -> Any:
 def _stock(records: Path, params: Any) -> Any:
     from official.vision.dataloaders import maskrcnn_input, tf_example_decoder
 
-    from spherodetect.tfrecords import MASK_SIZE
-
     settings, side = params.task.train_data.parser, params.task.model.input_size[0]
+    # The stock scale is relative to a field that fits the canvas.
+    scale = settings.rbc_px / (7.5 / UM_PER_PX) / min(side / 480, side / 640)
     parser = maskrcnn_input.Parser(
         output_size=[side, side], **_anchors(params), rpn_match_threshold=settings.rpn_match_threshold,
         rpn_unmatched_threshold=settings.rpn_unmatched_threshold, rpn_fg_fraction=settings.rpn_fg_fraction,
-        rpn_batch_size_per_im=settings.rpn_batch_size_per_im, aug_rand_hflip=True,
-        max_num_instances=settings.max_num_instances, include_mask=True, mask_crop_size=MASK_SIZE,
+        rpn_batch_size_per_im=settings.rpn_batch_size_per_im, max_num_instances=settings.max_num_instances,
+        include_mask=True, mask_crop_size=MASK_SIZE, aug_rand_hflip=True, aug_scale_min=scale, aug_scale_max=scale,
     )  # fmt: skip
     decode, parse = tf_example_decoder.TfExampleDecoder(include_mask=True).decode, parser.parse_fn(True)
     return _batches(records / "full-*", lambda number, raw: parse(decode(raw)), params)
@@ -96,13 +107,13 @@ def _require_equal_output(ours: tuple[Any, Any], peer: tuple[Any, Any]) -> None:
         shapes = [[tuple(t.shape) for t in tf.nest.flatten(labels[name])] for labels in (ours[1], peer[1])]
         assert shapes[0] == shapes[1], f"{name}: {shapes}"
     cells = [float(np.mean(np.sum(labels["gt_classes"].numpy() >= 0, axis=1))) for labels in (ours[1], peer[1])]
-    assert abs(cells[0] / cells[1] - 1) < 0.1, f"expected as many cells an image, got {cells}"
+    assert abs(cells[0] / cells[1] - 1) < 0.3, f"expected as many cells an image, got {cells}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("side", 384), ("batch", 4), ("fields", 12), ("batches", 3), ("rounds", 5)):
+    for name, default in (("side", 384), ("batch", 4), ("fields", 12), ("cells", 120), ("batches", 3), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     print(compare(**vars(parser.parse_args(argv))))
 

@@ -60,7 +60,9 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def a_field(folder: Path, field_id: str, *, reason: str = "", size: tuple[int, int] = (320, 250), **cells) -> ReportField:
+def a_field(
+    folder: Path, field_id: str, *, reason: str = "", size: tuple[int, int] = (320, 250), **cells
+) -> ReportField:
     """A field with a photograph in which every cell has a shade of its own (its cell_id), and an overlay of noise."""
     found = some_cells(field_id, **cells)
     pixels = np.full((*found.image_size_hw, 3), SLIDE, np.uint8)

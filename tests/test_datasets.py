@@ -17,13 +17,13 @@ from PIL import Image
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.recipe import load_recipe
+from spherodetect.synthetic import draw_field
 from spherodetect.tfrecords import build, read_examples
 
 pytestmark = pytest.mark.train
 tfds = pytest.importorskip("tensorflow_datasets")
 
 RECIPES = Path(__file__).resolve().parents[1] / "tfrecords"
-CENTERS = np.array([(30, 30), (30, 95), (80, 30), (80, 95)])
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +33,35 @@ def datasets():
     return datasets
 
 
-def picture(path: Path, seed: int, *, radius: tuple[float, float] = (19, 19), size_hw: tuple[int, int] = (110, 130)):
-    """Four dark cells with some noise, so that no field is another's copy."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
-    centers = CENTERS * np.array(size_hw) / (110, 130) + rng.uniform(-4, 4, (4, 2))
-    stained = np.any([((y - cy) / radius[0]) ** 2 + ((x - cx) / radius[1]) ** 2 <= 1 for cy, cx in centers], axis=0)
-    image = np.where(stained, 130, 205)[..., None] + rng.normal(0, 2, (*size_hw, 3))
+def picture(path: Path, seed: int, *, squash: float = 1.0) -> np.ndarray:
+    """Draws a field of 200 x 260 pixels, its width squashed; returns the boxes of four of its red cells."""
+    drawn = draw_field(np.random.default_rng(seed), size_hw=(200, 260), n_cells=16, n_white=0, n_platelets=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path, quality=95)
-    return centers
+    Image.fromarray(drawn.image).resize((round(260 * squash), 200)).save(path, quality=95)
+    boxes = drawn.cells.box_yxyx[drawn.cells.countable][:4] * [1, squash, 1, squash]
+    assert len(boxes) == 4
+    return np.round(boxes, 2)
 
 
 def write_chula(root: Path, images: str = "images", labels: str = "labels") -> None:
     (root / labels).mkdir(parents=True)
     for number in (1, 2, 61):
-        centers = picture(root / images / f"{number}.jpg", number)
-        lines = [f"{x:.0f} {y:.0f} {code}" for (y, x), code in zip(centers[:3], (0, 3, 10), strict=True)]
+        boxes = picture(root / images / f"{number}.jpg", number)
+        centers = (boxes[:3, :2] + boxes[:3, 2:]) / 2
+        lines = [f"{x:.0f} {y:.0f} {code}" for (y, x), code in zip(centers, (0, 3, 10), strict=True)]
         (root / labels / f"{number}.txt").write_text("\n".join([*lines, "not a label"]))
 
 
 def write_bccd(root: Path, images: str = "images", labels: str = "annotations") -> None:
     (root / labels).mkdir(parents=True)
     for number in range(5):
-        centers = picture(root / images / f"BloodImage_{number:05d}.jpg", 50 + number)
+        boxes = picture(root / images / f"BloodImage_{number:05d}.jpg", 50 + number)
         objects = "".join(
-            f"<object><name>{name}</name><bndbox><xmin>{x - 19:.0f}</xmin><ymin>{y - 19:.0f}</ymin>"
-            f"<xmax>{x + 19:.0f}</xmax><ymax>{y + 19:.0f}</ymax></bndbox></object>"
-            for (y, x), name in zip(centers, ("RBC", "RBC", "WBC", "Platelets"), strict=True)
+            f"<object><name>{name}</name><bndbox><xmin>{x0:.0f}</xmin><ymin>{y0:.0f}</ymin>"
+            f"<xmax>{x1:.0f}</xmax><ymax>{y1:.0f}</ymax></bndbox></object>"
+            for (y0, x0, y1, x1), name in zip(boxes, ("RBC", "RBC", "WBC", "Platelets"), strict=True)
         )
-        size = "<size><width>130</width><height>110</height><depth>3</depth></size>"
+        size = "<size><width>260</width><height>200</height><depth>3</depth></size>"
         xml = f"<annotation><filename>BloodImage_{number:05d}.jpg</filename>{size}{objects}</annotation>"
         (root / labels / f"BloodImage_{number:05d}.xml").write_text(xml)
 
@@ -73,13 +72,13 @@ def write_dataset_a(root: Path) -> None:
         images, annotations = [], []
         for copy in range(3):
             name = f"{patient}_7_jpg.rf.{'abc'[copy] * 32}.jpg"
-            centers = picture(root / split / name, ord(patient[-1]), radius=(24, 18), size_hw=(160, 160))
-            images.append({"id": copy, "file_name": name, "height": 160, "width": 160})
-            for k, (y, x) in enumerate(centers):
-                x0, y0, x1, y1 = x - 18, y - 24, x + 18, y + 24
+            boxes = picture(root / split / name, ord(patient[-1]), squash=0.75)
+            images.append({"id": copy, "file_name": name, "height": 200, "width": 195})
+            for k, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
                 annotations.append({
                     "id": 10 * copy + k, "image_id": copy, "category_id": 1 + k % 2, "iscrowd": 0,
-                    "bbox": [round(x0), round(y0), 36, 48], "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1, x0, y0]],
+                    "bbox": [round(x0), round(y0), x1 - x0, y1 - y0],
+                    "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1, x0, y0]],
                 })  # fmt: skip
         categories = [{"id": 0, "name": "smears", "supercategory": "none"}] + [
             {"id": k, "name": name, "supercategory": "smears"} for k, name in ((1, "RBC"), (2, "Spherocyte"))
@@ -184,6 +183,9 @@ def archived(source: Path, target: Path) -> None:
 
 
 def test_a_download_is_recorded_once_and_checked_ever_after(tmp_path, served, datasets, monkeypatch, caplog):
+    from tensorflow_datasets.core.download import checksums
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
     folder, url = served
     write_chula(tmp_path / "origin", "Dataset", "Label")
     archived(tmp_path / "origin", folder / "archive.zip")
@@ -197,7 +199,7 @@ def test_a_download_is_recorded_once_and_checked_ever_after(tmp_path, served, da
     (line,) = (tmp_path / "checksums.tsv").read_text().splitlines()
     assert re.fullmatch(rf"{re.escape(url)}\t\d+\t[0-9a-f]{{64}}\tarchive\.zip", line)
 
-    infos = tfds.download.checksums.load_url_infos(tmp_path / "checksums.tsv") if False else _infos(line)
+    infos = checksums.load_url_infos(tmp_path / "checksums.tsv")
     monkeypatch.setattr(datasets.Chula, "url_infos", infos)
     caplog.clear()
     same = built("chula", tmp_path / "second", force_checksums_validation=True)
@@ -206,15 +208,8 @@ def test_a_download_is_recorded_once_and_checked_ever_after(tmp_path, served, da
 
     (tmp_path / "origin" / "Label" / "1.txt").write_text("1 1 0")
     archived(tmp_path / "origin", folder / "archive.zip")
-    with pytest.raises(tfds.download.NonMatchingChecksumError if hasattr(tfds.download, "NonMatchingChecksumError")
-                       else Exception, match="wrong checksum"):  # fmt: skip
+    with pytest.raises(NonMatchingChecksumError, match="wrong checksum"):
         built("chula", tmp_path / "third")
-
-
-def _infos(line: str) -> dict:
-    from tensorflow_datasets.core.download import checksums
-
-    return checksums._parse_url_infos([line])
 
 
 def test_an_archive_laid_in_the_manual_folder_is_as_good(tmp_path, datasets):

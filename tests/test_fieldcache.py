@@ -60,7 +60,9 @@ def test_what_comes_out_is_what_went_in(n, um_per_px, tmp_path):
         back = cache.load("k")
     _same(cells, back.cells)
     assert back.cells.field_id == ""  # a name is the run's, not the picture's
-    assert repr(back.quality) == repr(dataclasses.replace(QUALITY, accepted=False, focus=float(np.float32(3.1)), n_cells=3))
+    assert repr(back.quality) == repr(
+        dataclasses.replace(QUALITY, accepted=False, focus=float(np.float32(3.1)), n_cells=3)
+    )
     assert repr(back.scale) == repr(Scale(0.2, "cells", math.nan, "doubt"))
     assert back.overlay_sha256 == "f00"
 

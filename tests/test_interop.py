@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -202,18 +203,77 @@ def test_an_empty_field_is_a_black_label_image(tmp_path):
     assert interop.to_geojson(empty)["features"] == []
 
 
-def test_class_mask_png(tmp_path):
+def test_binary_masks_of_a_class_hold_its_cells_and_no_others(tmp_path):
     cells = _cells()
-    interop.class_mask_png(cells, tmp_path / "classes.png")
-    image = Image.open(tmp_path / "classes.png")
     first, second, third, fourth = _full(cells)
-    expected = np.zeros(SIZE_HW, np.uint8)
-    for mask, value in ((third, 4), (second, 2), (first, 1), (fourth, 3)):
-        expected[mask] = value
-    np.testing.assert_array_equal(np.asarray(image), expected)
-    colours = np.asarray(image.convert("RGB"))
-    assert tuple(colours[17, 45]) == interop.class_colour("spherocyte")
-    assert tuple(colours[59, 0]) == (0, 0, 0)
+    for name, expected in {"rbc": first, "spherocyte": second, "platelet": third, "wbc": fourth}.items():
+        interop.to_class_mask(cells, name, tmp_path / "mask.png")
+        with Image.open(tmp_path / "mask.png") as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), np.where(expected, 255, 0))
+    interop.to_class_mask(Cells.empty(field_id="a", image_size_hw=(4, 5)), "rbc", tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.zeros((4, 5)))
+
+
+@st.composite
+def _any_cells(draw) -> Cells:
+    """Up to five cells of any masks at any places, also overlapping, empty, and cut by the border."""
+    height, width = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    masks, boxes = [], []
+    for _ in range(draw(st.integers(0, 5))):
+        mask = draw(arrays(bool, st.tuples(st.integers(1, height), st.integers(1, width))))
+        y, x = draw(st.integers(0, height - mask.shape[0])), draw(st.integers(0, width - mask.shape[1]))
+        masks.append(mask)
+        boxes.append([y, x, y + mask.shape[0], x + mask.shape[1]])
+    ids = draw(st.lists(st.integers(1, 4), min_size=len(masks), max_size=len(masks)))
+    cells = Cells.from_labels(np.array(boxes).reshape(-1, 4), ids, masks, image_size_hw=(height, width), field_id="f")
+    cells.confidence[:] = draw(st.lists(st.floats(0, 1, width=32), min_size=len(masks), max_size=len(masks)))
+    return cells
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=_any_cells())
+def test_any_cells_survive_a_label_image_where_no_surer_cell_lies_on_them(cells):
+    tifffile = pytest.importorskip("tifffile")
+    with tempfile.TemporaryDirectory() as folder:
+        interop.to_label_tiff(cells, f"{folder}/labels.tif", um_per_px=0.2)
+        labels = tifffile.imread(f"{folder}/labels.tif")
+    truth = _full(cells)
+    np.testing.assert_array_equal(labels > 0, np.any(truth, axis=0) if truth else np.zeros(cells.image_size_hw, bool))
+    for i, mask in enumerate(truth):
+        rank = (-cells.confidence[i], i)
+        surer = [m for k, m in enumerate(truth) if (-cells.confidence[k], k) < rank]
+        np.testing.assert_array_equal(labels == i + 1, mask & ~np.any(surer, axis=0) if surer else mask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=_any_cells())
+def test_any_cells_survive_supervision(cells):
+    pytest.importorskip("supervision")
+    detections = interop.to_supervision(cells)
+    assert len(detections) == len(cells)
+    np.testing.assert_array_equal(detections.xyxy[:, [1, 0, 3, 2]], cells.box_yxyx)
+    np.testing.assert_array_equal(detections.class_id + 1, cells.class_id)
+    np.testing.assert_array_equal(detections.confidence, cells.confidence)
+    if len(cells):
+        np.testing.assert_array_equal(np.asarray(detections.mask), np.array(_full(cells)))
+
+
+def test_supervision_knows_names_and_numbers_and_what_it_selects():
+    supervision = pytest.importorskip("supervision")
+    cells = _cells()
+    detections = interop.to_supervision(cells)
+    assert isinstance(detections, supervision.Detections)
+    assert list(detections.data["class_name"]) == ["rbc", "spherocyte", "platelet", "wbc"]
+    np.testing.assert_array_equal(detections.data["diameter_px"], cells.measurements["diameter_px"])
+    sure = detections[detections.confidence > 0.85]
+    assert list(sure.data["class_name"]) == ["rbc", "wbc"]
+    np.testing.assert_array_equal(np.asarray(sure.mask), np.array(_full(cells))[[0, 3]])
+    outside = Cells.from_labels([[500, 500, 520, 520]], [1], [np.zeros((20, 20), bool)], image_size_hw=SIZE_HW)
+    assert not np.asarray(interop.to_supervision(outside).mask).any()
+    annotated = supervision.MaskAnnotator().annotate(np.zeros((*SIZE_HW, 3), np.uint8), detections)
+    assert annotated[17, 45].any()
 
 
 def test_class_colours_differ():

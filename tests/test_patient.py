@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from dataclasses import replace
 
@@ -116,8 +115,8 @@ def test_flagged_cells_come_with_their_numbers_and_with_what_is_like_them(tmp_pa
     page = _report(tmp_path, fields=[a_field(tmp_path, "p/1.png", p=(0.7, 0.1, 0.95, 0.3))])
     pairs = page.text.partition("most certain first")[2].partition("Left, in blue")[0]
     assert re.findall(r"p (\d\.\d\d)", pairs) == ["0.95", "0.30", "0.70", "0.10"]
-    for words in ("7.2 µm (0.87) size 7.2 µm", "2 % pallor 2 %", "0.95 centre/rim 0.30", "1.29 density 1.29",
-                  "p/1.png #3 p/1.png #4"):  # fmt: skip
+    for words in ("7.2 µm size 7.2 µm", "0.87 rel. size 0.87", "2 % pallor 2 %", "0.95 centre/rim 0.30",
+                  "1.29 rel. density 1.29", "p/1.png #3 p/1.png #4"):  # fmt: skip
         assert words in pairs
     nearest = page.text.partition("Not flagged, and nearest to it")[2].partition("Fields counted")[0]
     assert re.findall(r"p (\d\.\d\d)", nearest) == ["0.30", "0.10"]

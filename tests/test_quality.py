@@ -155,6 +155,16 @@ def test_crowded_empty_and_missed_fields_are_told_apart():
     assert assess(few.image, few.cells).reason == "too few cells: 2 red cells, expected at least 5"
 
 
+def test_a_strip_of_text_below_the_field_says_nothing_about_it():
+    drawn = _field()
+    strip = np.full((40, drawn.image.shape[1], 3), 0, np.uint8)
+    strip[15:25, 20:200:7] = 255
+    image = np.concatenate([drawn.image, strip])
+    cells = replace(drawn.cells, image_size_hw=image.shape[:2])
+    assert assess(image, cells) == assess(drawn.image, drawn.cells)
+    assert assess(image) == assess(drawn.image)
+
+
 def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
     drawn = _field()
     image = drawn.image.copy()

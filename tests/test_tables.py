@@ -54,7 +54,7 @@ def test_the_columns_are_the_contract():
     assert list(tables.CELL_COLUMNS) == CELLS.split(", ")
     assert list(tables.PATIENT_COLUMNS) == PATIENTS.split(", ")
     assert list(tables.QUALITY_COLUMNS) == QUALITY.split(", ")
-    for columns in (tables.CELL_COLUMNS, tables.PATIENT_COLUMNS, tables.QUALITY_COLUMNS):
+    for columns in (tables.CELL_COLUMNS, tables.PATIENT_COLUMNS, tables.QUALITY_COLUMNS, tables.COUNT_COLUMNS):
         assert columns.items() <= tables._KINDS.items()  # a name means the same in every table
 
 
@@ -133,6 +133,42 @@ def test_quality_csv(tmp_path):
            "um_per_px_error_percent": 0.482, "rbc_diameter_px": 38.756}  # fmt: skip
     (written,) = _written(tables.quality_frame([row]), tmp_path)
     assert ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale bar,0.5,38.76"
+
+
+def test_counts_by_class_also_of_what_is_not_there(tmp_path):
+    rows = _written(tables.counts_frame(_cells(), patient_id="7"), tmp_path)
+    assert [tuple(row.values()) for row in rows] == [
+        ("7", "'=p/1.jpg", "rbc", "2", "1"), ("7", "'=p/1.jpg", "spherocyte", "1", "0"),
+        ("7", "'=p/1.jpg", "wbc", "0", "0"), ("7", "'=p/1.jpg", "platelet", "1", "0"),
+    ]  # fmt: skip
+    rejected = _written(tables.counts_frame(_cells(), patient_id="7", accepted=False), tmp_path)
+    assert [row["n_countable"] for row in rejected] == ["0"] * 4
+
+
+def test_objects_are_as_scikit_image_measures_them(tmp_path):
+    from skimage.measure import regionprops
+
+    masks = [np.eye(5, 7, dtype=bool) | np.eye(5, 7, k=1, dtype=bool), np.zeros((3, 3), bool)]
+    boxes = [[2, 3, 7, 10], [0, 0, 3, 3]]
+    cells = Cells.from_labels(boxes, [2, 1], masks, image_size_hw=(20, 30), field_id="a.png")
+    first, second = _written(tables.objects_frame(cells), tmp_path)
+    assert list(first) == ["File", "Class", "Object Number", "Area", "Centroid", "BoundingBox"]
+    frame = np.zeros((20, 30), np.uint8)
+    frame[2:7, 3:10] = masks[0]
+    (truth,) = regionprops(frame)
+    y, x = truth.centroid
+    assert list(first.values()) == [
+        "a.png", "spherocyte", "1", str(int(truth.area)), f"({y:.2f}, {x:.2f})", str(truth.bbox)
+    ]  # fmt: skip
+    assert list(second.values()) == ["a.png", "rbc", "2", "0", "", ""]
+
+
+def test_tables_join_whether_they_have_rows_or_not():
+    full = tables.cells_frame(_cells(), patient_id="7")
+    empty = tables.cells_frame(Cells.empty(field_id="a", image_size_hw=(9, 9)), patient_id="7")
+    assert len(tables.joined([empty, full, empty, full])) == 8
+    assert list(tables.joined([empty, full]).dtypes) == list(full.dtypes)
+    assert list(tables.joined([empty, empty]).dtypes) == list(full.dtypes)
 
 
 def test_the_same_result_gives_the_same_bytes_every_time(tmp_path):

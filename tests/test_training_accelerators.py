@@ -2,7 +2,7 @@
 
 Two logical CPU devices stand for two GPUs. They must be asked for before TensorFlow runs anything, hence the processes
 of their own: `python test_training_accelerators.py RECORDS mirrored|compiled|bfloat16` prints the losses of two steps,
-of one device in float32 and of the other way, as JSON.
+of one device in float32 and of the other way, as JSON; `clipped` in place of these, what is left of a large gradient.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def settings(records: Path) -> list[str]:
         f"task.train_data.parser.max_num_instances={CELLS}", "task.train_data.parser.rpn_batch_size_per_im=4096",
         f"task.model.roi_generator.num_proposals={PROPOSALS}", "task.model.roi_generator.pre_nms_top_k=200",
         f"task.model.roi_sampler.num_sampled_rois={everything}", "task.model.roi_sampler.foreground_fraction=1.0",
-        f"task.model.mask_sampler.num_sampled_masks={everything}", "trainer.optimizer_config.warmup.type=null",
+        f"task.model.mask_sampler.num_sampled_masks={everything}",
     ]  # fmt: skip
 
 
-def losses(records: Path, way: str) -> dict[str, list[dict[str, float]]]:
+def losses(records: Path, way: str) -> dict[str, list]:
     done = subprocess.run(
         [sys.executable, __file__, str(records), way], capture_output=True, text=True, timeout=3000, check=False
     )
@@ -86,6 +86,12 @@ def test_two_replicas_learn_what_one_device_learns(records):
     assert abs(after["total_loss"] - before["total_loss"]) > 0.01, "and the first step changes the second"
 
 
+def test_replicas_clip_what_they_found_together(records):
+    found = losses(records, "clipped")
+    assert found["one"] == pytest.approx([3.0, 4.0]), "(30, 40) cut down to a length of 5"
+    assert found["clipped"] == pytest.approx(found["one"])
+
+
 @pytest.mark.slow  # three minutes on two idle cores, most of it compiling
 def test_xla_compiles_the_step_and_changes_no_loss(records):
     found = losses(records, "compiled")
@@ -96,7 +102,10 @@ def test_xla_compiles_the_step_and_changes_no_loss(records):
 @pytest.mark.slow  # a minute and a half on two idle cores
 def test_bfloat16_has_the_losses_of_float32(records):
     found = losses(records, "bfloat16")
-    assert found["bfloat16"][0] == pytest.approx(found["one"][0], rel=0.05, abs=0.01)
+    exact, rounded = found["one"][0], found["bfloat16"][0]
+    # The other two hang on the few proposals that just reach a cell, or just do not.
+    for name in ("total_loss", "rpn_score_loss", "rpn_box_loss", "frcnn_cls_loss"):
+        assert rounded[name] == pytest.approx(exact[name], rel=0.05)
 
 
 def test_bfloat16_rounds_no_boxes():
@@ -135,13 +144,40 @@ def _main(records: Path, way: str) -> None:
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.random.set_seed(1)
     one = tf.distribute.OneDeviceStrategy("/cpu:0")
     two = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]) if way == "mirrored" else one
+    if way == "clipped":
+        mirrored = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+        print(json.dumps({"one": _clipped(one, records), "clipped": _clipped(mirrored, records)}))
+        return
     first, weights = _two_steps(one, records, None)
     if way == "bfloat16":
         performance.set_mixed_precision_policy("bfloat16")
     second, _ = _two_steps(two, records, weights, compiled=way == "compiled")
     print(json.dumps({"one": first, way: second}))
+
+
+def _clipped(strategy: Any, records: Path) -> list[float]:
+    """What the experiment's optimiser makes of a gradient of (30, 40), to which two replicas give one part each."""
+    import tensorflow as tf
+
+    from spherodetect.training import run
+    from spherodetect.training.task import SmearMaskRCNNTask
+
+    params = run.load_experiment(CHULA, overrides=settings(records))
+    with strategy.scope():
+        optimizer = SmearMaskRCNNTask.create_optimizer(params.trainer.optimizer_config)
+        variable = tf.Variable([1.0, 1.0])
+    parts = {1: [[30.0, 40.0]], 2: [[30.0, 0.0], [0.0, 40.0]]}[strategy.num_replicas_in_sync]
+
+    def apply() -> None:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        optimizer.apply_gradients([(tf.gather(tf.constant(parts), number), variable)])
+
+    tf.function(lambda: strategy.run(apply))()
+    momentum = strategy.experimental_local_results(optimizer.get_slot(variable, "m"))[0].numpy()
+    return [float(m / (1 - optimizer.get_config()["beta_1"])) for m in momentum]
 
 
 def _two_steps(strategy: Any, records: Path, weights: Any, *, compiled: bool = False) -> tuple[list, Any]:

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 #: Part of the patient's median diameter that Chula's microcytes have (6.2 of 7.5 µm), and how many such cells are many:
 #: of drawn normal cells 6 to 7 % are smaller.
 _SMALL, _MANY_SMALL = 0.83, 0.15
-#: Files of a model whose checksums a report names.
-_NAMED_FILES = ("saved_model/saved_model.pb", "saved_model/variables/variables.data-00000-of-00001")
+#: Files of a model whose checksums a report names, and what it calls them.
+_NAMED_FILES = {"saved_model/saved_model.pb": "graph", "saved_model/variables/variables.data-00000-of-00001": "weights"}
 #: Where a pixel size comes from, as the report says it.
 _SOURCES = {"given": "given", "scale bar": "from the scale bar", "cells": "from the red cells, taken as 7.5 µm wide,"}
 
@@ -275,10 +275,10 @@ def _provenance(model: Model, score: PatientScore, fields: Sequence[ReportField]
         "Software": f"spherodetect {score.version}",
         "Model": model.name,
         "Stains it has seen": ", ".join(card["stains_seen"]),
-        "Trained from": card["provenance"].get("experiment", "unknown"),
+        "Experiment": card["provenance"].get("experiment", "unknown"),
         "Settings": f"confidence from {thresholds['confidence']:.2f}, p_spherocyte from "
         f"{thresholds['p_spherocyte']:.2f}, grades of {score.grade_scheme}",
-        **{f"sha256 of {name}": card["checksums"][name] for name in _NAMED_FILES if name in card["checksums"]},
+        **{f"sha256 of the {what}": card["checksums"].get(name, "unknown") for name, what in _NAMED_FILES.items()},
         "sha256 of the photographs": photographs,
     }
 

@@ -8,13 +8,14 @@ refused for what its cells are: spherocytes are dense and small, the cells of a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.measure import measure
+from spherodetect.scalebar import block_mean, image_rows
 from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold, optical_density, segment
 
 # Each limit stands clear of what was measured on fields that people had chosen for counting (Chula RBC-12 and BCCD) and
@@ -105,8 +106,11 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
     >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
     rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
     """
+    if (rows := image_rows(image)) < len(image):  # a strip of text is no part of the field
+        image, density = image[:rows], None
+        cells = replace(cells, image_size_hw=image.shape[:2]) if cells is not None else None
     step = min(-(-max(image.shape[:2]) // _MAX_SIDE_PX), *image.shape[:2])
-    small = _reduced(image, step)
+    small = block_mean(image, step)
     density = optical_density(small) if density is None or step > 1 else density
     covered = _covered(density[..., _GREEN])
     light = _light(small, density, covered)
@@ -177,15 +181,6 @@ def _least(part: float) -> str:
 
 def _most(part: float) -> str:
     return f"expected at most {_percent(part)}"
-
-
-def _reduced(image: np.ndarray, step: int) -> np.ndarray:
-    """The image averaged in blocks of step by step pixels; what does not fill a block at the edge is left out."""
-    if step == 1:
-        return image
-    height, width = (length // step for length in image.shape[:2])
-    blocks = image[: height * step, : width * step].reshape(height, step, width, step, 3)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
 
 
 def _covered(green: np.ndarray) -> np.ndarray:

@@ -32,8 +32,8 @@ _CUT = 10
 _LEAST_INK = 900
 #: A line without ticks could be a hair: it has to be paint.
 _PAINT_CONTRAST = 50.0
-#: Grey levels that it may vary along a row, as JPEG makes it.
-_PAINT_SPREAD = 8.0
+#: How much it may vary along a row, as JPEG makes it, in parts of the contrast.
+_PAINT_SPREAD = 0.12
 #: Metadata strips are so high, as parts of the image's height.
 _STRIP_HEIGHT = (0.02, 0.3)
 _STRIP_LEVELS = 6
@@ -223,7 +223,7 @@ def _trimmed(line: _Line, level: np.ndarray) -> _Line:
 def _contrast(line: _Line, level: np.ndarray) -> float:
     """Of an even, thin line its grey levels over its surroundings, else 0."""
     length, width = line.right - line.left, level.shape[1]
-    if line.bottom - line.top > 0.1 * length or length > 0.7 * width:
+    if line.bottom - line.top > 0.16 * length or length > 0.7 * width:
         return 0.0
     rows = level[line.top : line.bottom]
     core = np.sort(rows[:, line.left : line.right].max(axis=0))
@@ -238,6 +238,8 @@ def _ticks(line: _Line, upright: np.ndarray, contrast: float, unit: int) -> _Fou
     """The middles of the ticks at a line's ends, and the rows of line and ticks; None where it has none."""
     spans = (slice(max(0, line.left - unit), line.left + 4 * unit), slice(line.right - 4 * unit, line.right + unit))
     best: tuple[int, _Found] | None = None
+    if line.bottom - line.top > 0.1 * (line.right - line.left):
+        return None
     for outward in (slice(line.top - 1, None, -1), slice(line.bottom, None)):
         # Rows in which both ends are marked, from the line on; the two stop together.
         marks = np.stack([upright[outward, span].max(axis=1) for span in spans])
@@ -277,7 +279,7 @@ def _paint(line: _Line, ink: np.ndarray, level: np.ndarray, contrast: float, uni
         return None
     inner = rows[:, line.left + 2 * unit : line.right - 2 * unit]
     reach = 3 * unit
-    if inner.std(axis=1).max() > _PAINT_SPREAD or line.left < reach or line.right + reach > ink.shape[1]:
+    if inner.std(axis=1).max() > _PAINT_SPREAD * contrast or line.left < reach or line.right + reach > ink.shape[1]:
         return None
     over = rows.mean(axis=0) - np.median(inner)  # the paint is darker than what lies around it
     outwards = over[line.left - reach : line.left + reach][::-1], over[line.right - reach : line.right + reach]

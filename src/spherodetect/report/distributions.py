@@ -31,9 +31,9 @@ class _Axis:
 
 
 _SIZE_UM = _Axis("diameter_um", "Size (diameter in µm)", 4, 11, (4, 5, 6, 7, 8, 9, 10, 11), n_bins=35)
-_SIZE = _Axis("relative_diameter", "Size (1: the patient's median)", 0.5, 1.5, (0.5, 0.75, 1, 1.25, 1.5))
+_SIZE = _Axis("relative_diameter", "Size (own median = 1)", 0.5, 1.5, (0.5, 0.75, 1, 1.25, 1.5))
 _PALLOR = _Axis("pallor_fraction", "Pallor (% of the inner cell)", 0, 0.6, (0, 20, 40, 60), factor=100)
-_DENSITY = _Axis("relative_od", "Density (1: the patient's median)", 0.4, 2.2, (0.5, 1, 1.5, 2), n_bins=36)
+_DENSITY = _Axis("relative_od", "Density (own median = 1)", 0.4, 2.2, (0.5, 1, 1.5, 2), n_bins=36)
 
 
 def panels(fields: Sequence[ReportField]) -> list[dict[str, Any]]:

@@ -47,17 +47,13 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
                         "display": "Spherocytes [Presence] in Blood by Light microscopy"}],
             "text": "Spherocytes",
         },
-        "subject": {"type": "Patient", "identifier": {"value": score.patient_id}},
+        "subject": {"type": "Patient", "identifier": {"value": score.patient_id or "unknown"}},
         **value,
         "note": [{"text": RESEARCH_USE}, {"text": FIXED_SENTENCE}],
-        "method": {"text": f"Counted on photographs of a stained smear; {_corrected(score)}"},
+        "method": {"text": "Counted on photographs of a stained smear"},
         "device": {"reference": "#method"},
         "component": _components(score),
     }  # fmt: skip
-
-
-def _corrected(score: PatientScore) -> str:
-    return "named by people, not corrected" if score.model == "labels" else "named by a model, corrected for its errors"
 
 
 def _components(score: PatientScore) -> list[dict[str, Any]]:

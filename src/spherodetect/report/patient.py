@@ -31,7 +31,7 @@ from spherodetect.score import (
 #: Bytes of all overlays of a page together, before base64 adds a third; pictures shrink until they fit.
 MAX_OVERLAY_BYTES = 4_500_000
 #: Flagged cells in the gallery of a page, how many are left out is said there; and the others that come nearest.
-MAX_GALLERY, MAX_NEAREST = 32, 16
+MAX_GALLERY, MAX_NEAREST = 40, 16
 _OVERLAY_WIDTHS_PX = (1280, 1000, 800, 640, 480, 360, 240)
 
 _STATUS_WORDS: Mapping[str, str] = {

@@ -225,16 +225,16 @@ def _summary(name: str, judged: _Judged, warning: str, details: Mapping[str, Any
     figures = metrics.figures(rows)
     p, truth = metrics.known_cells(rows)
     red = [r for r in rows if r["label"] in ("rbc", "spherocyte", "duplicate")]
+    score = np.array([r["p_spherocyte"] for r in red])
+    positive = np.array([r["label"] == "spherocyte" for r in red], bool)
     others = [r for r in rows if r["label"] in ("wbc", "platelet")]
     full = [f for f in fields if f["fully_labelled"]]
     return Evaluation(
         model=name,
         n_fields=len(fields),
-        average_precision=average_precision(
-            np.array([r["p_spherocyte"] for r in red]), np.array([r["label"] == "spherocyte" for r in red], bool)
-        ),
-        brier=float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
-        ece=expected_calibration_error(p, truth),
+        average_precision=average_precision(score, positive) if positive.any() else math.nan,
+        brier=float(np.mean((p - truth) ** 2)) if len(p) else math.nan,
+        ece=expected_calibration_error(p, truth) if len(p) else math.nan,
         duplicates=sum(f["n_duplicates"] for f in fields) / max(sum(f["n_detections"] for f in fields), 1),
         white_or_platelet_called=(sum(r["called"] == "spherocyte" for r in others), len(others)),
         blocks=tuple({"block": b} | metrics.figures(part) for b, part in metrics.grouped(rows, "block").items()),

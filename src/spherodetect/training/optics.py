@@ -6,12 +6,16 @@ is not cell), in operations that a SavedModel carries.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 #: The long side of the copy that the background is fitted on.
 COARSE_PX = 160
 _GREEN = 1
 _BINS = 128
+_LOG10_E = 0.4342944819
+#: The powers of y and x in a quadratic surface.
+_POWERS = np.array([(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)])
 
 
 def optical_density(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
@@ -27,34 +31,59 @@ def optical_density(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.
 
 def background(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
     """The empty slide's intensity at every pixel of the image, or of a window of it, (H, W, 3) float32."""
-    shape = tf.shape(image)
-    height, width = shape[0], shape[1]
+    height, width = tf.unstack(tf.shape(image)[:2])
+    y, x = _powers(height), _powers(width)
     step = tf.maximum(1, tf.maximum(height, width) // COARSE_PX)
-    coarse = image[::step, ::step]
-    y, x = _position(height)[::step], _position(width)[::step]
-    values = tf.maximum(tf.reshape(coarse, [-1, 3]), 1.0)
-    terms = tf.reshape(_quadratic(y, x), [-1, 6])
-    level = tf.sort(values, axis=0)[tf.shape(values)[0] * 95 // 100]
-    flat = tf.concat([level[tf.newaxis], tf.zeros([5, 3])], axis=0)
-    coefficients = flat
-    ridge = tf.linalg.diag([1e-6, 1.0, 1.0, 1.0, 1.0, 1.0]) * 0.002
-    for _ in range(4):
-        density = -_log10(values / tf.maximum(terms @ coefficients, 1.0))
-        cut = otsu(density[:, _GREEN])
-        empty = (density[:, _GREEN] < 0.5 * cut) & tf.reduce_all(tf.abs(density) < tf.maximum(cut, 0.06), axis=1)
-        weight = tf.cast(empty, tf.float32)[:, tf.newaxis]
-        count = tf.reduce_sum(weight)
-        weighted = terms * weight
-        normal = tf.matmul(weighted, terms, transpose_a=True) / tf.maximum(count, 1.0) + ridge
-        fitted = tf.linalg.solve(normal, tf.matmul(weighted, values, transpose_a=True) / tf.maximum(count, 1.0))
-        # With next to no empty slide in the field, the brightest pixels stand in.
-        enough = count > 0.02 * tf.cast(tf.shape(values)[0], tf.float32)
-        coefficients = tf.where(enough, fitted, coefficients)
-    y, x = _position(height), _position(width)
+    coefficients = _fit(tf.maximum(image[::step, ::step], 1.0), y[::step], x[::step])
     if window is not None:
         y, x = y[window[0] : window[2]], x[window[1] : window[3]]
-    surface = _quadratic(y, x) @ coefficients
-    return tf.clip_by_value(surface, 1.0, 400.0)
+    return tf.clip_by_value(_surface(coefficients, y, x), 1.0, 400.0)
+
+
+def _fit(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The quadratic surface a channel, (3, 3, 3) for `_surface`, through what is empty slide in (h, w, 3) values."""
+    pixels = tf.size(values) // 3
+    counts = tf.stack([tf.histogram_fixed_width(values[..., c], [0.0, 256.0], 256) for c in range(3)])
+    below = tf.cumsum(counts, axis=1) <= pixels * 95 // 100
+    level = tf.cast(tf.reduce_sum(tf.cast(below, tf.int32), axis=1), tf.float32)
+    coefficients = tf.pad(level[:, tf.newaxis, tf.newaxis], [[0, 0], [0, 2], [0, 2]])
+    for _ in range(4):
+        surface = tf.maximum(_surface(coefficients, y, x), 1.0)
+        density = -_log10(values[..., _GREEN] / surface[..., _GREEN])
+        cut = otsu(density)
+        far = tf.exp(tf.maximum(cut, 0.06) / _LOG10_E)
+        empty = (density < 0.5 * cut) & tf.reduce_all((values < far * surface) & (far * values > surface), axis=-1)
+        weight = tf.cast(empty, tf.float32)
+        count = tf.reduce_sum(weight)
+        # With next to no empty slide in the field, the brightest pixels stand in.
+        enough = count > 0.02 * tf.cast(pixels, tf.float32)
+        fitted = _least_squares(values, weight / tf.maximum(count, 1.0), y, x)
+        coefficients = tf.where(enough, fitted, coefficients)
+    return coefficients
+
+
+def _least_squares(values: tf.Tensor, weight: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """(3, 3, 3) coefficients; all that the normal equations need are the moments of the weights and of the values."""
+    shape = tf.shape(values)
+    moments = tf.matmul(y, tf.matmul(weight, x), transpose_a=True)
+    normal = tf.gather_nd(moments, _POWERS[:, None] + _POWERS[None]) + tf.linalg.diag([1e-6, *[1.0] * 5]) * 0.002
+    weighted = tf.reshape(values * weight[..., tf.newaxis], [shape[0], -1])
+    right = tf.reshape(tf.matmul(y[:, :3], weighted, transpose_a=True), [3, shape[1], 3])
+    right = tf.gather_nd(tf.einsum("iwc,wj->ijc", right, x[:, :3]), _POWERS)
+    return tf.transpose(tf.scatter_nd(_POWERS, tf.linalg.solve(normal, right), [3, 3, 3]), [2, 0, 1])
+
+
+def _surface(coefficients: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """(H, W, 3) from a channel's coefficients (3, 3, 3) of the powers of y and x, (H, 5) and (W, 5)."""
+    across = tf.einsum("cij,wj->iwc", coefficients, x[:, :3])
+    surface = tf.matmul(y[:, :3], tf.reshape(across, [3, -1]))
+    return tf.reshape(surface, [tf.shape(y)[0], tf.shape(x)[0], 3])
+
+
+def _powers(size: tf.Tensor) -> tf.Tensor:
+    """(size, 5): powers 0 to 4 of the position, which runs from -0.5 to 0.5 over the image."""
+    position = tf.cast(tf.range(size, dtype=tf.int32) / tf.maximum(size - 1, 1), tf.float32) - 0.5
+    return tf.stack([position**power for power in range(5)], axis=-1)
 
 
 def otsu(values: tf.Tensor) -> tf.Tensor:
@@ -75,14 +104,5 @@ def network_input(density: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(density, -0.2, 1.0) * 6.0 - 0.5
 
 
-def _position(size: tf.Tensor) -> tf.Tensor:
-    return tf.range(size, dtype=tf.int32) / tf.maximum(size - 1, 1) - 0.5
-
-
-def _quadratic(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    y, x = tf.meshgrid(tf.cast(y, tf.float32), tf.cast(x, tf.float32), indexing="ij")
-    return tf.stack([tf.ones_like(y), y, x, y * y, x * y, x * x], axis=-1)
-
-
 def _log10(x: tf.Tensor) -> tf.Tensor:
-    return tf.math.log(x) * 0.4342944819
+    return tf.math.log(x) * _LOG10_E

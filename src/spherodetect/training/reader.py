@@ -60,9 +60,7 @@ def _records(pattern: str, config: Any) -> tf.data.Dataset:
     files = tf.data.Dataset.from_tensor_slices(sorted(tf.io.gfile.glob(pattern)))
     if not config.is_training:
         return files.flat_map(tf.data.TFRecordDataset)
-    records = files.shuffle(1000, seed=config.seed).interleave(
-        tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE, deterministic=True
-    )
+    records = files.shuffle(1000, seed=config.seed).interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
     return records.shuffle(min(config.shuffle_buffer_size, _MOST_SHUFFLED), seed=config.seed).repeat()
 
 

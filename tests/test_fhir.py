@@ -1,0 +1,61 @@
+"""fhir: the grade goes under LOINC 802-9, the percentage under a code of our own, and nothing is interpreted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spherodetect.report.fhir import to_observation
+from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, STATUSES
+from tests.reporting import NOTHING, a_score
+
+
+def _components(observation: dict) -> dict[str, dict]:
+    return {part["code"]["coding"][0]["code"]: part for part in observation["component"]}
+
+
+def test_the_grade_is_the_value_of_802_9_and_the_percentage_is_not():
+    observation = to_observation(a_score())
+    assert observation["resourceType"] == "Observation"
+    assert observation["status"] == "preliminary"
+    assert [(c["system"], c["code"]) for c in observation["code"]["coding"]] == [("http://loinc.org", "802-9")]
+    assert observation["valueCodeableConcept"] == {"text": "2+ (icsh2015)"}
+    assert "dataAbsentReason" not in observation
+    parts = _components(observation)
+    assert parts["spherocytes-percent"]["valueQuantity"] == {
+        "value": 12.34, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"
+    }  # fmt: skip
+    interval = parts["spherocytes-percent-95-interval"]["valueRange"]
+    assert (interval["low"]["value"], interval["high"]["value"]) == (9.1, 16.2)
+    assert parts["countable-red-cells"]["valueInteger"] == 1200
+    for part in parts.values():
+        assert [c["system"] for c in part["code"]["coding"]] == ["urn:spherodetect:score"]
+        assert sum(key.startswith("value") for key in part) == 1
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("empty", [False, True])
+def test_whatever_the_status_it_is_whole_json_and_claims_nothing(status, empty):
+    changes = NOTHING if empty else {"grade": "" if status in STATUSES[:3] else "2+"}
+    observation = to_observation(a_score(status=status, **changes))
+    assert ("valueCodeableConcept" in observation) != ("dataAbsentReason" in observation)
+    text = json.dumps(observation, allow_nan=False)
+    assert "interpretation" not in text
+    said = text.replace(RESEARCH_USE, "").replace(FIXED_SENTENCE, "").lower()
+    for word in ("positive", "negative", "diagnos", "hereditary", "disease", "d58"):
+        assert word not in said
+    assert [note["text"] for note in observation["note"]] == [RESEARCH_USE, FIXED_SENTENCE]
+    assert _components(observation)["status"]["valueString"] == status
+    assert ("spherocytes-percent" in _components(observation)) != empty
+    if "dataAbsentReason" in observation:
+        assert status in observation["dataAbsentReason"]["text"]
+
+
+def test_who_and_with_what():
+    observation = to_observation(a_score(patient_id='7 "x"'))
+    assert observation["subject"]["identifier"]["value"] == '7 "x"'
+    (device,) = observation["contained"]
+    assert observation["device"]["reference"] == f"#{device['id']}"
+    assert "small" in device["deviceName"][0]["name"]
+    assert device["version"][0]["value"] == "0.1.0"
