@@ -2,11 +2,11 @@
 
     python -m benchmarks.conversion [--fields 8] [--cells 120] [--workers 1] [--rounds 5]
 
-Expected: at least 3 times as many; a minute on one core. Both read one export of drawn fields, JPEGs of 640 x 480 pixels
-and a COCO file with the outline of every cell (some 25 corners, as people click them), and write it with a mask of every
-cell, in equally many processes (1: this one alone). Ours is all of `spherodetect tfrecords`: it also checks the labels,
-looks for near-duplicates, splits by source, decodes and re-encodes each image and writes an account. The peer is the
-script's own function with `include_masks`. What both wrote is compared: as many cells, and masks of the same area.
+Expected: at least 3 times as many; a minute on one core. Both read one export of drawn fields, JPEGs of 640 x 480
+pixels and a COCO file with the outline of every cell (some 25 corners, as people click them), and write it with a mask
+of every cell, in equally many processes (1: this one alone). Ours is all of `spherodetect tfrecords`: it also checks
+the labels, looks for near-duplicates, splits by source, decodes and re-encodes each image and writes an account. The
+peer is the script's own function with `include_masks`. What both wrote is compared: as many cells, masks of one area.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.timing import Comparison, side_by_side
 
+from benchmarks.timing import Comparison, side_by_side
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.coco_writer import to_coco
 from spherodetect.labels.recipe import Recipe

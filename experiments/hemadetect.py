@@ -2,8 +2,8 @@
 
     python experiments/hemadetect.py --root ../shared/data/bccd --out runs/hemadetect-export
 
-The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364; masks come from the boxes by segmentation
-(labels/refine.py). OUT then holds the images and labels_my-project.json, as the export's download does.
+The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364; masks come from the boxes by
+segmentation (labels/refine.py). OUT then holds the images and labels_my-project.json, as the export's download does.
 """
 
 from __future__ import annotations

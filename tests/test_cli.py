@@ -206,7 +206,10 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
         "--resume",
     ]
     assert cli.main(argv) == 0
-    assert trained == [((Path("e.yaml"), tmp_path), {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True})]
+    ((paths, options),) = trained
+    assert callable(options.pop("progress"))
+    assert paths == (Path("e.yaml"), tmp_path)
+    assert options == {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True}
     evaluated = stand_in("spherodetect.training.evaluate", "evaluate", "recall 0.98")
     assert cli.main(["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]) == 0
     ((paths, options),) = evaluated
@@ -215,7 +218,10 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert options == {"split": "val", "out": tmp_path, "force": False, "robustness": 0}
     exported = stand_in("spherodetect.training.export", "export", tmp_path / "m")
     assert cli.main(["export", "run", "--fold", "other", "--out", str(tmp_path / "m")]) == 0
-    assert exported == [((Path("run"), tmp_path / "m"), {"folds": [Path("other")]})]
+    ((paths, options),) = exported
+    assert callable(options.pop("progress"))
+    assert paths == (Path("run"), tmp_path / "m")
+    assert options == {"folds": [Path("other")]}
     out = capsys.readouterr().out
     assert "ckpt-9" in out
     assert "recall 0.98" in out

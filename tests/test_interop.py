@@ -129,6 +129,13 @@ def test_geojson_outlines_are_the_masks():
         np.testing.assert_array_equal(_rasterised(feature["geometry"], SIZE_HW), truth)
 
 
+def test_a_box_without_height_is_still_a_polygon_with_area():
+    cells = Cells.from_labels([[60, 20.9, 60, 40.7]], [1], [np.zeros((0, 21), bool)], image_size_hw=SIZE_HW)
+    (feature,) = interop.to_geojson(cells)["features"]
+    x, y = np.array(feature["geometry"]["coordinates"][0]).T
+    assert 0.5 * abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) == pytest.approx(1.98)
+
+
 def test_geojson_rings_are_closed_and_the_outer_comes_first():
     outer, hole = interop.to_geojson(_cells())["features"][1]["geometry"]["coordinates"]
     for ring in (outer, hole):

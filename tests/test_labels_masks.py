@@ -11,7 +11,7 @@ import pytest
 
 from spherodetect.cells import CLASS_NAMES, RED_CELLS
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.masks import FieldInstances, class_set, find_instances, resample_mask
+from spherodetect.labels.masks import FieldInstances, class_set, fill_polygon, find_instances, resample_mask
 from spherodetect.labels.recipe import Recipe
 from spherodetect.synthetic import SyntheticField, draw_field
 
@@ -329,3 +329,28 @@ def test_a_mask_is_stretched_over_its_samples():
     np.testing.assert_array_equal(resample_mask(disc, 56), disc)
     large = np.hypot(*(np.mgrid[:280, :280] - 139.5)) < 140
     assert resample_mask(large, 56).mean() == pytest.approx(np.pi / 4, abs=0.01)
+
+
+def test_a_polygon_fills_the_pixels_whose_centres_lie_within():
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:40, :50] + 0.5
+    for corners in rng.integers(3, 30, 50):
+        polygon = rng.uniform(-5, 50, (corners, 2))
+        crossed = np.zeros(y.shape, int)
+        for (ay, ax), (by, bx) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            crossed += ((ay <= y) != (by <= y)) & (x > ax + (y - ay) * (bx - ax) / (by - ay))
+        np.testing.assert_array_equal(fill_polygon(polygon, (40, 50)), crossed % 2 == 1)
+    square = fill_polygon(rectangle(2, 3, 5, 7), (9, 9))
+    assert square[2:5, 3:7].all() and square.sum() == 12
+
+
+def test_a_field_of_drawn_cells_needs_no_segmentation(monkeypatch):
+    monkeypatch.setattr("spherodetect.labels.masks.segment", lambda *args, **options: pytest.fail("it was segmented"))
+    centers = [(30, 30), (30, 90), (80, 30), (80, 85), (80, 135)]
+    drawn = [
+        box(y - 20, x - 20, y + 20, x + 20, polygons=(circle(y, x, 20),), number=k) for k, (y, x) in enumerate(centers)
+    ]
+    cut = box(100, 30, 120, 70, polygons=(circle(118, 50, 18),), number=9)
+    found = convert(discs(*centers), [*drawn, cut], um_per_px=None)
+    assert len(found.instances) == 6
+    assert found.rbc_diameter_px == pytest.approx(40, rel=0.02), "the one at the border does not count"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe, SplitRule
-from spherodetect.labels.splits import assign_splits, file_number, leaks, spare_copies
+from spherodetect.labels.splits import assign_splits, block_of, file_number, leaks, spare_copies
 
 
 def field(
@@ -146,3 +146,9 @@ def test_no_group_is_ever_torn(data):
     assert set(splits) == {f.file for f in fields}
     found = {f.code for f in leaks(fields, splits, duplicate_groups=groups)}
     assert found <= (set() if by == "patient" else {"patient-in-two-splits"})
+
+
+def test_a_block_is_twenty_numbers_or_the_patient():
+    names = ["images/0.png", "images/1.jpg", "20.jpg", "images/21.jpg", "p1_0100.jpg", "nameless.jpg"]
+    assert [block_of(name) for name in names] == ["1-20", "1-20", "1-20", "21-40", "81-100", "nameless.jpg"]
+    assert block_of("images/21.jpg", "patient 7") == "patient 7"

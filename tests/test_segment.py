@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spherodetect.fields import read_image
-from spherodetect.segment import optical_density, segment
+from spherodetect.segment import background, green_density, optical_density, segment
 from spherodetect.synthetic import SmearStyle, draw_field
 
 
@@ -82,6 +82,18 @@ def test_density_is_about_nothing_on_the_slide_and_more_in_a_cell():
         cell[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
     assert abs(np.median(density[~cell])) < 0.01
     assert np.median(density[cell]) > 0.08
+
+
+def test_uneven_light_of_a_known_shape_is_found_and_divides_out():
+    y, x = np.mgrid[-0.5:0.5:241j, -0.5:0.5:321j]
+    light = (200 - 30 * y + 20 * x - 40 * y * y + 15 * x * y - 60 * x * x)[..., None] * [1, 0.9, 1.1]
+    disc = np.hypot(240 * y - 20, 320 * x + 60) < 20
+    image = np.rint(light * np.where(disc, 10**-0.25, 1)[..., None]).astype(np.uint8)
+    np.testing.assert_allclose(background(image), light, rtol=0.02)
+    density = optical_density(image)
+    assert density.shape == image.shape and density.dtype == np.float32
+    np.testing.assert_allclose(density, np.where(disc, 0.25, 0)[..., None].repeat(3, 2), atol=0.015)
+    np.testing.assert_array_equal(green_density(image), density[..., 1])
 
 
 def test_labelled_points_of_real_fields_lie_in_cells_of_their_own(shared_data: Path):

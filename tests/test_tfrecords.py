@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -278,6 +280,27 @@ def test_full_masks_are_the_stock_form(tmp_path, labels):
         np.testing.assert_array_equal(resample_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
 
 
+@pytest.mark.train
+def test_the_stock_decoder_reads_the_stock_form(tmp_path, labels):
+    import tensorflow as tf
+    from official.vision.dataloaders import tf_example_decoder
+
+    out = tmp_path / "out"
+    write(out, labels, full_masks=True)
+    (compact,) = read_examples([out / "mine-val-00000-of-00001.tfrecord"])
+    (raw,) = tf.data.TFRecordDataset(str(out / "full-mine-val-00000-of-00001.tfrecord")).as_numpy_iterator()
+    decoded = tf_example_decoder.TfExampleDecoder(include_mask=True).decode(tf.constant(raw))
+    np.testing.assert_array_equal(decoded["image"], compact["image"])
+    boxes = decoded["groundtruth_boxes"].numpy() * [*HW, *HW]
+    np.testing.assert_allclose(boxes, compact["box_yxyx"], atol=1e-3)
+    np.testing.assert_array_equal(decoded["groundtruth_classes"], compact["class_id"])
+    for frame, box, local in zip(decoded["groundtruth_instance_masks"].numpy(), boxes, compact["masks"], strict=True):
+        y0, x0, y1, x1 = np.round(box).astype(int)
+        np.testing.assert_array_equal(resample_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
+    # The unlabelled cell and the one of unknown class teach nothing here.
+    np.testing.assert_array_equal(decoded["groundtruth_is_crowd"].numpy(), compact["class_id"] == 0)
+
+
 def test_labels_without_any_image_are_refused(tmp_path, labels):
     with pytest.raises(BadLabelsError, match=r"expected labelled images, got none; say with --root"):
         write(tmp_path / "out", replace(labels, fields=labels.fields[-1:]))
@@ -313,6 +336,36 @@ def test_a_recipe_becomes_records(tmp_path):
     assert calls[-1] == (6, 6)
     assert set(read(tmp_path / "out", "val")) == {"images/5.png", "images/6.png"}
     assert not manifest["forced"]
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from spherodetect import tfrecords
+from spherodetect.labels.recipe import load_recipe
+
+if __name__ == "__main__":
+    tfrecords.FIELDS_PER_SHARD = 2
+    tfrecords.build(load_recipe(sys.argv[1]), Path(sys.argv[2]), workers=2, full_masks=True,
+                    progress=lambda done, total: print(done, total, flush=True))
+"""
+
+
+@pytest.mark.slow  # a minute: TensorFlow starts four times
+@pytest.mark.usefixtures("small_shards")
+def test_a_run_goes_on_after_kill_9_wherever_it_struck(tmp_path):
+    recipe, out, script = write_points(tmp_path / "source", 8), tmp_path / "out", tmp_path / "run.py"
+    script.write_text(_KILLED)
+    command = [sys.executable, str(script), str(recipe), str(out)]
+    for stop in ("1 8", "4 8", "7 8"):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout is not None and f"{stop}\n" in iter(run.stdout.readline, "")
+            run.kill()
+        assert not (out / "manifest.json").exists()
+    assert len(list(out.glob("mine-*.tfrecord"))) >= 2, "what was whole is kept"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    build(load_recipe(recipe), tmp_path / "whole", full_masks=True)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 @pytest.mark.slow  # two processes that start TensorFlow

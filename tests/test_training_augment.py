@@ -112,6 +112,8 @@ def test_without_a_mask_nothing_is_pasted(augment):
 def test_recompression_changes_little_and_not_always(augment):
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(90, 220, (8, 10, 3), np.uint8), 8, axis=0), 8, axis=1)
-    changes = [np.abs(augment.recompress(image, (1, s), share=0.5).numpy().astype(int) - image).mean() for s in range(20)]
+    changes = [
+        np.abs(augment.recompress(image, (1, s), share=0.5).numpy().astype(int) - image).mean() for s in range(20)
+    ]
     assert 3 <= sum(change == 0 for change in changes) <= 17
     assert max(changes) < 6

@@ -116,7 +116,9 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
     np.testing.assert_array_equal(data["masks"], expected["masks"])
     assert sorted(expected["class_set"])[:2] == [0b10, 0b100] and not expected["mask_known"].all()
     # As the trainer runs it: in a graph, with static shapes.
-    data_set = tf.data.Dataset.from_tensors(raw).map(lambda record: inputs.RecordDecoder().decode(record) | {"seed": [1, 2]})
+    data_set = tf.data.Dataset.from_tensors(raw).map(
+        lambda record: inputs.RecordDecoder().decode(record) | {"seed": [1, 2]}
+    )
     image, labels = next(iter(data_set.map(build_parser(inputs).parse_fn(True))))
     assert image.shape == (SIZE, SIZE, 3) and image.dtype == tf.float32
     assert labels["gt_masks"].shape == (24, MASK_SIZE, MASK_SIZE)

@@ -231,7 +231,9 @@ def _export(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
     from spherodetect.training.export import export
 
-    print(f"model: {shown(export(args.source, args.out, folds=args.folds))}")
+    with progress_of("looking at held-out fields") as progress:
+        model = export(args.source, args.out, folds=args.folds, progress=progress)
+    print(f"model: {shown(model)}")
     return DONE
 
 

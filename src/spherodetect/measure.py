@@ -236,11 +236,10 @@ def _squared_depth(inside: np.ndarray) -> np.ndarray:
     Exact, by rows and then by columns, after Felzenszwalb and Huttenlocher (2012), doi:10.4086/toc.2012.v008a019.
     """
     mask = np.moveaxis(inside, 0, -1).astype(np.int16, order="C")
-    above, below = np.zeros((2, *mask.shape), np.int16)
-    for here, above_it in zip(range(1, len(mask)), range(len(mask)), strict=False):
-        above[here] = (above[above_it] + 1) * mask[here]
-        below[-1 - here] = (below[-1 - above_it] + 1) * mask[-1 - here]
-    vertical = np.minimum(above, below)
+    away = np.stack([mask, mask[::-1]], axis=1)  # from the outside above, and turned over from that below
+    for row in range(1, len(away)):
+        away[row] *= away[row - 1] + np.int16(1)
+    vertical = np.minimum(away[:, 0], away[::-1, 1])
     squared, reach = vertical**2, vertical.max()
     vertical *= vertical
     for step in range(1, reach):  # farther than that, nothing is nearer

@@ -15,6 +15,8 @@ import numpy as np
 #: The long side of the copy on which slow, smooth things (background, cell size) are estimated.
 _COARSE_PX = 320
 _GREEN = 1
+#: Nuclei cover less of a field than this.
+_NUCLEI = 0.15
 #: A cell whose rim is too pale on one side is closed at this share of the threshold.
 _PALE_RIM = 0.6
 #: A blob of fewer red cells encloses no slide: it takes four to leave a gap that is wide enough to matter.
@@ -112,10 +114,10 @@ def _background_planes(image: np.ndarray, *, channels: Sequence[int] = (0, 1, 2)
     y, x = (_powers(size) for size in (height, width))
     coarse = np.ascontiguousarray(np.moveaxis(np.maximum(image[::step, ::step], 1), -1, 0))
     values = coarse.astype(np.float32)
-    coefficients = np.zeros((3, 3, 3))
-    coefficients[:, 0, 0] = np.percentile(coarse, 95, axis=(1, 2))
+    coefficients = np.zeros((3, 3, 3), np.float32)
+    coefficients[:, 0, 0] = _bright(coarse)
     for _ in range(4):
-        surfaces = np.stack([np.maximum(_surface(c, y[::step], x[::step]), 1) for c in coefficients])
+        surfaces = np.maximum(_surface(coefficients, y[::step], x[::step]), 1)
         density = _density(values[_GREEN], surfaces[_GREEN])
         cut = foreground_threshold(density)
         empty = density < 0.5 * cut
@@ -129,16 +131,26 @@ def _background_planes(image: np.ndarray, *, channels: Sequence[int] = (0, 1, 2)
         yield np.clip(_surface(coefficients[channel], y, x), 1, 400)
 
 
+def _bright(planes: np.ndarray) -> np.ndarray:
+    """(C,) 95th percentiles of (C, h, w) uint8 planes, by sorting, which NumPy does by counting for bytes."""
+    ordered = np.sort(planes.reshape(len(planes), -1), axis=1, kind="stable").T
+    rank = 0.95 * (len(ordered) - 1)
+    low, high = ordered[int(rank)], ordered[int(np.ceil(rank))]
+    return low + (rank - int(rank)) * (high - low)
+
+
 def _powers(size: int) -> np.ndarray:
-    """(size, 5): powers 0 to 4 of the position, which runs from -0.5 to 0.5 over the image."""
-    return np.vander(np.arange(size) / max(size - 1, 1) - 0.5, 5, increasing=True)
+    """(size, 5) float32: powers 0 to 4 of the position, which runs from -0.5 to 0.5 over the image."""
+    return np.vander(np.arange(size) / max(size - 1, 1) - 0.5, 5, increasing=True).astype(np.float32)
 
 
 def _surface(coefficients: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(H, W) float32 of a quadratic surface; coefficients (3, 3) belong to the powers of y and x."""
-    rows, columns = y[:, :3].astype(np.float32), x[:, :3].astype(np.float32)
-    across = coefficients.astype(np.float32) @ columns.T
-    return across[0] + rows[:, 1:2] * across[1] + rows[:, 2:] * across[2]
+    """(..., H, W) float32 of quadratic surfaces, whose coefficients (..., 3, 3) belong to the powers of y and x."""
+    across = coefficients @ x[:, :3].T
+    surface = y[:, 2:3] * across[..., 2:, :]
+    surface += y[:, 1:2] * across[..., 1:2, :]
+    surface += across[..., :1, :]
+    return surface
 
 
 def _fit(values: np.ndarray, where: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -147,13 +159,13 @@ def _fit(values: np.ndarray, where: np.ndarray, y: np.ndarray, x: np.ndarray) ->
     All that the normal equations need are the moments of the chosen pixels and of their values.
     """
     power_y, power_x = np.array([0, 1, 0, 2, 1, 0]), np.array([0, 0, 1, 0, 1, 2])
-    moments = y.T @ where @ x
-    normal = moments[power_y[:, None] + power_y, power_x[:, None] + power_x]
+    moments = (y.T @ (where.astype(np.float32) @ x)).astype(float)
     # A ridge keeps the corners from flying off where only part of the field is empty.
     ridge = np.diag([0, 1, 1, 1, 1, 1]) * 0.002 * where.sum()
-    right = [(y.T @ np.where(where, plane, 0) @ x)[power_y, power_x] for plane in values]
-    coefficients = np.zeros((3, 3, 3))
-    coefficients[:, power_y, power_x] = np.linalg.solve(normal + ridge, np.stack(right, axis=1)).T
+    right = (y[:, :3].T @ ((values * where) @ x[:, :3]))[:, power_y, power_x]
+    coefficients = np.zeros((3, 3, 3), np.float32)
+    normal = moments[power_y[:, None] + power_y, power_x[:, None] + power_x] + ridge
+    coefficients[:, power_y, power_x] = np.linalg.solve(normal, right.T).T
     return coefficients
 
 
@@ -161,13 +173,22 @@ def foreground_threshold(density: np.ndarray) -> float:
     """The density that separates cells from slide: Otsu (1979), kept clear of the slide's own noise.
 
     Otsu maximises the between-class variance of two classes; dark nuclei and pointers would pull it up, so density is
-    clipped at twice the median of what lies above a first cut.
+    clipped at twice the median of what lies above a first cut. Where that is little, it may be nuclei alone, beside pale
+    red cells: then what lies below falls into two classes that are far apart, and the upper of them counts too.
     """
-    values = density[np.isfinite(density)]
+    known = np.isfinite(density)
+    values = density.ravel() if known.all() else density[known]
     if values.size == 0 or np.ptp(values) < 1e-6:
         return float("inf")
     first = _otsu(np.clip(values, -0.05, 0.8))
     cells = values[values > first]
+    if 0 < cells.size < _NUCLEI * values.size:
+        rest = values[values <= first]
+        second = _otsu(np.maximum(rest, -0.05))
+        paler, slide = rest[rest > second], rest[rest <= second]
+        apart = _median(paler) - _median(slide) if paler.size and slide.size else 0.0
+        if paler.size > 1.5 * cells.size and apart > 5 * 1.4826 * _median(np.abs(slide - _median(slide))):
+            cells = values[values > second]
     values = np.clip(values, -0.05, 2 * _median(cells)) if cells.size else values
     cut = _otsu(values) if np.ptp(values) > 1e-6 else first
     slide = values[values < cut]

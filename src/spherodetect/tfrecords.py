@@ -7,7 +7,8 @@ A record has Model Garden's keys (image/encoded, image/object/bbox/..., normalis
     image/object/mask/quality  float, 0 to 1, how sure the mask is (labels/refine.py)
     image/rbc_diameter_px    float, a red cell's diameter in this image
 Masks are kept in their boxes because a full frame a cell is what makes the stock input slow; `full_masks` writes the
-stock form (image/object/mask, a PNG a cell) into shards of their own.
+stock form (image/object/mask, a PNG a cell) into shards of their own. There a cell without class or mask is a crowd, which
+the stock input passes over: it knows no other way of not teaching.
 
 Output is deterministic, shards are written beside and renamed, and each finished shard leaves its account, so that a
 killed run resumes after its last whole shard.
@@ -178,7 +179,7 @@ def _example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
         "image/object/class/label": ints(i.class_id for i in instances),
         "image/object/class/set": ints(i.class_set for i in instances),
         "image/object/class/text": texts(i.name for i in instances),
-        "image/object/is_crowd": ints(0 for _ in instances),
+        "image/object/is_crowd": ints(full_masks and not (i.class_id and i.mask is not None) for i in instances),
         "image/object/area": floats(
             m.sum() if i.mask is not None else 0 for i, m in zip(instances, masks, strict=True)
         ),

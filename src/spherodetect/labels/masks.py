@@ -79,7 +79,8 @@ def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -
     work.add_groups([a for a in labelled.annotations if a.iscrowd])
     if recipe.unlabelled_cells_unknown:
         work.add_unlabelled()
-    return FieldInstances(tuple(work.instances), work.rbc_diameter_px(), tuple(work.dropped), work.repaired, work.clipped)
+    diameter = work.rbc_diameter_px()
+    return FieldInstances(tuple(work.instances), diameter, tuple(work.dropped), work.repaired, work.clipped)
 
 
 def class_set(meaning: Meaning, class_names: Sequence[str]) -> int:

@@ -71,7 +71,7 @@ def leaks(
             found.append(
                 Finding(
                     code, "error", next(iter(torn.values()))[0].file, None, len(torn), (),
-                    f"{len(torn)} {noun} are in more than one split: {listed(torn)}",
+                    f"{len(torn)} {noun if len(torn) > 1 else noun[:-1]} in more than one split: {listed(torn)}",
                     f"split by {noun[:-1]}: a model is otherwise tried on what it was trained on",
                 )
             )  # fmt: skip
@@ -119,7 +119,7 @@ def block_of(field: str, patient: str = "") -> str:
     number = file_number(field)
     if patient or number is None:
         return patient or field
-    first = (number - 1) // BLOCK_FIELDS * BLOCK_FIELDS + 1
+    first = max(number - 1, 0) // BLOCK_FIELDS * BLOCK_FIELDS + 1
     return f"{first}-{first + BLOCK_FIELDS - 1}"
 
 

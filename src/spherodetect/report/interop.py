@@ -162,6 +162,7 @@ def _corners(ring: np.ndarray) -> np.ndarray:
 
 def _box_geometry(box_yxyx: np.ndarray) -> dict[str, Any]:
     ymin, xmin, ymax, xmax = (round(float(v), 2) for v in box_yxyx)
+    ymax, xmax = max(ymax, ymin + 0.1), max(xmax, xmin + 0.1)  # a ring without area is no polygon
     ring = [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax], [xmin, ymin]]
     return {"type": "Polygon", "coordinates": [ring]}
 

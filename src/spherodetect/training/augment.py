@@ -1,8 +1,8 @@
 """Changes that microscopes, stains and chance make to a field, none of which changes the class of a cell.
 
 No strong blur, no stretch, no cut-out: pallor and density relative to the neighbours are what a spherocyte is known by.
-Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its pixels, masks (N, M, M) fill them. Every function
-takes a seed, (2,) int32, and is a function of it.
+Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its pixels, masks (N, M, M) fill them. Every
+function takes a seed, (2,) int32, and is a function of it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def paste(
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
     """Lay a copy of one cell, cut out along its mask, half over another: an overlap whose masks are known.
 
-    Light passes through both, so their densities add. The centre of a cell that lies under or over another tells nothing
-    about its class: both become "some cell".
+    Light passes through both, so their densities add. The centre of a cell that lies under or over another tells
+    nothing about its class: both become "some cell".
 
     Args:
         density: (S, S, 3).

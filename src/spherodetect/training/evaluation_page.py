@@ -75,7 +75,9 @@ def write_evaluation_page(path: Path, result: Evaluation, rows: Sequence[Mapping
 
 def _counts_of_extras(result: Evaluation) -> dict[str, Any]:
     full, detected, extra = result.extras
-    return {"n_full": full, "n_detected": detected, "n_extra": extra, "share": extra / detected if detected else None}
+    unlabelled = sum(f["n_unlabelled"] for f in result.details["fields"] if f["fully_labelled"])
+    share = extra / detected if detected else None
+    return {"n_full": full, "n_detected": detected, "n_extra": extra, "share": share, "n_unlabelled": unlabelled}
 
 
 def _svg(figure: Figure) -> str:

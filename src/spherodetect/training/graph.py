@@ -3,7 +3,8 @@
 A field becomes optical density, is resized so that a red cell has the nominal diameter, and goes through the trained
 layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives
 each class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the
-class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis.
+class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells. Boxes are (ymin,
+xmin, ymax, xmax); one image at a time, no batch axis.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Records to training examples: decode, bring to one cell size, vary as microscopes do, assign anchors.
 
-The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images leave as network input (optical
-density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a class:
-the bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding. Whatever is random
-here keeps the class of a cell: no strong blur, no stretch, no cut-out.
+The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images leave as network input
+(optical density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a
+class: the bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding.
 """
 
 from __future__ import annotations
@@ -100,8 +99,8 @@ class SmearParser(parser.Parser):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """What the canvas shows of the field, as optical density, with the boxes in its pixels.
 
-        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the field laid on a canvas of
-        empty slide; where, (2,) from 0 to 1, says at which place. Only what is shown is computed.
+        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the field laid on a canvas
+        of empty slide; where, (2,) from 0 to 1, says at which place. Only what is shown is computed.
         """
         diameter = data["rbc_diameter_px"]
         scale = jitter * self._rbc_px / tf.where(diameter > 0, diameter, self._rbc_px)
@@ -119,9 +118,7 @@ class SmearParser(parser.Parser):
         density = tf.ensure_shape(density, [self._size, self._size, 3])
         return density, boxes + tf.cast(tf.tile(pad, [2]), tf.float32)
 
-    def _targets(
-        self, density: tf.Tensor, cells: tuple[tf.Tensor, ...]
-    ) -> tuple[tf.Tensor, dict[str, Any]]:
+    def _targets(self, density: tf.Tensor, cells: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, dict[str, Any]]:
         boxes, masks, class_set, mask_known = cells
         config, size = self._config, float(self._size)
         clipped = tf.clip_by_value(boxes, 0.0, size)

@@ -1,8 +1,8 @@
 """One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints, curves and provenance.
 
-A run folder holds params.yaml (every setting as it was used), provenance.json, the last checkpoints, best/ (the one with
-the highest held-out average precision) and TensorBoard's files. A run that was killed goes on from its last checkpoint:
-same step, learning rate and position in the data.
+A run folder holds params.yaml (every setting as it was used), provenance.json, the last checkpoints, best/ (the one
+with the highest held-out average precision) and TensorBoard's files. A run that was killed goes on from its last
+checkpoint: same step, learning rate and position in the data.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def train(
     path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, line: None,
 ) -> Path:  # fmt: skip
-    """Train an experiment and return the path of the checkpoint to use: the best where there is held-out data, or the last.
+    """Train an experiment and return the checkpoint to use: the best where there is held-out data, or the last.
 
     Raises:
         SpherodetectError: the run folder holds another run and resume is not given, or there are no records.

@@ -60,9 +60,11 @@ class Watch:
 
 
 class BestCheckpoint(train_utils.BestCheckpointExporter):
-    """Model Garden's exporter, which writes its figures before the checkpoint; here a kill between leaves the old pair."""
+    """Model Garden's exporter, which writes its figures before the checkpoint; here a kill leaves the old pair."""
 
-    def maybe_export_checkpoint(self, checkpoint: Any, eval_logs: Any, global_step: int, write_logs: bool = True) -> bool:
+    def maybe_export_checkpoint(
+        self, checkpoint: Any, eval_logs: Any, global_step: int, write_logs: bool = True
+    ) -> bool:
         """Save the checkpoint if its METRIC is the best so far."""
         better = super().maybe_export_checkpoint(checkpoint, eval_logs, global_step, write_logs=False)
         if better and write_logs:
