@@ -1,4 +1,4 @@
-"""benchmarks: both sides do the same work, which each asserts itself, and a ratio is what it says; no time is judged."""
+"""benchmarks: both sides do the same work, which each asserts itself; ratios are what they say; no time is judged."""
 
 from __future__ import annotations
 

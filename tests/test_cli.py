@@ -335,6 +335,19 @@ def test_progress_in_a_log_is_a_few_lines(capsys):
     assert captured.err == "scoring: 1000 of 1000 1000.jpg\n"
 
 
+def test_the_time_left_follows_the_pace_of_late(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    with console.progress_of("scoring") as progress:
+        for done in range(50):  # an earlier run had finished these
+            progress(done, 100, f"{done}.jpg")
+        for done in range(50, 80):
+            now[0] += 2
+            progress(done, 100, f"{done}.jpg")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "scoring: 79 of 100 79.jpg (0:00:42 left)"
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     code = (
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"

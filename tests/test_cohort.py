@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reporting import HOSTILE, NOTHING, Page, a_score
 from spherodetect.report import cohort
 from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, score_counts
-from tests.reporting import HOSTILE, NOTHING, Page, a_score
 
 
 def _page(tmp_path, rows, **options) -> Page:

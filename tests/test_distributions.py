@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reporting import a_field
 from spherodetect.report.distributions import ROW_HEIGHT, WIDTH, panels
 from spherodetect.report.reference import QUANTILES
-from tests.reporting import a_field
 
 
 def _points(text: str) -> np.ndarray:

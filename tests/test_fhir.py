@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from reporting import NOTHING, a_score
 from spherodetect.report.fhir import to_observation
 from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, STATUSES
-from tests.reporting import NOTHING, a_score
 
 
 def _components(observation: dict) -> dict[str, dict]:

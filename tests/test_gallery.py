@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from reporting import SLIDE, a_field
 from spherodetect.report.gallery import gallery
-from tests.reporting import SLIDE, a_field
 
 
 def _ids(cells) -> list[tuple[str, int] | None]:

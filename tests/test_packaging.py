@@ -49,8 +49,8 @@ def _third_party(folder: Path, *, without: str = "") -> set[str]:
 
 def test_what_the_using_half_imports_is_what_it_requires():
     required = _needed(SETUP["options"]["install_requires"])
-    # roboflow is asked for by one command, which says so if it is missing; rapidocr serves where it is installed.
-    imported = _third_party(ROOT / "src", without="training") - {"roboflow", "rapidocr"}
+    # roboflow is asked for by one command, which says so if it is missing; the others serve where they are installed.
+    imported = _third_party(ROOT / "src", without="training") - {"roboflow", "rapidocr", "supervision"}
     assert imported == required - ENGINES
 
 
@@ -60,7 +60,10 @@ def test_what_training_imports_is_required_by_its_extra():
     assert (
         _third_party(ROOT / "src" / "spherodetect" / "training") - {"orbit"} <= required
     )  # orbit comes with Model Garden
-    assert _third_party(ROOT / "tests") - {"conftest", "roboflow_fixture"} <= required | tests
+    assert (
+        _third_party(ROOT / "tests") - {"conftest", "hostile_exports", "reporting", "roboflow_fixture"}
+        <= required | tests
+    )
 
 
 def test_the_pinned_set_covers_every_requirement_once():
@@ -109,7 +112,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
         said = Parser().parsestr(archive.read(name).decode())
     assert (said["Name"], said["Version"]) == ("spherodetect", spherodetect.__version__)
     assert "Apache-2.0" in (said["License-Expression"] or said["License"])
-    assert set(said.get_all("Provides-Extra")) == {"train", "dev"}
+    assert set(said.get_all("Provides-Extra")) == {"train", "ocr", "supervision", "dev"}
     always = [r for r in said.get_all("Requires-Dist") if "extra ==" not in r]
     assert not [r for r in always if r.startswith(("tf-models", "tf_keras", "roboflow"))]
 

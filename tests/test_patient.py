@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.grades import GradeScheme
 from spherodetect.report.field import ReportField
 from spherodetect.report.patient import MAX_GALLERY, MAX_NEAREST, write_patient_report
 from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, STATUSES
-from tests.reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 
 PROVENANCE = {"model": "small", "sha256 of the model": "0" * 64}
 

@@ -127,6 +127,14 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
         tables.patients_frame([{name: value for name, value in values.items() if name != "n_cells"}])
 
 
+def test_names_that_are_no_utf_8_are_written_out(tmp_path):
+    cells = dataclasses.replace(_cells(), field_id="M\udcfcller.jpg")
+    for frame in (tables.cells_frame(cells, patient_id="\udcfc"), tables.counts_frame(cells, patient_id="\udcfc")):
+        row = _written(frame, tmp_path)[0]
+        assert (row["patient_id"], row["field_id"]) == ("\\udcfc", "M\\udcfcller.jpg")
+        tables.write_parquet(frame, tmp_path / "t.parquet")
+
+
 def test_quality_csv(tmp_path):
     row = {"patient_id": "7", "field_id": "a", "accepted": np.bool_(True), "reason": "", "n_cells": 40, "focus": 1 / 3,
            "exposure": np.float32(0.5), "density": 0, "um_per_px": 0.1930004, "um_per_px_source": "scale bar",

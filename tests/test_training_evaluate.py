@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from spherodetect.training import metrics
 pytest.importorskip("pycocotools", reason="the extra [train] is not installed")
 from spherodetect.training import evaluate as module
 
+ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert(1)<script>"
 RECIPE = """
 name: drawn
@@ -260,3 +262,23 @@ def test_extra_detections_count_in_fully_labelled_fields_only(recipe, tmp_path, 
     partial = module.evaluate(Path("m"), recipe, split="train", out=tmp_path)
     assert partial.extras == (0, 0, 0)
     assert partial.recall == full.recall == 1
+
+
+@pytest.mark.slow
+def test_the_bundled_model_on_real_fields(bundled_model, shared_data, tmp_path):
+    """Whole files through the real model; held out or not, every labelled cell is accounted for."""
+    chula = shared_data / "chula-rbc-12"
+    n_labels = 0
+    for number in (72, 81, 303):
+        for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shutil.copy(chula / kind / f"{number}.{suffix}", tmp_path / kind)
+        n_labels += len((tmp_path / "labels" / f"{number}.txt").read_text().split("\n")) - 1
+    recipe = (ROOT / "tfrecords" / "chula.yaml").read_text().replace("../../shared/data/chula-rbc-12", ".")
+    (tmp_path / "few.yaml").write_text(re.sub(r"val: .*", "val: [[1, 999]]", recipe))
+    result = module.evaluate(bundled_model, tmp_path / "few.yaml", out=tmp_path / "out", force=True, robustness=1)
+    assert result.n_fields == 3 and result.recall > 0.95 and result.duplicates < 0.02
+    rows = metrics.read_rows(tmp_path / "out" / "labelled_cells.csv")
+    assert sum(row["label"] != "duplicate" for row in rows) == n_labels
+    assert len(result.details["robustness"]["changes"]) == 13
+    assert result.details["coco"]["mask"] == {"refused": "the labels are points"}

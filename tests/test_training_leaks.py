@@ -50,13 +50,13 @@ def test_a_split_that_did_not_teach_is_held_out(train):
 def test_a_model_that_was_trained_on_all_is_found_out():
     found = descent(truth(), card({"chula": ALL}, chula=manifest()))
     assert found.status == TRAINED_ON
-    assert found.reason == "the model was trained on 3 of the 3 fields of split 'val'"
+    assert found.reason == "the model was trained on 3 of the 3 images of split 'val'"
 
 
 def test_fields_are_known_under_whatever_name_they_come():
     other = truth(name="my_own_recipe", split="test", digests=frozenset({"t2", "x"}), n_fields=2)
     found = descent(other, card(TRAIN, chula=manifest()))
-    assert (found.status, found.reason) == (TRAINED_ON, "the model was trained on 1 of the 2 fields of split 'test'")
+    assert (found.status, found.reason) == (TRAINED_ON, "the model was trained on 1 of the 2 images of split 'test'")
     # The other way round: the name says so, but the files are others.
     same_name = truth(split="train", digests=frozenset({"x", "y"}))
     assert descent(same_name, card(TRAIN, chula=manifest())).status == HELD_OUT

@@ -9,7 +9,9 @@ import contextlib
 import itertools
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from spherodetect.safety import quoted
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from spherodetect.score import PatientScore
 
 _SECONDS_BETWEEN_LINES = 5.0
+_STEPS_OF_A_PACE = 20
 _FINDINGS_OF_A_KIND = 3
 _WIDTH_OF_A_FILE = 200  # a pipe has no width of its own, and a folded table in it helps nobody
 
@@ -125,12 +128,18 @@ def progress_of(what: str) -> Iterator[Callable[..., None]]:
 
 def _line_writer(what: str) -> Callable[..., None]:
     last = time.monotonic()
+    # The pace of late, for what an earlier run had finished already goes by at once.
+    pace = deque([(last, 0)], maxlen=_STEPS_OF_A_PACE)
 
     def update(done: int, total: int, label: object = "") -> None:
         nonlocal last
-        if done >= total or time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            print(shown(f"{what}: {done} of {total} {label}".strip()), file=sys.stderr, flush=True)
+        now = time.monotonic()
+        pace.append((now, done))
+        if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
+            last, (then, before) = now, pace[0]
+            left = (total - done) * (now - then) / (done - before) if total > done > before else 0
+            told = f" ({timedelta(seconds=round(left))} left)" if left else ""
+            print(shown(f"{what}: {done} of {total} {label}".strip() + told), file=sys.stderr, flush=True)
 
     return update
 

@@ -34,6 +34,9 @@ MAX_BURNT = 0.05
 MAX_GRAIN = 0.07
 #: Part of the field that cells and dirt cover. Chula: 0.07 to 0.50, BCCD up to 0.58; sheets of overlapping cells: 0.8.
 MAX_DENSITY = 0.75
+#: Part of the covered area that lies in single cells, not in clumps. Chula: 0.24 and more; BCCD, taken for its white
+#: cells: down to 0.06 in rouleaux and sheets.
+MIN_SINGLE = 0.1
 #: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
 MIN_CELLS = 5
 #: Part of the covered area that lies in the cells found. By segmentation, Chula: 0.98 and more.
@@ -73,7 +76,7 @@ class FieldQuality:
         rbc_diameter_px: median diameter of the countable red cells, in pixels of the image.
         median_od: their median optical density.
         no_pallor: the part of them that lacks central pallor, 0 to 1.
-        burnt, grain, explained, red_to_green, brighter: see the limits of these names above.
+        burnt, grain, explained, red_to_green, brighter, single: see the limits of these names above.
     """
 
     accepted: bool
@@ -90,6 +93,7 @@ class FieldQuality:
     explained: float
     red_to_green: float
     brighter: float
+    single: float = float("nan")
 
     def __str__(self) -> str:
         return f"rejected, {self.reason}" if self.reason else "accepted"
@@ -134,6 +138,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
         "no_pallor": float(flat.mean()) if len(flat) else float("nan"),
         **_extent(cells, frame, covered, step=step),
         "focus": _focus(density[..., _GREEN], covered, diameter_px / step),
+        "single": _single(covered, diameter_px / step),
     }
     diameter_um = diameter_px * cells.um_per_px if cells.um_per_px else float("nan")
     reason = next(_faults(diameter_um=diameter_um, **stats), "")
@@ -143,7 +148,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
 def _faults(
     *, focus: float, exposure: float, density: float, n_cells: int, rbc_diameter_px: float, median_od: float,
     no_pallor: float, burnt: float, grain: float, explained: float, red_to_green: float, brighter: float,
-    diameter_um: float,
+    single: float, diameter_um: float,
 ) -> Iterator[str]:  # fmt: skip
     """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no fault."""
     if exposure < MIN_EXPOSURE:
@@ -165,6 +170,8 @@ def _faults(
         yield f"out of domain: {_percent(density)} of the field is covered, but no red cell was found"
     if n_cells < MIN_CELLS:
         yield f"too few cells: {n_cells or 'no'} red cell{'s' * (n_cells != 1)}, expected at least {MIN_CELLS}"
+    if single < MIN_SINGLE:
+        yield f"too dense: {_percent(single)} of what is covered lies in single cells, {_least(MIN_SINGLE)}"
     if explained < MIN_EXPLAINED:
         yield f"badly segmented: {_percent(explained)} of what is covered lies in cells, {_least(MIN_EXPLAINED)}"
     if no_pallor >= THIN_PART and median_od < THIN_MAX_OD and not diameter_um < THIN_MIN_DIAMETER_UM:
@@ -226,6 +233,15 @@ def _extent(cells: Cells, image: np.ndarray, covered: np.ndarray, *, step: int) 
         "explained": float(small[covered].mean()) if covered.any() else float("nan"),
         "burnt": float(burnt.mean()),
     }
+
+
+def _single(covered: np.ndarray, diameter_px: float) -> float:
+    """The part of what is covered that lies in blobs of about one cell; pallor may be a hole in it."""
+    from scipy.ndimage import label
+
+    blobs, count = label(covered)
+    discs = np.bincount(blobs.ravel(), minlength=count + 1)[1:] / (np.pi / 4 * diameter_px**2)
+    return float(discs[(discs > 0.3) & (discs < 1.6)].sum() / discs.sum()) if count else float("nan")
 
 
 def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:

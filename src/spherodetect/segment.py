@@ -173,8 +173,8 @@ def foreground_threshold(density: np.ndarray) -> float:
     """The density that separates cells from slide: Otsu (1979), kept clear of the slide's own noise.
 
     Otsu maximises the between-class variance of two classes; dark nuclei and pointers would pull it up, so density is
-    clipped at twice the median of what lies above a first cut. Where that is little, it may be nuclei alone, beside pale
-    red cells: then what lies below falls into two classes that are far apart, and the upper of them counts too.
+    clipped at twice the median of what lies above a first cut. Where that is little, it may be nuclei alone beside
+    pale red cells: then what lies below falls into two classes far apart, and the upper of them counts too.
     """
     known = np.isfinite(density)
     values = density.ravel() if known.all() else density[known]

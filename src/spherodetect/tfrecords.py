@@ -7,8 +7,8 @@ A record has Model Garden's keys (image/encoded, image/object/bbox/..., normalis
     image/object/mask/quality  float, 0 to 1, how sure the mask is (labels/refine.py)
     image/rbc_diameter_px    float, a red cell's diameter in this image
 Masks are kept in their boxes because a full frame a cell is what makes the stock input slow; `full_masks` writes the
-stock form (image/object/mask, a PNG a cell) into shards of their own. There a cell without class or mask is a crowd, which
-the stock input passes over: it knows no other way of not teaching.
+stock form (image/object/mask, a PNG a cell) into shards of their own. There a cell without class or mask is a crowd,
+which the stock input passes over: it knows no other way of not teaching.
 
 Output is deterministic, shards are written beside and renamed, and each finished shard leaves its account, so that a
 killed run resumes after its last whole shard.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MASK_SIZE = 56
 FIELDS_PER_SHARD = 48
 #: Part of each shard's fingerprint: raise it when the same input must give other records.
-_FORMAT = 4
+_FORMAT = 5
 _SHARD = re.compile(rf"(full-)?.+-({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 
 

@@ -17,6 +17,9 @@ from spherodetect.segment import Segmentation
 
 #: Threads of stain narrower than twice this share of a diameter are no part of a cell.
 _THREAD = 0.05
+#: A mask that fills less of its box than this may be the rim of a pale cell; gaps of up to twice this share of its box
+#: are bridged where that encloses at least this share of its area.
+_SLENDER, _GAP, _PALE = 0.64, 0.18, 0.1
 #: Squared radii relative to the prompt's own: where a mask lies mostly, how far it may reach from a box (few are tight)
 #: and from a point (elliptocytes and macrocytes are longer than a red cell).
 _CORE, _BEYOND_BOX, _BEYOND_POINT = 0.8, 1.15, 1.8
@@ -152,8 +155,27 @@ def tidy(mask: np.ndarray) -> np.ndarray:
         largest = _largest(mask)
         y0, x0, y1, x1 = tight_box(largest)
         window = np.s_[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1]
-        tidied[window] = _opened(_filled(largest[window]))
+        sides = [(y0 == 0, y1 == mask.shape[0]), (x0 == 0, x1 == mask.shape[1])]
+        tidied[window] = _opened(_bridged(_filled(largest[window]), sides))
     return tidied
+
+
+def _bridged(mask: np.ndarray, at_edge: Sequence[tuple[bool, bool]]) -> np.ndarray:
+    """Close a rim with a narrow gap, or one that the image cuts, around what it encloses: a pale centre."""
+    from scipy.ndimage import distance_transform_edt
+
+    if mask.sum() > _SLENDER * mask.size:  # no room for anything to be enclosed
+        return mask
+    gap = max(1, round(_GAP * max(mask.shape)))
+    closed = np.pad(mask, gap + 1)
+    for axis, sides in enumerate(at_edge):
+        for side, cut in enumerate(sides):
+            rows = np.moveaxis(closed, axis, 0)
+            rows[: gap + 1 if side == 0 else 0] |= cut
+            rows[rows.shape[0] - (gap + 1) if side else rows.shape[0] :] |= cut
+    closed |= distance_transform_edt(distance_transform_edt(~closed) <= gap) > gap
+    bridged = mask | _filled(closed)[gap + 1 : -gap - 1, gap + 1 : -gap - 1]
+    return bridged if bridged.sum() > (1 + _PALE) * mask.sum() else mask
 
 
 def _opened(mask: np.ndarray) -> np.ndarray:

@@ -143,10 +143,15 @@ def _frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
     data = {}
     for name, values in columns.items():
         kind = _KINDS[name]
-        if kind == TEXT and not isinstance(values, str):
-            values = ["" if value is None else str(value) for value in values]
+        if kind == TEXT:
+            values = _text(values) if isinstance(values, str) else [_text(value) for value in values]
         data[name] = pd.Series(values, index=index).astype(_DTYPES.get(kind, "float64"))
     return pd.DataFrame(data, index=index)
+
+
+def _text(value: Any) -> str:
+    """Text that has a UTF-8 form: a file's name may hold bytes that are none."""
+    return "" if value is None else str(value).encode(errors="backslashreplace").decode()
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:

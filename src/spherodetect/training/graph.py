@@ -205,9 +205,11 @@ class Detector(tf.Module):
         return tf.gather(boxes, keep), tf.gather(probabilities, keep), truncated
 
     def _masks(self, finest: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        # The head refuses an empty batch, and a field without cells is a field: one box more goes in than comes out.
+        boxes = tf.concat([boxes, tf.constant([[0.0, 0.0, 8.0, 8.0]])], axis=0)
         pooled = align(finest, boxes, self.mask_crop, 2 ** min(self.levels))
         ids = tf.zeros([tf.shape(boxes)[0], 1], tf.int32)
-        return tf.sigmoid(self.mask_head([pooled[:, tf.newaxis], ids], training=False)[:, 0])
+        return tf.sigmoid(self.mask_head([pooled[:, tf.newaxis], ids], training=False)[:-1, 0])
 
     def _separate(self, boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
         """Whole cells that lie on no other and are not several in one box."""

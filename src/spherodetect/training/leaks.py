@@ -68,7 +68,7 @@ def _leak(truth: Truth, taught: _Taught) -> str:
     part = taught.part or {}
     digests = frozenset(part.get("fields") or ())
     if common := len(truth.digests & digests):
-        return f"the model was trained on {common} of the {truth.n_fields} fields of split {truth.split!r}"
+        return f"the model was trained on {common} of the {len(truth.digests)} images of split {truth.split!r}"
     if truth.checksums & taught.checksums:
         return f"the model was trained on the records of split {truth.split!r}"
     if not (digests and truth.digests) and _names(taught.pattern, truth.name, truth.split):
