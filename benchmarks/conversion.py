@@ -16,6 +16,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from benchmarks.timing import Comparison, side_by_side
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.coco_writer import to_coco
 from spherodetect.labels.recipe import Recipe
-from spherodetect.synthetic import SyntheticField, draw_field
 from spherodetect.tfrecords import build
+
+if TYPE_CHECKING:
+    from spherodetect.synthetic import SyntheticField
 
 _LABELS = "_annotations.coco.json"
 
@@ -58,6 +61,8 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
 def write_export(folder: Path, *, fields: int, cells: int) -> Path:
     """An export as Roboflow writes one: images and one COCO file in a folder."""
     from PIL import Image
+
+    from spherodetect.synthetic import draw_field  # each of several processes imports this module
 
     folder.mkdir(parents=True)
     labelled = []

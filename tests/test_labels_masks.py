@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherodetect.cells import CLASS_NAMES, RED_CELLS
+from spherodetect.cells import CLASS_NAMES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.masks import FieldInstances, class_set, fill_polygon, find_instances, resample_mask
 from spherodetect.labels.recipe import Recipe

@@ -140,8 +140,8 @@ def test_quality_ranks_bad_masks_low(prompt):
     samples.sort(key=lambda s: s.quality)
     worst, best = samples[: len(samples) // 10], samples[len(samples) // 2 :]
     assert np.mean([s.became for s in worst]) < np.mean([s.became for s in best]) - 0.1
-    bad = [k for k, s in enumerate(samples) if s.became < 0.7]
-    assert len(bad) >= 3 and np.mean(bad) < 0.2 * len(samples)
+    ranks = np.argsort([s.became for s in samples])[: len(samples) // 25]  # where the worst by truth stand by quality
+    assert len(ranks) >= 5 and np.mean(ranks) < 0.25 * len(samples)
 
 
 SIZE, DIAMETER = (140, 140), 40.0
@@ -248,6 +248,17 @@ def test_tidy_takes_threads_holes_and_crumbs():
     np.testing.assert_array_equal(tidy(one), one)
     cut = disc(0, 70, 20)
     assert iou(tidy(cut), cut) > 0.98, "the image cuts a cell; that is no thread"
+
+
+def test_tidy_closes_a_pale_cells_rim_and_leaves_a_sickle():
+    cell, pallor = disc(70, 70, 40), disc(70, 70, 20)
+    open_rim = cell & ~pallor
+    open_rim[60:78, 90:] = False
+    assert iou(tidy(open_rim), cell) > 0.95
+    at_the_edge = (disc(140, 70, 40) & ~disc(140, 70, 18), disc(140, 70, 40))
+    assert iou(tidy(at_the_edge[0]), at_the_edge[1]) > 0.95, "the image cuts the rim"
+    sickle = cell & ~disc(70, 90, 36)
+    assert iou(tidy(sickle), sickle) > 0.95
 
 
 def test_divide_and_boxes():

@@ -39,7 +39,7 @@ _RECIPES = Path(__file__).resolve().parents[2] / "tfrecords"
 _log = logging.getLogger(__name__)
 
 
-class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds a recipe's data set.
 
     Args of the builder, beside those of TFDS:

@@ -22,13 +22,16 @@ from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold,
 # on the same fields spoilt. It is better to count a poor field than to lose a good one: the interval carries the rest.
 
 #: Edge widths in a cell diameter. Chula: 8.3 to 20, median 14; blurred by sigma 4 px: 4.4 to 6.7, by 6 px: 2.6 to 6.3.
-MIN_FOCUS = 6.5
+MIN_FOCUS = 7.6
 #: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.
 #: Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
 MIN_EXPOSURE = 0.14
 #: Part of the cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08 to 0.16 where
 #: the pallor burns out.
 MAX_BURNT = 0.05
+#: Part of the empty slide that is burnt out in green: beyond, nobody knows how much light a cell took away. A camera
+#: that is set to white burns half of it. Chula and BCCD: 0.
+MAX_WASHED = 0.95
 #: Grain of the empty slide, in OD (robust standard deviation). Chula: up to 0.022, BCCD 0.059 (a field of one white
 #: cell), Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.28.
 MAX_GRAIN = 0.07
@@ -58,6 +61,8 @@ THIN_PART, THIN_MAX_OD, THIN_MIN_DIAMETER_UM = 0.8, 0.12, 7.0
 #: A field is judged on a copy of at most so many pixels a side; a finer one would show nothing that a cell needs.
 _MAX_SIDE_PX = 1280
 _GREEN = 1
+#: Blur of a camera's or a resized image's pixels, in square pixels.
+_GRID_VARIANCE = 0.15
 #: From here on a grey level says no more than "bright"; JPEG leaves it ragged.
 _BURNT = 253
 
@@ -76,7 +81,7 @@ class FieldQuality:
         rbc_diameter_px: median diameter of the countable red cells, in pixels of the image.
         median_od: their median optical density.
         no_pallor: the part of them that lacks central pallor, 0 to 1.
-        burnt, grain, explained, red_to_green, brighter, single: see the limits of these names above.
+        burnt, grain, explained, red_to_green, brighter, single, washed: see the limits of these names above.
     """
 
     accepted: bool
@@ -94,6 +99,7 @@ class FieldQuality:
     red_to_green: float
     brighter: float
     single: float = float("nan")
+    washed: float = float("nan")
 
     def __str__(self) -> str:
         return f"rejected, {self.reason}" if self.reason else "accepted"
@@ -148,7 +154,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
 def _faults(
     *, focus: float, exposure: float, density: float, n_cells: int, rbc_diameter_px: float, median_od: float,
     no_pallor: float, burnt: float, grain: float, explained: float, red_to_green: float, brighter: float,
-    single: float, diameter_um: float,
+    single: float, washed: float, diameter_um: float,
 ) -> Iterator[str]:  # fmt: skip
     """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no fault."""
     if exposure < MIN_EXPOSURE:
@@ -156,6 +162,8 @@ def _faults(
     if burnt > MAX_BURNT:
         what = "the cells' area" if n_cells else "the field"
         yield f"over-exposed: {_percent(burnt)} of {what} is burnt out, {_most(MAX_BURNT)}"
+    if washed > MAX_WASHED:
+        yield f"over-exposed: {_percent(washed)} of the empty slide is burnt out, {_most(MAX_WASHED)}"
     if density > MAX_DENSITY:
         yield f"too dense: {_percent(density)} of the field is covered, {_most(MAX_DENSITY)}"
     if grain > MAX_GRAIN:
@@ -203,10 +211,22 @@ def _light(image: np.ndarray, density: np.ndarray, covered: np.ndarray) -> dict[
     green, slide = density[..., _GREEN], ~covered
     return {
         "exposure": _median(image[slide, _GREEN]) / 255,
+        "washed": _share(image[_inner(slide), _GREEN] >= _BURNT),
         "grain": 1.4826 * _median(np.abs(green[slide] - _median(green[slide]))),
         "red_to_green": _median(density[covered, 0] / np.maximum(green[covered], 0.01)),
         "brighter": float((green < -0.1).mean()),
     }
+
+
+def _inner(slide: np.ndarray) -> np.ndarray:
+    """The slide without the edges of cells."""
+    from scipy.ndimage import binary_erosion
+
+    return binary_erosion(slide, iterations=3, border_value=True)
+
+
+def _share(chosen: np.ndarray) -> float:
+    return float(chosen.mean()) if chosen.size else float("nan")
 
 
 def _segmented(image: np.ndarray) -> Cells:
@@ -252,8 +272,15 @@ def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:
     if not covered.any() or not np.isfinite(diameter_px):
         return float("nan")
     # Grain is no edge: the gradient is taken at a scale that no edge in focus reaches.
-    gradient = gaussian_gradient_magnitude(green, max(0.7, 0.02 * diameter_px))[covered]
-    return float(diameter_px * np.percentile(gradient, 95) / np.median(green[covered]))
+    scale = max(0.7, 0.02 * diameter_px)
+    gradient = gaussian_gradient_magnitude(green, scale)[covered]
+    steepest, level = float(np.percentile(gradient, 95)), float(np.median(green[covered]))
+    if not steepest > 0:
+        return float("nan")
+    # An edge of Gaussian blur s is sqrt(2 pi) s wide; what that scale and the pixel grid add to s is taken off again,
+    # or a field in focus would seem blurred where cells have few pixels.
+    width_sq = (level / steepest) ** 2 - 2 * np.pi * (scale**2 + _GRID_VARIANCE)
+    return float(diameter_px / np.sqrt(max(width_sq, 0.25)))
 
 
 def _median(values: np.ndarray) -> float:

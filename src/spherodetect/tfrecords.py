@@ -249,8 +249,8 @@ def _write_shard(
         file.with_suffix(".part").replace(file)
     digests = [_sha256(file) for file in files]
     told = {"key": key, "sha256": digests, "part": asdict(part)}
-    with atomic_write(target.with_suffix(".json")) as file:
-        file.write(json.dumps(told, sort_keys=True).encode())
+    with atomic_write(target.with_suffix(".json")) as account:
+        account.write(json.dumps(told, sort_keys=True).encode())
     return part, digests[0]
 
 

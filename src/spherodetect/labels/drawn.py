@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
-from spherodetect.synthetic import SyntheticField, draw_field, random_style
+
+if TYPE_CHECKING:
+    from spherodetect.synthetic import SyntheticField
 
 #: Shares of spherocytes that fields are drawn with: none, as in most smears, to most, as in severe disease.
 _FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7)
@@ -19,6 +22,8 @@ _FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7)
 def read_drawn(recipe: Recipe) -> LabelSet:
     """Draw recipe.n_fields fields into a folder that lives as long as the result."""
     from PIL import Image
+
+    from spherodetect.synthetic import draw_field, random_style  # loads SciPy, which other formats can do without
 
     keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
     fields = []

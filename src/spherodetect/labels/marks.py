@@ -17,12 +17,12 @@ def hide_marks(image: np.ndarray) -> tuple[np.ndarray, int]:
     Returns:
         The image, itself if nothing was found, and the number of pixels painted over.
     """
-    from scipy import ndimage
-
     red, green, blue = np.moveaxis(image.astype(np.int16), -1, 0)
     marks = (green - np.maximum(red, blue) > _EXCESS) | (np.minimum(red, green) - blue > 1.6 * _EXCESS)
     if not marks.any():
         return image, 0
+    from scipy import ndimage
+
     # JPEG smears colour over neighbouring pixels.
     marks = ndimage.binary_dilation(marks, iterations=4)
     painted = image.copy()

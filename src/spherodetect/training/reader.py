@@ -42,9 +42,8 @@ def read(
     if config.is_training:
         records = records.skip(config.first_example)
     records = records.enumerate(config.first_example)
-    pipelines = context.num_input_pipelines if context else 1
-    if pipelines > 1:
-        records = records.shard(pipelines, context.input_pipeline_id)
+    if context and context.num_input_pipelines > 1:
+        records = records.shard(context.num_input_pipelines, context.input_pipeline_id)
 
     def example(number: tf.Tensor, record: tf.Tensor) -> Any:
         return parse(record, tf.stack([config.seed, tf.cast(number, tf.int32)]))

@@ -95,7 +95,7 @@ def train(
     logger.info("training %s from step %d to %d in %s", path.name, step, total, run)
     progress(step, total, "building the graph, which takes a minute or two; the time left comes with the first steps")
     watch = Watch(total, step=step, patience=params.trainer.patience, progress=progress)
-    runner = Runner(
+    runner: Runner = Runner(
         strategy, task, "train_and_eval" if validates else "train", params, str(run),
         train_actions=[lambda output: watch.after_loop(int(runner.trainer.global_step), output)],
         eval_actions=[watch.after_validation],
@@ -107,7 +107,7 @@ def train(
     except NoLongerImproves:
         logger.info("held-out average precision no longer rises: stopped at step %d", int(runner.trainer.global_step))
         runner.checkpoint_manager.save(checkpoint_number=int(runner.trainer.global_step))
-    return Path(chosen_checkpoint(run, params))
+    return Path(str(chosen_checkpoint(run, params)))
 
 
 def chosen_checkpoint(run: Path, params: Any) -> str | None:
