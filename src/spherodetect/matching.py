@@ -50,9 +50,7 @@ def match_points(cells: Cells, points_yx: np.ndarray) -> Matching:
     box = np.asarray(cells.box_yxyx, float)
     detection = np.full(len(points), -1)
     if len(points) and len(box):
-        inside: np.ndarray = (points[:, None] >= box[None, :, :2] - 1).all(-1) & (
-            points[:, None] <= box[None, :, 2:] + 1
-        ).all(-1)
+        inside = np.all((points[:, None] >= box[:, :2] - 1) & (points[:, None] <= box[:, 2:] + 1), axis=-1)
         center = (box[:, :2] + box[:, 2:]) / 2
         distance = np.linalg.norm(points[:, None] - center[None], axis=-1)
         cost = np.where(inside, distance, 1e6)
