@@ -366,7 +366,9 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 
 def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
     code = (
-        "import sys, time, types; from spherodetect import cli; stand = types.ModuleType('p');"
+        # A shell that runs the tests in the background has them ignore the signal, and children inherit that.
+        "import signal, sys, time, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress: (print('on', flush=True), time.sleep(60));"
         "sys.modules['spherodetect.pipeline'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
