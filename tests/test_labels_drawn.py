@@ -27,7 +27,8 @@ def truth(monkeypatch) -> list[SyntheticField]:
         fields.append(draw_field(rng, size_hw=(200, 260), n_cells=n_cells // 5, **options))
         return fields[-1]
 
-    monkeypatch.setattr(drawn, "draw_field", small)
+    # The reader imports it when it draws.
+    monkeypatch.setattr("spherodetect.synthetic.draw_field", small)
     return fields
 
 

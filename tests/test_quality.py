@@ -155,6 +155,53 @@ def test_crowded_empty_and_missed_fields_are_told_apart():
     assert assess(few.image, few.cells).reason == "too few cells: 2 red cells, expected at least 5"
 
 
+def test_nuclei_do_not_hide_pale_red_cells():
+    """Otsu's threshold would fall between nuclei and all else; the field would seem empty, grainy and blurred."""
+    pale = draw_field(
+        np.random.default_rng(3), size_hw=(480, 640), n_cells=30, n_white=2, um_per_px=0.08,
+        style=SmearStyle(um_per_px=0.08, stain_od=0.09),
+    )  # fmt: skip
+    quality = assess(pale.image)
+    assert quality.accepted, quality.reason
+    assert quality.density > 0.2
+    assert quality.n_cells >= 20
+
+
+def test_clumps_are_too_dense_long_before_the_slide_is_covered():
+    def discs(step_px: float) -> np.ndarray:
+        """Five chains of eight discs each, their neighbours so far apart."""
+        y, x = np.mgrid[:480, :640]
+        image = np.random.default_rng(0).normal(205, 2, (480, 640, 3))
+        for row in range(5):
+            for k in range(8):
+                away = np.hypot(y - 60 - 90 * row, x - 60 - step_px * k)
+                image *= np.array([0.85, 0.65, 0.75]) ** np.clip(20.5 - away, 0, 1)[..., None]
+        return _blurred(np.clip(image, 0, 255).astype(np.uint8), 1)
+
+    assert assess(discs(60)).accepted
+    chains = assess(discs(31))
+    assert chains.density < 0.3
+    assert chains.reason == "too dense: 0 % of what is covered lies in single cells, expected at least 10 %"
+
+
+def test_focus_is_judged_alike_where_cells_have_few_pixels():
+    image = Image.fromarray(_field().image)
+    half = np.asarray(image.resize((240, 180), Image.Resampling.LANCZOS))
+    assert assess(half).accepted
+    assert assess(half).focus > 0.9 * assess(np.asarray(image)).focus
+    assert not assess(_blurred(half, 3)).accepted
+
+
+def test_a_burnt_out_slide_is_over_exposed_though_its_cells_are_not():
+    drawn = _field(stain_od=0.4)
+    bright = _scaled(drawn.image, 1.6)
+    assert (bright[..., 1] >= 253).mean() > 0.5
+    quality = assess(bright, drawn.cells)
+    assert quality.burnt < 0.05
+    assert quality.reason.startswith("over-exposed: ")
+    assert "of the empty slide is burnt out" in quality.reason
+
+
 def test_a_strip_of_text_below_the_field_says_nothing_about_it():
     drawn = _field()
     strip = np.full((40, drawn.image.shape[1], 3), 0, np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spherodetect.fields import read_image
-from spherodetect.segment import background, green_density, optical_density, segment
+from spherodetect.segment import background, foreground_threshold, green_density, optical_density, segment
 from spherodetect.synthetic import SmearStyle, draw_field
 
 
@@ -30,6 +30,15 @@ def test_separate_cells_are_found_one_by_one():
     assert share_of_their_own(found.labels, centers(drawn)) >= 0.97
     assert found.labels.dtype == np.int32
     assert set(np.unique(found.labels)) == set(range(found.n_cells + 1)), "no gaps in the numbers"
+
+
+def test_the_threshold_lies_below_pale_cells_beside_nuclei_and_above_the_noise():
+    rng = np.random.default_rng(0)
+    slide, pale, nuclei = rng.normal(0, 0.008, 60_000), rng.normal(0.08, 0.015, 35_000), rng.normal(0.45, 0.1, 5000)
+    assert 0.025 < foreground_threshold(np.concatenate([slide, pale, nuclei])) < 0.06
+    assert 0.025 < foreground_threshold(np.concatenate([slide, pale])) < 0.06
+    dark = rng.normal(0.3, 0.03, 5000)
+    assert 0.025 < foreground_threshold(np.concatenate([slide, dark])) < 0.25, "few dark cells, and nothing else"
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])

@@ -34,7 +34,13 @@ def profile(*lines: list[tuple[str, int, int]]) -> SimpleNamespace:
 
 def test_time_goes_to_the_innermost_operation():
     one = [("a/call:PartitionedCall", 0, 100), ("a/x:Conv2D", 10, 30), ("a/y:Relu", 40, 20), ("z:Conv2D", 100, 5)]
-    other = [("step 3", 0, 1000), ("b/call:While", 0, 50), ("b/call:PartitionedCall", 0, 49), ("b/x:Relu", 44, 5)]
+    other = [
+        ("step 3", 0, 1000),
+        ("KernelAndDeviceFunc::Run", 0, 900),
+        ("b/call:While", 0, 50),
+        ("b/call:PartitionedCall", 0, 49),
+        ("b/x:Relu", 44, 5),
+    ]
     found = operation_times(profile(one, other))
     assert found == {"PartitionedCall": 50 + 44, "Conv2D": 35, "Relu": 25, "While": 1}
 

@@ -35,8 +35,9 @@ MAX_WASHED = 0.95
 #: Grain of the empty slide, in OD (robust standard deviation). Chula: up to 0.022, BCCD 0.059 (a field of one white
 #: cell), Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.28.
 MAX_GRAIN = 0.07
-#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.50, BCCD up to 0.58; sheets of overlapping cells: 0.8.
-MAX_DENSITY = 0.75
+#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.56, BCCD up to 0.71; discs that do not overlap cover
+#: 0.55 when thrown at random, sheets of overlapping cells 0.8 and more.
+MAX_DENSITY = 0.68
 #: Part of the covered area that lies in single cells, not in clumps. Chula: 0.24 and more; BCCD, taken for its white
 #: cells: down to 0.06 in rouleaux and sheets.
 MIN_SINGLE = 0.1
