@@ -276,12 +276,13 @@ def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:
     scale = max(0.7, 0.02 * diameter_px)
     gradient = gaussian_gradient_magnitude(green, scale)[covered]
     steepest, level = float(np.percentile(gradient, 95)), float(np.median(green[covered]))
-    if not steepest > 0:
+    if not min(steepest, level) > 0:
         return float("nan")
     # An edge of Gaussian blur s is sqrt(2 pi) s wide; what that scale and the pixel grid add to s is taken off again,
-    # or a field in focus would seem blurred where cells have few pixels.
-    width_sq = (level / steepest) ** 2 - 2 * np.pi * (scale**2 + _GRID_VARIANCE)
-    return float(diameter_px / np.sqrt(max(width_sq, 0.25)))
+    # or a field in focus would seem blurred where cells have few pixels. Half the width is left in any case.
+    width_sq = (level / steepest) ** 2
+    width_sq = max(width_sq - 2 * np.pi * (scale**2 + _GRID_VARIANCE), width_sq / 4)
+    return diameter_px / float(np.sqrt(width_sq))
 
 
 def _median(values: np.ndarray) -> float:
