@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from spherodetect import pipeline, safety
+from spherodetect import pipeline, safety, scale
 from spherodetect.cells import Cells
 from spherodetect.rates import ClassifierRates
 from spherodetect.results import HIDDEN, MARKER
@@ -125,6 +125,39 @@ def test_an_overlay_that_is_gone_or_changed_is_drawn_again(smears, model, tmp_pa
     pipeline.score_paths([smears], tmp_path)
     assert len(model.seen) == 4
     assert _bytes(tmp_path) == before
+
+
+def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(smears, model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(scale, "read_length_um", lambda image, bar: None)
+    barred = tmp_path / "barred" / "p1"
+    barred.mkdir(parents=True)
+    for path in sorted((smears / "p1").iterdir()):
+        picture = Image.open(path).convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((150, 180, 232, 181), fill=(0, 230, 30))
+        for x in (150, 231):
+            draw.rectangle((x, 173, x + 1, 181), fill=(0, 230, 30))
+        picture.save(barred / path.name)
+    sentence = "a scale bar of 81 px was seen in 2 fields, but its number was not read; --scale-bar-um would use it"
+    for _ in range(2):  # a field that an earlier run finished is said too
+        caplog.clear()
+        pipeline.score_paths([barred.parent], tmp_path / "out")
+        assert caplog.messages == [sentence]
+    assert f"A{sentence[1:]}." in (tmp_path / "out" / "reports" / "p1.html").read_text()
+    caplog.clear()
+    pipeline.score_paths([barred.parent], tmp_path / "out", scale_bar_um=15.6)
+    assert caplog.messages == []
+    quality = (tmp_path / "out" / "quality.csv").read_text()
+    assert quality.count("scale bar") == 2
+    assert "from the scale bar in 2 fields (standard error 0.62 %)" in (tmp_path / "out/reports/p1.html").read_text()
+    caplog.clear()
+    pipeline.score_paths([smears / "p1"], tmp_path / "none", scale_bar_um=15.6)
+    (message,) = caplog.messages
+    assert " and 1 more: expected a scale bar, found none" in message
+    caplog.clear()
+    pipeline.score_paths([barred.parent], tmp_path / "out", scale_bar_um=40)
+    (message,) = caplog.messages  # though their cells would not be equally wide
+    assert " and 1 more: at 0.494 µm a pixel (scale bar) its cells would be " in message
 
 
 class Killed(BaseException):

@@ -69,6 +69,8 @@ def test_what_is_wanting_is_named_and_how_many_fields_would_do(tmp_path):
     assert "About 4 more fields like these" in text
     assert "About 1 more field like these" in _report(tmp_path, few, more_fields=1).text
     assert "would not narrow" in _report(tmp_path, few, more_fields=None).text
+    none = _report(tmp_path, a_score(status="insufficient_cells", grade=""), more_fields=None).text
+    assert "A grade needs 200 countable cells in 3 fields. More fields" in none
     fewer = a_score(status="insufficient_cells", n_countable=90, n_fields=5, grade="")
     assert "90 countable cells (expected 200)." in _report(tmp_path, fewer).text
     assert "more field" not in _report(tmp_path, a_score(), more_fields=0).text

@@ -63,6 +63,18 @@ def test_a_bar_is_as_long_as_it_was_drawn(colour, tick, line, length):
         assert (left, right) == pytest.approx((600 - length, 601), abs=3)
 
 
+@pytest.mark.parametrize("line", [1, 2, 4])
+@pytest.mark.parametrize("tick", [4, 8, 12])
+def test_ticks_of_any_height_are_measured_from_their_middles(tick, line):
+    """A tall tick of thick paint is beside the line that is traced, not on it."""
+    picture = Image.fromarray(_smear())
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((500, 440, 600 + line - 1, 440 + line - 1), fill=GREEN)
+    for x in (500, 600):
+        draw.rectangle((x, 440 - tick, x + line - 1, 440 + line - 1), fill=GREEN)
+    assert find_scale_bar(np.asarray(picture)).length_px == pytest.approx(100, abs=0.1)
+
+
 @pytest.mark.parametrize(("right", "row"), [(600, 450), (150, 450), (600, 30), (150, 30)])
 def test_a_bar_is_found_in_every_corner(right, row):
     bar = find_scale_bar(_burn(_smear(), right=right, row=row))
@@ -162,7 +174,7 @@ def readings(monkeypatch) -> list[tuple[str, float]]:
     ("said", "length_um"),
     [
         ([("20.00µm", 0.97)], 20), ([("20.00 μm", 0.97)], 20), ([("20um", 0.97)], 20), ([("2,5µm", 0.9)], 2.5),
-        ([("500nm", 0.9)], 0.5), ([("20.00m", 0.9)], 20),
+        ([("500nm", 0.9)], 0.5), ([("20.00m", 0.9)], 20), ([("22µm", 0.99)], None),
         ([("20.00µm", 0.6)], None), ([("50.00", 0.99)], None), ([("0.00µm", 0.99)], None),
         ([("x20µm", 0.99)], None), ([("20µm", 0.9), ("30µm", 0.9)], None), ([], None),
     ],
@@ -197,14 +209,15 @@ def _true_px(number: int) -> float | None:
 
 def test_the_bars_of_real_fields(shared_data):
     folder = Path(shared_data) / "chula-rbc-12" / "images"
-    numbers = [5, 45, 50, 84, 145, 171, 200, 220, 241, 259, 285, 341, 398, 481, 530, 603, 655, 680, 700, 707, 717]
+    # In 68, 79, 160 and 165 dark cells lie behind the bar, where green is all that tells it.
+    numbers = [5, 45, 50, 68, 79, 100, 145, 160, 165, 200, 220, 241, 259, 341, 398, 481, 530, 603, 655, 680, 700, 707, 717]
     for number in numbers:
         image = np.asarray(Image.open(folder / f"{number}.jpg").convert("RGB"))
         bar, true_px = find_scale_bar(image), _true_px(number)
         assert image_rows(image) == 480
         assert (bar is None) == (true_px is None), number
         if bar is not None:
-            assert bar.length_px == pytest.approx(true_px, rel=0.02), number
+            assert bar.length_px == pytest.approx(true_px, rel=0.01), number
             turned = find_scale_bar(np.rot90(image, 2))
             assert turned.length_px == pytest.approx(true_px, rel=0.02), number
         assert find_scale_bar(np.rot90(image[:410])) is None, number

@@ -253,8 +253,9 @@ def test_the_score_reads_as_a_sentence():
 
 
 @pytest.mark.parametrize(("size_hw", "diameters_px", "share", "counted"), [
-    ((480, 640), (33.7, 39.1), 0.10, 0.102), ((480, 640), (33.7, 39.1), 0.20, 0.203),
-    ((1800, 2400), (225, 277), 0.20, 0.209),
+    ((480, 640), (33.7, 39.1), 0.05, 0.051), ((480, 640), (33.7, 39.1), 0.20, 0.203),
+    ((480, 640), (33.7, 39.1), 0.50, 0.505), ((1800, 2400), (225, 277), 0.05, 0.053),
+    ((1800, 2400), (225, 277), 0.20, 0.209), ((1800, 2400), (225, 277), 0.50, 0.515),
 ])  # fmt: skip
 def test_whole_cells_favour_the_small_ones_by_so_much(size_hw, diameters_px, share, counted):
     """Cells strewn over a plane, spherocytes and others as wide as Chula's and Dataset A's, seen through one field."""

@@ -106,3 +106,11 @@ def test_weights_carry_what_they_were_trained_on():
     first = card({"chula": ALL}, chula=manifest())["provenance"]
     second = card({"synthetic": "s/synthetic-train-*.tfrecord"}, synthetic=manifest("synthetic"), initial=first)
     assert descent(truth(), second).status == TRAINED_ON
+
+
+def test_what_a_second_look_was_taught_by_is_held_out_no_longer():
+    model = card({"chula": "r/chula-train-*.tfrecord"}, chula=manifest())
+    assert descent(truth(), model).status == HELD_OUT
+    fold = card({"chula": "r/chula-val-*.tfrecord"}, chula=manifest())["provenance"]
+    model["provenance"]["second_look"] = [fold]
+    assert descent(truth(), model).status == TRAINED_ON

@@ -141,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", type=Path, help="a model folder; default: the bundled model")
     parser.add_argument("--um-per-px", metavar="F", type=_positive, help="pixel size in µm; else scale bar or cells")
-    parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help="length of the burnt-in scale bar in µm")
+    text = "length of the burnt-in scale bar in µm; else its number is read where [ocr] is installed and sure of it"
+    parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help=text)
 
 
 def _positive(text: str) -> float:

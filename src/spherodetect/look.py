@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from spherodetect.fields import MAX_IMAGE_BYTES, Field, FieldList, read_image
 from spherodetect.report.field import ReportField
 from spherodetect.results import ResultsFolder
 from spherodetect.safety import atomic_write, quoted, read_bytes
+from spherodetect.scale import unread_bars
 
 if TYPE_CHECKING:
     from spherodetect.detect import Model
@@ -79,14 +81,26 @@ def look_at(
         if image is not None:
             finished = replace(finished, overlay_sha256=_draw(image, finished, overlay))
             cache.save(key, finished)
-        if finished.scale.warning:
-            logger.warning("%s: %s", quoted(one.field_id), finished.scale.warning)
         cells = replace(finished.cells, field_id=one.field_id)
         seen.append(
             ReportField(one.patient_id, cells, finished.quality, one.path, overlay, finished.scale, sha256(data))
         )
     progress(len(found), len(found), "")
+    _warn(seen)
     return seen, lost
+
+
+def _warn(seen: Sequence[ReportField]) -> None:
+    """Say what does not fit in the fields' scales; what differs in its figures only is one thing, and said once."""
+    told: dict[str, list[ReportField]] = {}
+    for one in seen:
+        if one.scale.warning:
+            told.setdefault(re.sub(r"\d", "", one.scale.warning), []).append(one)
+    for first, *more in told.values():
+        others = f" and {len(more)} more" if more else ""
+        logger.warning("%s%s: %s", quoted(first.field_id), others, first.scale.warning)
+    if unread := unread_bars(one.scale for one in seen):
+        logger.warning("%s", unread)
 
 
 def _looked(

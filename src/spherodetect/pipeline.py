@@ -8,6 +8,7 @@ all; tables and pages come last, so that a run that is cut off leaves finished f
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from spherodetect.look import LostField, Progress, look_at
 from spherodetect.report.field import ReportField
 from spherodetect.results import ResultsFolder, RunResult
 from spherodetect.safety import quoted, safe_name
+from spherodetect.scale import unread_bars
 from spherodetect.score import PatientScore, limit_of_blank, more_fields_needed, score_counts
 
 if TYPE_CHECKING:
@@ -239,11 +241,19 @@ def _scales(fields: Sequence[ReportField]) -> str:
     for s in fields:
         of_source.setdefault(s.scale.source, []).append(s.scale)
     known = [
-        f"{_SOURCES[source]} in {len(scales)} field{'s' * (len(scales) != 1)}" for source, scales in of_source.items()
+        f"{_SOURCES[source]} in {len(scales)} field{'s' * (len(scales) != 1)}{_error(scales)}"
+        for source, scales in of_source.items()
     ]
     doubts = list(dict.fromkeys(s.scale.warning for s in fields if s.scale.warning))
     doubt = f" Not all of it fits: {doubts[0]}{f' (and {len(doubts) - 1} more)' * (len(doubts) > 1)}." if doubts else ""
-    return f"Pixel size: {', '.join(known)}.{doubt}"
+    unread = unread_bars(s.scale for s in fields)
+    return f"Pixel size: {', '.join(known)}.{doubt}{f' {unread[:1].upper()}{unread[1:]}.' if unread else ''}"
+
+
+def _error(scales: Sequence[Scale]) -> str:
+    """The scales' usual standard error in brackets, where it is known."""
+    errors = [scale.relative_error for scale in scales if math.isfinite(scale.relative_error)]
+    return f" (standard error {100 * np.median(errors):.2g} %)" if errors else ""
 
 
 def _look_alikes(fields: Sequence[ReportField], blocks: Sequence[Mapping[str, Any]]) -> list[str]:

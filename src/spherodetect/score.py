@@ -3,10 +3,11 @@
 Counts come as arrays with one entry a field. Percentages are 0 to 100, probabilities 0 to 1. Imports no image code.
 
 The estimand is the fraction of spherocytes among the countable red cells of the patient. The border cuts small cells a
-little less often, which is not corrected: of cells of 34 and 39 pixels in fields of 640x480 (6.5 and 7.5 µm in 122 by
-91 µm) 10 % count as 10.2 % and 20 % as 20.3 %, a tenth of the half-width of any interval from 1,000 cells. In fields of
-65 by 49 µm (Dataset A) the labels' 10 to 22 % would lose 0.5 to 1.4 points if each cell were weighted by its chance to
-be whole, still less than the half-width of the interval.
+little less often, which is not corrected. Where spherocytes are 34 and other cells 39 pixels wide (6.5 and 7.5 µm) in
+fields of 640x480, 5, 20 and 50 % count as 5.1, 20.3 and 50.5 %, a tenth of the half-width of any interval from 1,000
+cells; if each cell found in Chula RBC-12 were weighted by its chance to be whole, 11.4 % would become 11.2 %, and no
+run of 20 fields lose more than 0.4 points. In fields of 65 by 49 µm (Dataset A) 5, 20 and 50 % count as 5.3, 20.9 and
+51.5 %, and its patients' 10 to 22 % would lose 0.5 to 1.4 points, less than half the half-width of their intervals.
 
 The method is one fixed formula on a table of constants (`ClassifierRates.table`), elementary enough to be repeated in a
 TensorFlow graph:

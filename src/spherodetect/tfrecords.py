@@ -141,6 +141,7 @@ def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             "mask_known": np.array(feature["image/object/mask/known"].int64_list.value, bool),
             "masks": np.unpackbits(bits).reshape(-1, MASK_SIZE, MASK_SIZE).astype(bool),
             "rbc_diameter_px": float(floats["image/rbc_diameter_px"][0]),
+            "um_per_px": float(floats["image/um_per_px"][0]),
         }
 
 

@@ -127,7 +127,9 @@ def _advice(score: PatientScore, more_fields: int | None) -> str:
     if score.status == "ok" or more_fields == 0 or not score.n_countable:
         return ""
     if more_fields is None:
-        return "More fields of this slide would not narrow the interval to 10 points: the method itself is the limit."
+        grade = f"A grade needs {MIN_COUNTABLE} countable cells in {MIN_FIELDS} fields. "
+        limit = "More fields of this slide would not narrow the interval to 10 points: the method itself is the limit."
+        return grade * (score.status == "insufficient_cells") + limit
     fields = "1 more field" if more_fields == 1 else f"{more_fields} more fields"
     return f"About {fields} like these would give 1,000 cells, 10 fields and an interval of at most 10 points."
 

@@ -7,11 +7,16 @@ from typing import Any
 
 from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE
 
+_SECOND_LOOK = (
+    "A second look, a small network that sees each cell's density and mask pixel by pixel and its size (in µm where the "
+    "pixel size is known), has half a say in what is a spherocyte; held-out cells of other detectors taught it. "
+)
+
 
 def model_card(card: Mapping[str, Any]) -> str:
     """The text of a model card; `card` is the content of model.json."""
     data = card["provenance"].get("data", {})
-    figures = card["held_out_figures"]
+    figures, second = card["held_out_figures"], card["provenance"].get("second_look")
     return "\n".join(
         [
             f"# Model card: {card['name']}",
@@ -20,8 +25,9 @@ def model_card(card: Mapping[str, Any]) -> str:
             "",
             "## Model details",
             "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from random "
-            f"weights; it sees optical density at {card['rbc_px']:g} px a red cell. p_spherocyte is the network's own "
-            "odds, calibrated on held-out cells. Classes: " + ", ".join(card["class_names"]) + ".",
+            f"weights; it sees optical density at {card['rbc_px']:g} px a red cell. "
+            f"{_SECOND_LOOK if second else ''}p_spherocyte is the odds so found, calibrated on held-out cells. "
+            "Classes: " + ", ".join(card["class_names"]) + ".",
             "",
             "## Intended use",
             "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for "
@@ -42,10 +48,10 @@ def model_card(card: Mapping[str, Any]) -> str:
             *_data_rows(data, "val"),
             "",
             "## Quantitative analyses",
-            "Class of detected cells, each run of fields judged by a calibration and threshold fitted on the other "
-            "runs; the detector trained on none of them. A block of which less than half is labelled says nothing "
-            "about other cells: there people labelled what struck them. Cells that the detector missed are not in "
-            "these figures; `spherodetect evaluate` counts them.",
+            f"Class of the cells that were found in held-out fields, from {card['rates'].get('folds', 1)} detector(s), "
+            "each judged on fields that neither it nor its second look was taught by; calibration and error rates are "
+            "joined. A block of which less than a third is labelled says nothing about other cells: there people "
+            "labelled what struck them. Missed cells are not in these figures; `spherodetect evaluate` counts them.",
             "",
             *([f"- {name.replace('_', ' ')}: " + (f"{value:.3f}" if isinstance(value, float) else f"{value}")
                for name, value in figures.items()] or ["- not measured: too few labelled spherocytes were held out"]),

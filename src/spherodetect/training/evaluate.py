@@ -132,7 +132,7 @@ def evaluate(
         )
     judged, gallery, judge = _Judged(), Gallery(), ApJudge(truth, loaded.class_names)
     for number, labelled in enumerate(truth.read(None), 1):
-        cells = loaded.detect(labelled.image, field_id=labelled.field)
+        cells = loaded.detect(labelled.image, labelled.um_per_px, field_id=labelled.field)
         rows, detection = _take(judged, labelled, cells)
         gallery.offer(labelled.image, cells, rows, detection)
         judge.add(labelled, cells)
@@ -276,7 +276,8 @@ def _robustness(model: Model, truth: Truth, judged: _Judged, n: int, progress: P
     for number, labelled in enumerate(truth.read(frozenset(chosen)), 1):
         diameter = 40.0
         for k, change in enumerate(all_changes):
-            cells = model.detect(change.apply(labelled.image, diameter), field_id=labelled.field)
+            um_per_px = labelled.um_per_px and labelled.um_per_px / change.factor
+            cells = model.detect(change.apply(labelled.image, diameter), um_per_px, field_id=labelled.field)
             diameter = (cells.rbc_diameter_px or diameter) if k == 0 else diameter
             matching = match_points(cells, labelled.points_yx * change.factor)
             rows[k] += _label_rows(labelled, cells, matching)

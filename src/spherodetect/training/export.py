@@ -25,12 +25,14 @@ from spherodetect.matching import match_points
 from spherodetect.rates import ClassifierRates
 from spherodetect.safety import atomic_write, quoted, read_json
 from spherodetect.tfrecords import read_examples
-from spherodetect.training import experiment
+from spherodetect.training import experiment, second_look
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
 from spherodetect.training.card import model_card
-from spherodetect.training.graph import SPHEROCYTE, Detector, Thresholds
+from spherodetect.training.graph import SPHEROCYTE, Canvas, Detector, Thresholds
+from spherodetect.training.network import Network
 from spherodetect.training.run import chosen_checkpoint
+from spherodetect.training.second_look import SeenCells
 from spherodetect.training.serving import SmearModule
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 def export(
     run: Path, out: Path, *, folds: Sequence[Path] = (), name: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    canvas: Canvas | None = Canvas((480, 640), 0.2), progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:  # fmt: skip
     """Write the model folder of a run's best or last checkpoint and return its path.
 
@@ -50,13 +52,17 @@ def export(
         SpherodetectError: no checkpoint, or no validation records to calibrate on.
     """
     params, detector, checkpoint = restore(run)
-    held_out = []
+    held_out, judging = [], []
     for one in (run, *folds):
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
         if one_params.task.validation_data.input_path or not folds:
             records = _validation_records(one, one_params)
             held_out.append(collect(one_detector, records, params.task.class_names, progress=progress))
-    cells = HeldOutCells.join(held_out)
+            judging.append(one)
+    second, judged = second_look.cross_fit(held_out, progress=progress)
+    taught_by = [_taught_second_look(one) for one in judging] if second else []
+    detector = detector.but(second=second)
+    cells = HeldOutCells.join(judged)
     calibration = calibrate(cells) if _teaches(cells) else None
     if calibration is not None:
         c = calibration
@@ -66,8 +72,9 @@ def export(
             "too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated"
         )
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
+    card["provenance"]["second_look"] = taught_by
     card["rates"] = {"blocks": calibration.rates if calibration else [], "folds": len(held_out)}
-    _write(out, detector, card, params)
+    _write(out, detector, card, canvas)
     return out
 
 
@@ -90,8 +97,21 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
     # Every object must be in the checkpoint: a part that is not would be exported with random weights.
     tf.train.Checkpoint(model=model).read(last).expect_partial().assert_existing_objects_matched()
     names = params.task.class_names
-    detector = Detector(model, params.task.model, rbc_px=params.task.train_data.parser.rbc_px, class_names=names)
+    network = Network(model, params.task.model)
+    detector = Detector(network, rbc_px=params.task.train_data.parser.rbc_px, class_names=names)
     return params, detector, Path(last).name
+
+
+def _taught_second_look(fold: Path) -> dict[str, Any]:
+    """What a fold held out, in the form of a run's provenance: these fields are held out no longer."""
+    provenance = read_json(fold / "provenance.json", max_bytes=50_000_000)
+    pattern = provenance["params"]["task"]["validation_data"]["input_path"]
+    data = {
+        name: {**manifest, "splits": {split: part for split, part in manifest["splits"].items() if split == "val"}}
+        for name, manifest in provenance["data"].items()
+        if f"{name}-val-" in pattern
+    }
+    return {"data": data, "params": {"task": {"train_data": {"input_path": pattern}}}}
 
 
 def _validation_records(run: Path, params: Any) -> list[Path]:
@@ -107,23 +127,25 @@ def _validation_records(run: Path, params: Any) -> list[Path]:
 def collect(
     detector: Detector, records: list[Path], class_names: list[str], *,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> HeldOutCells:  # fmt: skip
+) -> SeenCells:  # fmt: skip
     """Run the detector over records and keep the cells whose class is labelled, rbc or spherocyte.
 
-    The scale is left for the fields themselves to tell, as in use.
+    Where the records do not state the pixel size, the fields themselves tell the scale, as in use.
     """
+    watched = detector.but(evidence=True)
     call = tf.function(
-        detector, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
+        watched, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
     )
     ids = {name: k for k, name in enumerate(class_names, 1)}
     sphere, red = ids.get(SPHEROCYTE, -1), [ids[name] for name in class_names if name in RED_CELLS]
-    columns: dict[str, list[Any]] = {key: [] for key in ("log_odds", "spherocyte", "block", "run", "countable", "name")}
+    seen = ("log_odds", "countable", "seen", "size")
+    columns: dict[str, list[Any]] = {key: [] for key in (*seen, "spherocyte", "block", "run", "name")}
     n_countable: Counter[str] = Counter()
     examples = list(read_examples(records))
     runs = _runs({e["field"]: e["patient"] for e in examples})
     for number, example in enumerate(examples, 1):
         known = np.isin(example["class_id"], red)
-        found = {key: value.numpy() for key, value in call(example["image"], 0.0).items()}
+        found = {key: value.numpy() for key, value in call(example["image"], example["um_per_px"]).items()}
         cells = Cells.from_labels(
             found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2]
         )
@@ -133,14 +155,14 @@ def collect(
         rows = matching.detection[matching.found]
         block = block_of(example["field"], example["patient"])
         n_countable[block] += int(found["countable"].sum()) if known.any() else 0
-        columns["log_odds"].append(found["log_odds"][rows].astype(float))
-        columns["countable"].append(found["countable"][rows])
+        for key in seen:
+            columns[key].append(found[key][rows].astype(np.float16 if key == "seen" else found[key].dtype))
         columns["spherocyte"].append((example["class_id"][known] == sphere)[matching.found])
         columns["name"].append(np.array(example["name"], object)[known][matching.found])
         columns["block"].append(np.full(len(rows), block, object))
         columns["run"].append(np.full(len(rows), runs[example["field"]], object))
         progress(number, len(examples))
-    return HeldOutCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
+    return SeenCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
 
 
 def _runs(patients: Mapping[str, str]) -> dict[str, str]:
@@ -177,7 +199,7 @@ def _model_json(
     }
 
 
-def _write(out: Path, detector: Detector, card: Mapping[str, Any], params: Any) -> None:
+def _write(out: Path, detector: Detector, card: Mapping[str, Any], canvas: Canvas | None) -> None:
     """The folder is made beside and moved, so that a killed export leaves no half model."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -187,7 +209,7 @@ def _write(out: Path, detector: Detector, card: Mapping[str, Any], params: Any) 
         assets.mkdir()
         (assets / "class_names.txt").write_text("\n".join(card["class_names"]) + "\n")
         (assets / "model.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-        module = SmearModule(detector, rates.table, n_classes=len(card["class_names"]), assets=sorted(assets.iterdir()))
+        module = SmearModule(detector, rates.table, canvas=canvas, assets=sorted(assets.iterdir()))
         tf.saved_model.save(module, str(temporary / "saved_model"), signatures=module.signatures())
         shutil.rmtree(assets)
         (temporary / "MODEL_CARD.md").write_text(model_card(card))

@@ -3,14 +3,16 @@
 A field becomes optical density, is resized so that a red cell has the nominal diameter, and goes through the trained
 layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives
 each class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the
-class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells. Boxes are (ymin,
-xmin, ymax, xmax); one image at a time, no batch axis.
+class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells, those of the Mask
+R-CNN and of the second look averaged. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis. The same
+code gives the form of fixed shapes that XLA compiles, see `Canvas`: there every step has a row for each cell that there
+could be, and `valid` says which are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,9 +20,12 @@ import tensorflow as tf
 
 from spherodetect.cells import RED_CELLS
 from spherodetect.training import optics
+from spherodetect.training.boxes import align, anchors, clip, decode, pairwise_iou, whole
+from spherodetect.training.diameter import estimate_diameter
+from spherodetect.training.network import Network
+from spherodetect.training.second_look import WINDOW, combined, sizes, windows
 
 SPHEROCYTE = "spherocyte"
-MASK_SIZE = 28
 RBC_DIAMETER_UM = 7.5
 #: More cells than this in one image are left out, and `truncated` says so.
 MAX_CELLS = 2000
@@ -29,7 +34,10 @@ MAX_CELLS = 2000
 MAX_ENLARGEMENT, MAX_NETWORK_PIXELS = 3.0, 6_000_000
 #: Cells whose boxes agree more than this lie on each other: discs at three quarters of a diameter, side by side.
 _OVERLAP_IOU = 0.12
-_GREEN = 1
+#: Minus so much is a score below all that a network gives.
+_UNLIKELY = 1e6
+#: What ImageNet's colours are on the whole, 0 to 1, and how they spread: Model Garden's own input.
+_COLOUR_MEAN, _COLOUR_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Thresholds:
     Attributes:
         confidence: from which a detection counts as a cell.
         p_spherocyte: from which a red cell is called a spherocyte.
-        slope, intercept: of the log odds of p_spherocyte on the network's log odds (Platt 1999).
+        slope, intercept: of the log odds of p_spherocyte on the log odds that were found (Platt 1999).
         nms_iou: boxes that agree more are one cell.
     """
 
@@ -50,178 +58,246 @@ class Thresholds:
     nms_iou: float = 0.45
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """Fixed shapes for accelerators: images of one size, and as much of them as the network will see.
+
+    Attributes:
+        image_hw: height and width of every image.
+        um_per_px: the pixel size that there is room for; an image that would have to be enlarged more is looked at
+            more coarsely, and `truncated` says so.
+    """
+
+    image_hw: tuple[int, int]
+    um_per_px: float
+
+
 class Detector(tf.Module):
     """A trained Mask R-CNN as a function of one image.
 
     Args:
-        model: the Keras model with its trained weights.
-        config: the model's configuration (anchors, levels).
+        network: its layers.
         rbc_px: the diameter at which the network sees a red cell.
         class_names: in the order of the class ids; the red cells among them are known by name, see cells.RED_CELLS.
+        colours: the network knows ImageNet's normalised colours, Model Garden's own input, and not density.
+        second: what a second look says, see second_look.py.
+        evidence: also give what the decisions rest on: log_odds, and what the second look sees, seen and size.
+        canvas: fixed shapes; what is said of cells has a row for each that there could be.
     """
 
-    def __init__(self, model: Any, config: Any, *, rbc_px: float, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, network: Network, *, rbc_px: float, class_names: Sequence[str], colours: bool = False,
+        second: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None, evidence: bool = False,
+        canvas: Canvas | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.backbone, self.decoder, self.rpn_head = model.backbone, model.decoder, model.rpn_head
-        self.detection_head, self.mask_head = model.detection_head[0], model.mask_head
-        self.levels = range(config.min_level, config.max_level + 1)
-        self.anchor_sizes = [config.anchor.anchor_size * 2 ** (k / config.anchor.num_scales)
-                             for k in range(config.anchor.num_scales)]  # fmt: skip
-        self.box_crop, self.mask_crop = config.roi_aligner.crop_size, config.mask_roi_aligner.crop_size
-        self.rbc_px = rbc_px
+        self.second, self.evidence = second, evidence
+        self.network, self.rbc_px, self.class_names, self.colours = network, rbc_px, tuple(class_names), colours
         #: Ids of the red cells other than spherocytes, and of spherocytes; a model may lack either.
         self.other_red_ids = [k for k, name in enumerate(class_names, 1) if name in RED_CELLS - {SPHEROCYTE}]
         self.spherocyte_id = class_names.index(SPHEROCYTE) + 1 if SPHEROCYTE in class_names else None
         self.tuned = {name: tf.Variable(value, trainable=False) for name, value in asdict(Thresholds()).items()}
+        self.canvas, self._room, self.max_cells = canvas, None, MAX_CELLS
+        if canvas:
+            scale = rbc_px * canvas.um_per_px / RBC_DIAMETER_UM
+            #: Height and width that the network sees, whatever the scale.
+            self._room = [math.ceil(round(n * scale) / network.stride) * network.stride for n in canvas.image_hw]
+            self.max_cells = min(int(self._likely(math.prod(self._room))), MAX_CELLS)
 
     def assign(self, thresholds: Thresholds) -> None:
         """Use other thresholds."""
         for name, value in asdict(thresholds).items():
             self.tuned[name].assign(value)
 
+    def but(self, **changes: Any) -> Detector:
+        """The same detector, thresholds and all, with other options."""
+        options = ("rbc_px", "class_names", "colours", "second", "evidence", "canvas")
+        other = Detector(self.network, **{name: getattr(self, name) for name in options} | changes)
+        other.tuned = self.tuned
+        return other
+
     def __call__(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The cells of one image.
+        """The cells of one image, as `specs` says; of fixed rows the first num_detections, the others are 0.
 
         Args:
             image: uint8 (H, W, 3).
             um_per_px: float32 scalar, 0 where it is unknown: then the field's own red cells give the scale.
         """
-        density = optics.optical_density(tf.cast(image, tf.float32))
+        image = tf.cast(image, tf.float32)
+        density = optics.optical_density(image)
+        picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
         known = um_per_px > 0.0
-        diameter = tf.where(known, RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6), estimate_diameter(density))
-        cells = self._detect(density, diameter)
-        # The first guess of an unknown scale is checked against what was found with it.
-        found = cells["rbc_diameter_px"]
-        again = tf.math.logical_not(known) & (tf.abs(tf.math.log(found / diameter)) > 0.12)
-        cells = tf.cond(again, lambda: self._detect(density, found), lambda: cells)
-        cells["rbc_diameter_px"] = tf.where(known, diameter, cells["rbc_diameter_px"])
-        return cells
+        guess = tf.cond(
+            known, lambda: RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6), lambda: estimate_diameter(density)
+        )
 
-    def _detect(self, density: tf.Tensor, diameter: tf.Tensor) -> dict[str, tf.Tensor]:
-        native = tf.cast(tf.shape(density)[:2], tf.float32)
-        fitting = tf.sqrt(MAX_NETWORK_PIXELS / tf.reduce_prod(native))
+        def look(again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+            cells = self._detect(picture, diameter, um_per_px)
+            found = tf.where(known, diameter, cells["rbc_diameter_px"])
+            return tf.abs(tf.math.log(found / diameter)) > 0.12, found, cells | {"rbc_diameter_px": found}
+
+        # The first guess of an unknown scale is checked against what was found with it.
+        specs = self.specs(self.max_cells if self._room else None)
+        nothing = {name: tf.zeros([n or 0 for n in spec.shape], spec.dtype) for name, spec in specs.items()}
+        shapes = {name: spec.shape for name, spec in specs.items()}
+        return tf.while_loop(
+            lambda again, *_: again, look, [tf.constant(True), guess, nothing],
+            shape_invariants=[guess.shape, guess.shape, shapes], maximum_iterations=2, parallel_iterations=1,
+        )[2]  # fmt: skip
+
+    def specs(self, rows: int | None) -> dict[str, tf.TensorSpec]:
+        """Shapes and types of what is said of an image; of each cell, in so many rows, but for the last three."""
+        k, size = len(self.class_names), self.network.mask_size
+        evidence = {
+            "log_odds": tf.TensorSpec([rows]), "seen": tf.TensorSpec([rows, WINDOW, WINDOW, 4]),
+            "size": tf.TensorSpec([rows, 3]),
+        }  # fmt: skip
+        return (evidence if self.evidence else {}) | {
+            "boxes_yxyx": tf.TensorSpec([rows, 4]), "class_ids": tf.TensorSpec([rows], tf.int32),
+            "confidences": tf.TensorSpec([rows]), "class_probabilities": tf.TensorSpec([rows, k]),
+            "p_spherocyte": tf.TensorSpec([rows]), "countable": tf.TensorSpec([rows], tf.bool),
+            "masks": tf.TensorSpec([rows, size, size]),
+            "num_detections": tf.TensorSpec([], tf.int32), "rbc_diameter_px": tf.TensorSpec([]),
+            "truncated": tf.TensorSpec([], tf.bool),
+        }  # fmt: skip
+
+    def _detect(self, picture: tf.Tensor, diameter: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        native = tf.cast(tf.shape(picture)[:2], tf.float32)
         wanted = self.rbc_px / diameter
+        pixels = MAX_NETWORK_PIXELS / tf.reduce_prod(native)
+        fitting = tf.reduce_min(self._room / native) if self._room else tf.sqrt(pixels)
         scale = tf.minimum(wanted, tf.minimum(fitting, MAX_ENLARGEMENT))
         size = tf.maximum(tf.round(native * scale), 32.0)
-        small = tf.image.resize(density, tf.cast(size, tf.int32), antialias=True)
-        features, rpn_scores, rpn_boxes = self._features(small)
-        proposals = self._propose(rpn_scores, rpn_boxes, size)
-        finest = features[str(min(self.levels))][0]
-        boxes, probabilities = self._classify(finest, proposals, size)
-        boxes, probabilities, truncated = self._suppress(boxes, probabilities)
-        masks = self._masks(finest, boxes)
+        seen = optics.resampled(picture, size, canvas=self._room)
+        if not self._room:
+            rest = -tf.shape(seen)[:2] % self.network.stride
+            seen = tf.pad(seen, [[0, rest[0]], [0, rest[1]], [0, 0]])
+        scores, offsets, *pyramid = self.network.features(seen if self.colours else optics.network_input(seen))
+        proposals, proposed = self._propose(scores, offsets, tf.shape(seen)[:2], size)
+        probabilities, offsets = self.network.classify(self._align(pyramid, proposals, self.network.box_crop))
+        boxes = clip(decode(offsets, proposals, (10.0, 10.0, 5.0, 5.0)), size)
+        # One box a cell, whatever its class.
+        keep, valid = self._suppress(
+            boxes, tf.where(proposed, 1.0 - probabilities[:, 0], -1.0), self.max_cells + 1, self.tuned["nms_iou"],
+            above=self.tuned["confidence"],
+        )  # fmt: skip
+        count = tf.reduce_sum(tf.cast(valid, tf.int32))
+        keep, valid = keep[: self.max_cells], valid[: self.max_cells]
+        boxes, probabilities = tf.gather(boxes, keep), tf.gather(probabilities, keep)
+        if self._room:
+            boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
+        masks = self._masks(pyramid, boxes, probabilities)
+        cells, median = self._decided(boxes, probabilities, masks, valid, size, seen=seen, um_per_px=um_per_px / scale)
+        cells |= {"boxes_yxyx": boxes * tf.tile(native / size, [2]), "masks": masks}
+        if self._room:
+            rows = {name: tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1)) for name, value in cells.items()}
+            cells = {name: tf.where(rows[name], value, tf.zeros_like(value)) for name, value in cells.items()}
+        return cells | {
+            "num_detections": tf.minimum(count, self.max_cells),
+            "rbc_diameter_px": median / scale,
+            "truncated": (count > self.max_cells) | (scale < 0.99 * wanted),
+        }
+
+    def _likely(self, pixels: Any) -> Any:
+        """More cells than there are in so many pixels."""
+        return pixels / (0.6 * self.rbc_px**2) + 50
+
+    def _propose(
+        self, scores: tf.Tensor, offsets: tf.Tensor, seen_hw: tf.Tensor, size: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The best boxes of the region proposals, (P, 4), as many as there could be cells; and which are meant."""
+        likely = tf.cast(self._likely(tf.reduce_prod(size)), tf.int32)
+        if self._room:
+            most = int(self._likely(math.prod(self._room)))
+            candidates = min(5 * most, self.network.n_anchors(self._room))
+        else:
+            most, candidates = likely, tf.minimum(5 * likely, tf.size(scores))
+        top = tf.math.top_k(scores, candidates)
+        all_anchors = anchors(seen_hw, self.network.levels, self.network.anchor_shapes)
+        boxes = decode(tf.gather(offsets, top.indices), tf.gather(all_anchors, top.indices), (1.0, 1.0, 1.0, 1.0))
+        boxes = clip(boxes, size)
+        best = tf.where(tf.range(candidates) < 5 * likely, top.values, -2 * _UNLIKELY)
+        limit = min(most, 2 * MAX_CELLS) if self._room else tf.minimum(most, 2 * MAX_CELLS)
+        keep, valid = self._suppress(boxes, best, limit, 0.65, above=-_UNLIKELY)
+        return tf.gather(boxes, keep), valid & (tf.range(tf.size(keep)) < likely)
+
+    def _suppress(
+        self, boxes: tf.Tensor, scores: tf.Tensor, most: Any, iou: Any, *, above: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows of the boxes that agree with no better one, best first, and which of these rows are meant."""
+        if not self._room:
+            keep = tf.image.non_max_suppression(boxes, scores, most, iou, above)
+            return keep, tf.ones_like(keep, tf.bool)
+        keep, count = tf.image.non_max_suppression_padded(
+            boxes, scores, most, iou, above, pad_to_max_output_size=True
+        )
+        return keep, tf.range(tf.size(keep)) < count
+
+    def _align(self, pyramid: Sequence[tf.Tensor], boxes: tf.Tensor, crop: int) -> tf.Tensor:
+        return align(pyramid, boxes, crop, first_level=self.network.levels[0], gathered=self._room is not None)
+
+    def _masks(self, pyramid: Sequence[tf.Tensor], boxes: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        # The head refuses an empty batch, and a field without cells is a field: one box more goes in than comes out.
+        boxes = tf.concat([boxes, tf.constant([[0.0, 0.0, 8.0, 8.0]])], axis=0)
+        class_ids = tf.pad(tf.argmax(probabilities[:, 1:], axis=1, output_type=tf.int32) + 1, [[0, 1]])
+        return self.network.outline(self._align(pyramid, boxes, self.network.mask_crop), class_ids)[:-1]
+
+    def _decided(
+        self, boxes: tf.Tensor, probabilities: tf.Tensor, masks: tf.Tensor, valid: tf.Tensor, size: tf.Tensor, *,
+        seen: tf.Tensor, um_per_px: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:  # fmt: skip
+        """What every cell is and whether it counts, and the median diameter of whole red cells."""
+        diameters = _diameters(boxes, masks)
         other_red = tf.reduce_sum(tf.gather(probabilities, self.other_red_ids, axis=1), axis=1)
         spherocyte = tf.zeros_like(other_red) if self.spherocyte_id is None else probabilities[:, self.spherocyte_id]
         red = other_red + spherocyte
-        log_odds = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6)
+        median = _median(diameters, valid & whole(boxes, size) & (red > 0.5), self.rbc_px)
+        log_odds, evidence = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6), {}
+        if self.second or self.evidence:
+            look = windows(seen, boxes, masks, gathered=self._room is not None)
+            size_of = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
+            if self.second:
+                log_odds = combined(log_odds, self.second(look, size_of))
+            if self.evidence:
+                evidence = {"log_odds": log_odds, "seen": look, "size": size_of}
         p_spherocyte = tf.sigmoid(self.tuned["slope"] * log_odds + self.tuned["intercept"])
         if self.spherocyte_id is None:
             p_spherocyte = tf.zeros_like(p_spherocyte)
-        diameters = _diameters(boxes, masks)
-        usual = whole(boxes, size) & (red > 0.5)
-        median = _median(tf.boolean_mask(diameters, usual), self.rbc_px)
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
         ids = _likeliest(probabilities, among=self.other_red_ids)
         if self.spherocyte_id is not None:
             ids = tf.where(p_spherocyte >= self.tuned["p_spherocyte"], self.spherocyte_id, ids)
         reds = {0, self.spherocyte_id, *self.other_red_ids}
         others = _likeliest(probabilities, among=[k for k in range(probabilities.shape[1]) if k not in reds])
-        stretch = tf.tile(native / size, [2])
         return {
-            "num_detections": tf.shape(boxes)[0],
-            "boxes_yxyx": boxes * stretch,
             "class_ids": tf.where(is_red, ids, others),
             "confidences": 1.0 - probabilities[:, 0],
             "class_probabilities": self._divided(probabilities, p_spherocyte),
             "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
-            "countable": is_red & self._separate(boxes, size, diameters / median),
-            "masks": masks,
-            "rbc_diameter_px": median / scale,
-            "truncated": truncated | (scale < 0.99 * wanted),
-            "log_odds": log_odds,
-        }
+            "countable": is_red & _separate(boxes, size, diameters / median),
+            **evidence,
+        }, median
 
     def _divided(self, probabilities: tf.Tensor, p_spherocyte: tf.Tensor) -> tf.Tensor:
         """Class probabilities without background, (N, K); what is red is divided by p_spherocyte; rows sum to 1."""
         given_cell = probabilities[:, 1:] / tf.maximum(1.0 - probabilities[:, :1], 1e-6)
         if self.spherocyte_id is None or not self.other_red_ids:
             return given_cell
+        others = tf.reduce_sum(tf.gather(given_cell, [k - 1 for k in self.other_red_ids], axis=1), axis=1)
         columns = tf.unstack(given_cell, num=probabilities.shape[1] - 1, axis=1)
-        others = tf.add_n([columns[k - 1] for k in self.other_red_ids])
         red = others + columns[self.spherocyte_id - 1]
         for k in self.other_red_ids:
             columns[k - 1] *= (1.0 - p_spherocyte) * red / tf.maximum(others, 1e-12)
         columns[self.spherocyte_id - 1] = red * p_spherocyte
         return tf.stack(columns, axis=1)
 
-    def _features(self, small: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        stride = 2 ** max(self.levels)
-        shape = tf.shape(small)[:2]
-        rest = (stride - shape % stride) % stride
-        padded = tf.pad(optics.network_input(small) + 0.5, [[0, rest[0]], [0, rest[1]], [0, 0]]) - 0.5
-        padded = tf.ensure_shape(padded, [None, None, 3])
-        features = self.decoder(self.backbone(padded[tf.newaxis], training=False), training=False)
-        scores, boxes = self.rpn_head(features, training=False)
-        return features, scores, boxes
 
-    def _propose(self, scores: Mapping[str, tf.Tensor], offsets: Mapping[str, tf.Tensor], size: tf.Tensor) -> tf.Tensor:
-        """The best boxes of the region proposals, (P, 4); as many as there could be cells."""
-        all_scores, all_boxes = [], []
-        for level in self.levels:
-            grid = tf.shape(scores[str(level)])[1:3]
-            stride = float(2**level)
-            y, x = tf.meshgrid(
-                (tf.range(tf.cast(grid[0], tf.float32)) + 0.5) * stride,
-                (tf.range(tf.cast(grid[1], tf.float32)) + 0.5) * stride,
-                indexing="ij",
-            )
-            half = tf.constant(self.anchor_sizes) * stride / 2
-            y, x = y[..., None] + tf.zeros_like(half), x[..., None] + tf.zeros_like(half)
-            anchors = tf.reshape(tf.stack([y - half, x - half, y + half, x + half], axis=-1), [-1, 4])
-            all_boxes.append(_decode(tf.reshape(offsets[str(level)], [-1, 4]), anchors, (1.0, 1.0, 1.0, 1.0)))
-            all_scores.append(tf.reshape(scores[str(level)], [-1]))
-        flat_scores, flat_boxes = tf.concat(all_scores, axis=0), tf.concat(all_boxes, axis=0)
-        likely = tf.cast(tf.reduce_prod(size) / (0.6 * self.rbc_px**2), tf.int32) + 50
-        top = tf.math.top_k(flat_scores, tf.minimum(5 * likely, tf.size(flat_scores)))
-        boxes = _clip(tf.gather(flat_boxes, top.indices), size)
-        keep = tf.image.non_max_suppression(boxes, top.values, tf.minimum(likely, 2 * MAX_CELLS), 0.65)
-        return tf.gather(boxes, keep)
-
-    def _classify(self, finest: tf.Tensor, rois: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pooled = align(finest, rois, self.box_crop, 2 ** min(self.levels))
-        # One RoI an example, because the head wants the number of RoIs to be known.
-        logits, offsets = self.detection_head(pooled[:, tf.newaxis], training=False)
-        boxes = _decode(offsets[:, 0], rois, (10.0, 10.0, 5.0, 5.0))
-        return _clip(boxes, size), tf.nn.softmax(logits[:, 0])
-
-    def _suppress(self, boxes: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One box a cell, whatever its class."""
-        confidence = 1.0 - probabilities[:, 0]
-        keep = tf.image.non_max_suppression(
-            boxes, confidence, MAX_CELLS + 1, self.tuned["nms_iou"], score_threshold=self.tuned["confidence"]
-        )
-        truncated = tf.size(keep) > MAX_CELLS
-        keep = keep[:MAX_CELLS]
-        return tf.gather(boxes, keep), tf.gather(probabilities, keep), truncated
-
-    def _masks(self, finest: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-        # The head refuses an empty batch, and a field without cells is a field: one box more goes in than comes out.
-        boxes = tf.concat([boxes, tf.constant([[0.0, 0.0, 8.0, 8.0]])], axis=0)
-        pooled = align(finest, boxes, self.mask_crop, 2 ** min(self.levels))
-        ids = tf.zeros([tf.shape(boxes)[0], 1], tf.int32)
-        return tf.sigmoid(self.mask_head([pooled[:, tf.newaxis], ids], training=False)[:-1, 0])
-
-    def _separate(self, boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
-        """Whole cells that lie on no other and are not several in one box."""
-        iou = _pairwise_iou(boxes)
-        iou -= tf.linalg.diag(tf.linalg.diag_part(iou))
-        alone = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1) < _OVERLAP_IOU
-        return alone & whole(boxes, size) & (relative > 0.4) & (relative < 1.55)
-
-
-def whole(boxes: tf.Tensor, size: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
-    """(N,) bool, boxes that keep clear of the image's border."""
-    return tf.reduce_all(boxes[:, :2] >= margin, axis=1) & tf.reduce_all(boxes[:, 2:] <= size - margin, axis=1)
+def _separate(boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
+    """Whole cells that lie on no other and are not several in one box."""
+    iou = pairwise_iou(boxes)
+    iou -= tf.linalg.diag(tf.linalg.diag_part(iou))
+    alone = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1) < _OVERLAP_IOU
+    return alone & whole(boxes, size) & (relative > 0.4) & (relative < 1.55)
 
 
 def _diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
@@ -231,110 +307,12 @@ def _diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(4 / math.pi * area)
 
 
-def align(features: tf.Tensor, boxes: tf.Tensor, crop: int, stride: int) -> tf.Tensor:
-    """Bilinear samples of (H, W, C) features in each box, (N, crop, crop, C), where Model Garden's RoIAlign takes them.
-
-    Sample i lies at y0 + (i + 0.5) / crop * height in units of the features' pixels, clamped to the border.
-    """
-    height, width, channels = tf.unstack(tf.shape(features))
-
-    def samples(low: tf.Tensor, high: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        at = (low[:, None] + (tf.range(crop, dtype=tf.float32) + 0.5) / crop * (high - low)[:, None]) / stride
-        first = tf.clip_by_value(tf.cast(tf.floor(at), tf.int32), 0, size - 1)
-        share = at - tf.cast(first, tf.float32)
-        return first, tf.minimum(first + 1, size - 1), share
-
-    y0, y1, y_share = samples(boxes[:, 0], boxes[:, 2], height)
-    x0, x1, x_share = samples(boxes[:, 1], boxes[:, 3], width)
-    flat = tf.reshape(features, [-1, channels])
-
-    def corner(y: tf.Tensor, x: tf.Tensor, y_weight: tf.Tensor, x_weight: tf.Tensor) -> tf.Tensor:
-        values = tf.gather(flat, y[:, :, None] * width + x[:, None, :])
-        return values * (y_weight[:, :, None] * x_weight[:, None, :])[..., None]
-
-    pooled = corner(y0, x0, 1 - y_share, 1 - x_share) + corner(y0, x1, 1 - y_share, x_share)
-    pooled += corner(y1, x0, y_share, 1 - x_share) + corner(y1, x1, y_share, x_share)
-    return tf.ensure_shape(pooled, [None, crop, crop, features.shape[-1]])
-
-
-def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
-    """A first guess of the red cells' diameter in native pixels, scalar: twice the inscribed radius of most foreground.
-
-    On a small copy, pale centres are closed by a flood from the border, the distance to the slide is counted in
-    erosions, and local maxima vote with their area.
-    """
-    native = tf.cast(tf.shape(density)[:2], tf.float32)
-    scale = tf.minimum(1.0, 320.0 / tf.reduce_max(native))
-    small = tf.image.resize(
-        density[..., _GREEN : _GREEN + 1], tf.cast(tf.round(native * scale), tf.int32), antialias=True
-    )
-    cut = tf.maximum(0.85 * optics.otsu(tf.reshape(small, [-1])), 0.015)
-    foreground = tf.cast(small > cut, tf.float32)[tf.newaxis]
-    # What the slide reaches from the border is slide; what it does not reach is a cell, pale centre included.
-    frame = tf.pad(tf.zeros_like(foreground[:, 1:-1, 1:-1]), [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1.0)
-    slide = 1.0 - foreground
-    reach = tf.while_loop(
-        lambda now, before, step: (step < 400) & (tf.reduce_sum(now) > tf.reduce_sum(before)),
-        lambda now, before, step: (_dilate(now) * slide, now, step + 1),
-        [frame * slide, frame * 0.0, 0],
-    )[0]
-    # A gap between touching cells is closed too; it is small beside them, or its vote is one of many.
-    solid = 1.0 - reach
-    distance = tf.zeros_like(solid)
-    layer = tf.pad(solid, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    layers = tf.while_loop(
-        lambda layer, distance, step: (step < 80) & (tf.reduce_max(layer) > 0.0),
-        lambda layer, distance, step: (_erode(layer, step), distance + layer[:, 1:-1, 1:-1], step + 1),
-        [layer, distance, 0],
-    )
-    distance = layers[1]
-    peak = (distance >= tf.nn.max_pool2d(distance, 5, 1, "SAME")) & (distance > 1.5)
-    radii = tf.sort(tf.boolean_mask(distance, peak))
-    weight = tf.cumsum(radii**2)
-    total = tf.reduce_sum(radii**2)
-    middle = tf.minimum(tf.reduce_sum(tf.cast(weight < total / 2, tf.int32)), tf.maximum(tf.size(radii) - 1, 0))
-    # Erosions take a whole pixel a round, and touching cells hide part of their width: 1.16 on fields of known scale.
-    median = tf.cond(tf.size(radii) > 0, lambda: radii[middle], lambda: 0.0)
-    return tf.where(median > 0, 1.16 * (2 * median - 0.5) / scale, 40.0)
-
-
-def _erode(layer: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """One erosion, by a square and a cross in turn: an octagon comes close to a disc."""
-    square = -tf.nn.max_pool2d(-layer, 3, 1, "SAME")
-    cross = tf.minimum(-tf.nn.max_pool2d(-layer, [3, 1], 1, "SAME"), -tf.nn.max_pool2d(-layer, [1, 3], 1, "SAME"))
-    return tf.where(step % 2 == 0, cross, square)
-
-
-def _dilate(x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.max_pool2d(x, 3, 1, "SAME")
-
-
-def _decode(offsets: tf.Tensor, anchors: tf.Tensor, weights: tuple[float, float, float, float]) -> tf.Tensor:
-    """Boxes from Faster R-CNN's offsets (Ren et al. 2015), as Model Garden's box_ops.decode_boxes."""
-    offsets = offsets / tf.constant(weights)
-    extent = anchors[:, 2:] - anchors[:, :2]
-    center = anchors[:, :2] + 0.5 * extent + offsets[:, :2] * extent
-    half = 0.5 * tf.exp(tf.minimum(offsets[:, 2:], 4.1351666)) * extent
-    return tf.concat([center - half, center + half], axis=1)
-
-
-def _clip(boxes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(boxes, 0.0, tf.tile(size, [2]))
-
-
-def _pairwise_iou(boxes: tf.Tensor) -> tf.Tensor:
-    low = tf.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = tf.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    return overlap / tf.maximum(area[:, None] + area[None] - overlap, 1e-6)
-
-
-def _median(values: tf.Tensor, default: float) -> tf.Tensor:
-    ordered = tf.sort(values)
-    count = tf.size(ordered)
-    middle = lambda: 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])  # noqa: E731
-    return tf.cond(count > 0, middle, lambda: tf.constant(default))
+def _median(values: tf.Tensor, among: tf.Tensor, default: float) -> tf.Tensor:
+    """The median of some of the values; the default where there are none."""
+    count = tf.reduce_sum(tf.cast(among, tf.int32))
+    ordered = tf.concat([tf.sort(tf.where(among, values, math.inf)), [default]], axis=0)
+    middle = 0.5 * (tf.gather(ordered, (count - 1) // 2) + tf.gather(ordered, count // 2))
+    return tf.where(count > 0, middle, default)
 
 
 def _likeliest(probabilities: tf.Tensor, *, among: Sequence[int]) -> tf.Tensor:

@@ -2,8 +2,8 @@
 
 Of each data set are known: the checksums of its records, its splits with the digests of their image files and with
 their patients, and by `input_path` which of the records taught. A run that went on from another run's weights was
-taught by that run's data too. A model from before digests were kept is judged by the names of data set and split; where
-these say nothing, the answer is that nobody knows.
+taught by that run's data too, and a second look by what its folds held out. A model from before digests were kept is
+judged by the names of data set and split; where these say nothing, the answer is that nobody knows.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
                     yield _Taught(pattern, name, part, frozenset(sums))
         if not known:
             yield _Taught(pattern)
-    if initial := provenance.get("initial"):
-        yield from _taught(initial)
+    for other in filter(None, (provenance.get("initial"), *(provenance.get("second_look") or ()))):
+        yield from _taught(other)
 
 
 def _patterns(provenance: Mapping[str, Any], key: str) -> list[str]:

@@ -6,6 +6,8 @@ is not cell), in operations that a SavedModel carries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -43,7 +45,7 @@ def background(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tenso
 def _fit(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """The quadratic surface a channel, (3, 3, 3) for `_surface`, through what is empty slide in (h, w, 3) values."""
     pixels = tf.size(values) // 3
-    counts = tf.stack([tf.histogram_fixed_width(values[..., c], [0.0, 256.0], 256) for c in range(3)])
+    counts = tf.stack([_histogram(values[..., c], low=0.0, high=256.0, bins=256) for c in range(3)])
     below = tf.cumsum(counts, axis=1) <= pixels * 95 // 100
     level = tf.cast(tf.reduce_sum(tf.cast(below, tf.int32), axis=1), tf.float32)
     coefficients = tf.pad(level[:, tf.newaxis, tf.newaxis], [[0, 0], [0, 2], [0, 2]])
@@ -89,7 +91,7 @@ def _powers(size: tf.Tensor) -> tf.Tensor:
 def otsu(values: tf.Tensor) -> tf.Tensor:
     """Otsu's threshold (1979) of densities, scalar; values are clipped to [-0.05, 0.45]."""
     low, high = -0.05, 0.45
-    counts = tf.cast(tf.histogram_fixed_width(values, [low, high], _BINS), tf.float32)
+    counts = tf.cast(_histogram(values, low=low, high=high, bins=_BINS), tf.float32)
     centres = low + (tf.range(_BINS, dtype=tf.float32) + 0.5) * (high - low) / _BINS
     below, total = tf.cumsum(counts), tf.reduce_sum(counts)
     moment = tf.cumsum(counts * centres)
@@ -97,6 +99,37 @@ def otsu(values: tf.Tensor) -> tf.Tensor:
     mean_below = moment / tf.maximum(below, 1e-6)
     mean_above = (moment[-1] - moment) / tf.maximum(above, 1e-6)
     return centres[tf.argmax(below * above * (mean_above - mean_below) ** 2)]
+
+
+def _histogram(values: tf.Tensor, *, low: float, high: float, bins: int) -> tf.Tensor:
+    """tf.histogram_fixed_width, (bins,) int32, in operations that XLA compiles."""
+    place = tf.cast((tf.reshape(values, [-1]) - low) * (bins / (high - low)), tf.int32)
+    place = tf.clip_by_value(place, 0, bins - 1)
+    return tf.math.unsorted_segment_sum(tf.ones_like(place), place, bins)
+
+
+def resampled(image: tf.Tensor, size: tf.Tensor, *, canvas: Sequence[int] | None = None) -> tf.Tensor:
+    """A float32 (H, W, C) image at another size (2,) of whole numbers: bilinear, and averaged where it shrinks.
+
+    With a canvas, (height, width) that are known beforehand, by matrix products that XLA compiles; what lies beyond
+    the size is 0.
+    """
+    if canvas is None:
+        return tf.image.resize(image, tf.cast(size, tf.int32), antialias=True)
+    native = tf.cast(tf.shape(image)[:2], tf.float32)
+    rows, columns = (_shares(native[axis], size[axis], image.shape[axis], canvas[axis]) for axis in (0, 1))
+    down = tf.tensordot(rows, image, 1)
+    return tf.einsum("xw,ywc->yxc", columns, down)
+
+
+def _shares(native: tf.Tensor, size: tf.Tensor, n_in: int, n_out: int) -> tf.Tensor:
+    """(n_out, n_in): of every pixel of the old axis in each of the new, a triangle around its centre."""
+    shrink = native / size
+    center = (tf.range(n_out, dtype=tf.float32) + 0.5) * shrink
+    away = tf.abs(tf.range(n_in, dtype=tf.float32) + 0.5 - center[:, tf.newaxis])
+    share = tf.maximum(1.0 - away / tf.maximum(shrink, 1.0), 0.0)
+    share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1e-6)
+    return share * tf.cast(tf.range(n_out, dtype=tf.float32) < size, tf.float32)[:, tf.newaxis]
 
 
 def network_input(density: tf.Tensor) -> tf.Tensor:

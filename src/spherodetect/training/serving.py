@@ -1,7 +1,8 @@
 """The signatures of the exported SavedModel, for those who have nothing but TensorFlow.
 
 serving_image takes pixels, serving_default a batch of files' bytes (JPEG or PNG, any sizes), score_patient the files of
-one patient. Boxes are in native pixels of the image that went in. um_per_px is 0 where it is unknown.
+one patient; serving_static takes pixels of one size and is compiled by XLA. Boxes are in native pixels of the image that
+went in. um_per_px is 0 where it is unknown.
 """
 
 from __future__ import annotations
@@ -16,86 +17,76 @@ import tensorflow as tf
 
 from spherodetect import score
 from spherodetect.fields import MAX_PIXELS
-from spherodetect.training.graph import MASK_SIZE, MAX_CELLS, Detector
+from spherodetect.training.graph import MAX_CELLS, Canvas, Detector
 
-_PER_CELL = (
-    "boxes_yxyx", "class_ids", "confidences", "class_probabilities", "p_spherocyte", "countable", "masks",
-)  # fmt: skip
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class SmearModule(tf.Module):
-    """What is saved: the detector's weights, the score's constants, and three functions.
+    """What is saved: the detector, the score's constants, and the functions.
 
     Args:
         detector: with its weights and thresholds.
         table: (M, 3) of rates.ClassifierRates.table.
-        n_classes: classes without background.
+        canvas: the fixed shapes of serving_static; without them there is none.
         assets: files that travel inside the SavedModel.
     """
 
-    def __init__(self, detector: Detector, table: np.ndarray, *, n_classes: int, assets: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, detector: Detector, table: np.ndarray, *, canvas: Canvas | None = None, assets: Sequence[Path] = ()
+    ) -> None:
         super().__init__()
-        # Keras would try to trace every layer it finds here as a model of its own: hide the layers, keep the weights.
-        self.__dict__["_detector"] = detector
-        self._n_classes = n_classes
-        layers = (detector.backbone, detector.decoder, detector.rpn_head, detector.detection_head, detector.mask_head)
-        self.layer_weights = [v for layer in layers for v in layer.variables]
-        self.tuned = detector.tuned
+        self.detector, self._canvas = detector, canvas
+        self._static_detector = canvas and detector.but(canvas=canvas)
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
     def signatures(self) -> dict[str, Any]:
         """Concrete functions by signature name."""
-        scale = tf.TensorSpec([None], tf.float32, "um_per_px")
-        return {
-            "serving_image": tf.function(
-                self.image,
-                input_signature=[
-                    tf.TensorSpec([None, None, 3], tf.uint8, "image"), tf.TensorSpec([], tf.float32, "um_per_px"),
-                ],
-            ).get_concrete_function(),
-            "serving_default": tf.function(
-                self.batch, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes"), scale]
-            ).get_concrete_function(),
-            "score_patient": tf.function(
-                self.patient, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes"), scale]
-            ).get_concrete_function(),
-        }  # fmt: skip
+        files = tf.TensorSpec([None], tf.string, "image_bytes"), tf.TensorSpec([None], tf.float32, "um_per_px")
+        pixels = tf.TensorSpec([None, None, 3], tf.uint8, "image"), tf.TensorSpec([], tf.float32, "um_per_px")
+        functions = {
+            "serving_image": tf.function(self.image, input_signature=pixels),
+            "serving_default": tf.function(self.batch, input_signature=files),
+            "score_patient": tf.function(self.patient, input_signature=files),
+        }
+        if self._canvas:
+            fixed = tf.TensorSpec([1, *self._canvas.image_hw, 3], tf.uint8, "image")
+            functions["serving_static"] = tf.function(
+                self.static, input_signature=[fixed, tf.TensorSpec([1], tf.float32, "um_per_px")], jit_compile=True
+            )
+        return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def image(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """Cells of one uint8 (H, W, 3) image; N rows."""
-        cells = self._detector(image, um_per_px)
-        del cells["log_odds"]
-        return cells
+        return self.detector(image, um_per_px)
+
+    def static(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of an image of the canvas's size, uint8 (1, H, W, 3); fixed rows, the first num_detections are cells."""
+        cells = self._static_detector(image[0], um_per_px[0])
+        return {name: value[tf.newaxis] for name, value in cells.items()}
 
     def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """Cells of files' bytes, (B, most cells of the batch, ...); only a row's first num_detections are cells."""
-        k, size = self._n_classes, MASK_SIZE
-        rows = {
-            "boxes_yxyx": tf.TensorSpec([MAX_CELLS, 4]), "class_ids": tf.TensorSpec([MAX_CELLS], tf.int32),
-            "confidences": tf.TensorSpec([MAX_CELLS]), "class_probabilities": tf.TensorSpec([MAX_CELLS, k]),
-            "p_spherocyte": tf.TensorSpec([MAX_CELLS]), "countable": tf.TensorSpec([MAX_CELLS], tf.bool),
-            "masks": tf.TensorSpec([MAX_CELLS, size, size]), "num_detections": tf.TensorSpec([], tf.int32),
-            "rbc_diameter_px": tf.TensorSpec([]), "truncated": tf.TensorSpec([], tf.bool),
-        }  # fmt: skip
+        specs = self.detector.specs(MAX_CELLS)
+        per_cell = [name for name, spec in specs.items() if spec.shape.rank]
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             cells = self.image(decode(inputs[0]), inputs[1])
             spare = MAX_CELLS - cells["num_detections"]
-            for name in _PER_CELL:
+            for name in per_cell:
                 value = cells[name]
                 padding = tf.concat([[[0, spare]], tf.zeros([tf.rank(value) - 1, 2], tf.int32)], axis=0)
-                cells[name] = tf.ensure_shape(tf.pad(value, padding), rows[name].shape)
+                cells[name] = tf.ensure_shape(tf.pad(value, padding), specs[name].shape)
             return cells
 
-        cells = tf.map_fn(one, (image_bytes, _as_long(um_per_px, image_bytes)), fn_output_signature=rows)
+        cells = tf.map_fn(one, (image_bytes, _as_long(um_per_px, image_bytes)), fn_output_signature=specs)
         most = tf.reduce_max(tf.concat([cells["num_detections"], [0]], axis=0))
-        return {name: value[:, :most] if name in _PER_CELL else value for name, value in cells.items()}
+        return {name: value[:, :most] if name in per_cell else value for name, value in cells.items()}
 
     def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """The score of one patient from all of its fields; status_code is a place in score.STATUSES."""
-        sphere = self._detector.spherocyte_id or -1
+        sphere = self.detector.spherocyte_id or -1
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             cells = self.image(decode(inputs[0]), inputs[1])

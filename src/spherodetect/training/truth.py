@@ -44,6 +44,7 @@ class Labelled:
         box_yxyx: (M, 4) as drawn; NaN where nobody drew one.
         outlines: (M,) COCO run lengths of the drawn outline, None where there is none beside the box; empty for a field
             that is not fully labelled.
+        um_per_px: pixel size in µm, None where the data set does not state it.
     """
 
     field: str
@@ -56,6 +57,7 @@ class Labelled:
     n_unlabelled: int
     box_yxyx: np.ndarray
     outlines: tuple[dict[str, Any] | None, ...]
+    um_per_px: float | None = None
 
     @property
     def full(self) -> bool:
@@ -155,6 +157,7 @@ def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
         n_unlabelled,
         drawn,
         tuple(_run_lengths(a, image.shape[:2]) for a in field.annotations) if full else (),
+        field.um_per_px,
     )
 
 
@@ -244,4 +247,5 @@ def _of_record(example: dict[str, Any], classes: tuple[str, ...]) -> Labelled:
         int((whole & ~known).sum()),
         box[known],
         tuple(a["segmentation"] if drawn else None for a, drawn in masked),
+        example["um_per_px"] or None,
     )

@@ -1,0 +1,225 @@
+"""A second look at every cell: a small network that sees the cell itself, beside what the detector thinks of it.
+
+The detector judges a cell by seven by seven samples of features at an eighth of the resolution, in which central pallor
+is a few numbers. Here the cell's own optical density and mask are seen pixel by pixel, with its size. It is taught by
+held-out cells, found by detectors that had not seen them, so that it learns how masks are in use; and what it says of
+held-out cells comes from a network that was taught by other folds. The two opinions, as log odds, are averaged: a
+fitted weight follows the one or two slides that hold most spherocytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from spherodetect.training.boxes import align
+from spherodetect.training.calibrate import HeldOutCells
+from spherodetect.training.folding import folded
+from spherodetect.training.optics import network_input
+
+#: Side of what is seen around a cell's centre, in the network's pixels: one and a half red cells.
+WINDOW = 48
+SPECS = tf.TensorSpec([None, WINDOW, WINDOW, 4]), tf.TensorSpec([None, 3])
+#: Rounds over all cells, cells in a step, and the highest rate of learning.
+EPOCHS, BATCH, RATE = 15, 128, 2e-3
+#: Fewer cells of a class teach nothing that lasts.
+MIN_CELLS = 500
+#: Labels are softened by so much: people disagree about more than that.
+_DOUBT = 0.03
+#: Sizes are small numbers beside densities.
+_SIZE_GAIN = 5.0
+#: The field's median cell is believed to be at most so many times larger or smaller than usual.
+_MOST_UNUSUAL = 1.28
+
+
+@dataclass(frozen=True, eq=False)
+class SeenCells(HeldOutCells):
+    """Held-out cells of one detector, with what a second look sees of them.
+
+    Attributes:
+        seen: (N, WINDOW, WINDOW, 4) float16, see `windows`.
+        size: (N, 3) float32, see `sizes`.
+    """
+
+    seen: np.ndarray
+    size: np.ndarray
+
+
+def windows(density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, *, gathered: bool = False) -> tf.Tensor:
+    """What is seen of each cell, (N, WINDOW, WINDOW, 4): optical density, and the mask.
+
+    Args:
+        density: (H, W, 3) at the network's scale, 0 where there is no image.
+        boxes: (N, 4) in its pixels.
+        masks: (N, m, m), which fill the boxes.
+        gathered: with operations that XLA compiles.
+    """
+    half = WINDOW // 2
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    # In the frame of the padded image; `align` counts from the first pixel's centre.
+    around = tf.concat([center - 0.5, center + (WINDOW - 0.5)], axis=1)
+    padded = tf.pad(density, [[half, half], [half, half], [0, 0]])
+    seen = align([padded], around, WINDOW, first_level=0, gathered=gathered)
+    shares = [_mask_shares(center[:, axis], boxes[:, axis], boxes[:, axis + 2], masks.shape[1]) for axis in (0, 1)]
+    mask = tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1])
+    return tf.concat([seen, mask[..., tf.newaxis]], axis=-1)
+
+
+def _mask_shares(center: tf.Tensor, low: tf.Tensor, high: tf.Tensor, samples: int) -> tf.Tensor:
+    """(N, WINDOW, samples): of every sample of a mask in each pixel of the window, linear between samples."""
+    pixel = center[:, tf.newaxis] + tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2
+    extent = tf.maximum(high - low, 1.0)[:, tf.newaxis]
+    at = (pixel - low[:, tf.newaxis]) / extent * samples - 0.5
+    return tf.maximum(1.0 - tf.abs(at[..., tf.newaxis] - tf.range(samples, dtype=tf.float32)), 0.0)
+
+
+def sizes(relative: tf.Tensor, median_um: tf.Tensor, usual_um: float) -> tf.Tensor:
+    """The numbers that go with the windows, (N, 3).
+
+    Args:
+        relative: (N,) diameter over the median of the field's red cells.
+        median_um: scalar, that median in µm, or 0 where the pixel size is unknown.
+        usual_um: what it is in most blood.
+    """
+    known = tf.cast(median_um > 0.0, tf.float32)
+    unusual = tf.clip_by_value(tf.maximum(median_um, 1e-3) / usual_um, 1 / _MOST_UNUSUAL, _MOST_UNUSUAL)
+    relative = tf.math.log(tf.clip_by_value(relative, 0.3, 3.0))
+    both = [relative * _SIZE_GAIN, tf.zeros_like(relative) + tf.math.log(unusual) * _SIZE_GAIN * known]
+    return tf.stack([*both, tf.zeros_like(relative) + known], axis=1)
+
+
+def build() -> tf_keras.Model:
+    """The network: windows and sizes to log odds of spherocyte against other red cell, (N,); 53,000 weights."""
+    seen, size = tf_keras.Input([WINDOW, WINDOW, 4]), tf_keras.Input([3])
+    x = tf_keras.layers.Lambda(_as_input)(seen)
+    for filters, kernel, stride in ((16, 5, 2), (32, 3, 1), (48, 3, 1), (64, 3, 1)):
+        if filters > 32:
+            x = tf_keras.layers.MaxPool2D()(x)
+        x = tf_keras.layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
+        x = tf_keras.layers.BatchNormalization(momentum=0.95)(x)
+        x = tf_keras.layers.ReLU()(x)
+    pooled = [tf_keras.layers.GlobalAveragePooling2D()(x), tf_keras.layers.GlobalMaxPooling2D()(x)]
+    x = tf_keras.layers.Dropout(0.3)(tf_keras.layers.Concatenate()([*pooled, size]))
+    x = tf_keras.layers.Dense(32, activation="relu")(x)
+    return tf_keras.Model([seen, size], tf_keras.layers.Dense(1)(x)[:, 0])
+
+
+def _as_input(seen: tf.Tensor) -> tf.Tensor:
+    return tf.concat([network_input(seen[..., :3]), seen[..., 3:]], axis=-1)
+
+
+def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A batch of windows as other microscopes, stains and scales would show it, and sizes that know less.
+
+    See augment.py, which does the like to whole fields.
+    """
+    n = tf.shape(seen)[0]
+    seeds = iter(tf.unstack(tf.random.split(seed, 12)))
+
+    def draw(shape: Sequence[Any], low: float, high: float) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, next(seeds), low, high)
+
+    # The box was found a little beside the cell, or a little too large.
+    half, shift = 0.5 * tf.exp(draw([n, 1], -0.08, 0.08)), draw([n, 2], -0.03, 0.03)
+    corners = tf.concat([0.5 + shift - half, 0.5 + shift + half], axis=1)
+    seen = tf.image.crop_and_resize(seen, corners, tf.range(n), [WINDOW, WINDOW])
+    coins = draw([3, n, 1, 1, 1], 0.0, 1.0) < 0.5
+    seen = tf.where(coins[0], tf.transpose(seen, [0, 2, 1, 3]), seen)
+    seen = tf.where(coins[1], seen[:, ::-1], seen)
+    seen = tf.where(coins[2], seen[:, :, ::-1], seen)
+    density, mask = seen[..., :3], seen[..., 3:]
+    density *= tf.exp(draw([n, 1, 1, 1], -0.25, 0.25) + draw([n, 1, 1, 3], -0.15, 0.15))
+    density += draw([n, 1, 1, 1], 0.0, 0.8) * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
+    # Below 0 it is sharpened, as cameras do.
+    density += draw([n, 1, 1, 1], -0.5, 0.8) * (tf.nn.avg_pool2d(density, 3, 1, "SAME") - density)
+    noise = tf.random.stateless_normal(tf.shape(density), next(seeds))
+    density += draw([n, 1, 1, 3], -0.015, 0.015) + noise * draw([n, 1, 1, 1], 0.0, 0.02)
+    # The pixel size is unknown in half of the fields, and never exact.
+    told = tf.cast(draw([n, 1], 0.0, 1.0) < 0.5, tf.float32)
+    slip = tf.random.stateless_normal([n, 1], next(seeds)) * 0.03 * _SIZE_GAIN
+    size = tf.concat([size[:, :1], (size[:, 1:2] + slip) * told, size[:, 2:] * told], axis=1)
+    return tf.concat([density, mask], axis=-1), size
+
+
+def fit(
+    seen: np.ndarray, size: np.ndarray, spherocyte: np.ndarray, *, seed: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tf_keras.Model:  # fmt: skip
+    """Teach a network windows (N, WINDOW, WINDOW, 4) and sizes (N, 3) of labelled cells, (N,) bool."""
+    tf_keras.utils.set_random_seed(seed)
+    model, steps = build(), len(spherocyte) // BATCH
+    rate = tf_keras.optimizers.schedules.CosineDecay(RATE, EPOCHS * steps)
+    optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=0.01)
+    wanted = (spherocyte * (1 - 2 * _DOUBT) + _DOUBT).astype(np.float32)
+
+    @tf.function
+    def step(seen: tf.Tensor, size: tf.Tensor, wanted: tf.Tensor, number: tf.Tensor) -> None:
+        inputs = varied(tf.cast(seen, tf.float32), size, tf.stack([seed, number]))
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, model(inputs, training=True))
+            loss = tf.reduce_mean(losses)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    rng = np.random.default_rng(seed)
+    for epoch in range(EPOCHS):
+        order = rng.permutation(len(spherocyte))
+        for k in range(steps):
+            rows = order[k * BATCH : (k + 1) * BATCH]
+            step(seen[rows], size[rows], wanted[rows], tf.constant(epoch * steps + k))
+        progress(epoch + 1, EPOCHS)
+    return model
+
+
+def opinion(model: tf_keras.Model, seen: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Log odds of many cells, (N,)."""
+    parts = [
+        model([seen[k : k + 512].astype(np.float32), size[k : k + 512]], training=False).numpy()
+        for k in range(0, len(seen), 512)
+    ]
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(float)
+
+
+def combined(network: Any, second: Any) -> Any:
+    """The log odds of both."""
+    return 0.5 * (network + second)
+
+
+def cross_fit(
+    folds: Sequence[SeenCells], *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Callable[..., tf.Tensor] | None, list[SeenCells]]:
+    """A network taught by all held-out cells, and these cells with the combined log odds.
+
+    What is said of a fold's cells comes from a network that the other folds taught. With one fold, or too few cells to
+    learn from, there is no second look and the cells are as they were.
+    """
+    taught = [[other for other in folds if other is not fold] for fold in folds]
+    if len(folds) < 2 or not all(map(_enough, taught)):
+        return None, list(folds)
+    total = (len(folds) + 1) * EPOCHS
+
+    def fit_on(parts: Sequence[SeenCells], number: int) -> tf_keras.Model:
+        columns = ([getattr(part, name) for part in parts] for name in ("seen", "size", "spherocyte"))
+        done = number * EPOCHS
+        return fit(*(np.concatenate(c) for c in columns), progress=lambda n, _: progress(done + n, total))
+
+    judged = []
+    for number, (fold, others) in enumerate(zip(folds, taught, strict=True)):
+        second = opinion(fit_on(others, number), fold.seen, fold.size)
+        judged.append(replace(fold, log_odds=combined(fold.log_odds, second)))
+    model = fit_on(folds, len(folds))
+
+    def look(seen: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        return model([seen, size], training=False)
+
+    return folded(look, *SPECS), judged
+
+
+def _enough(parts: Sequence[SeenCells]) -> bool:
+    spherocytes = sum(int(part.spherocyte.sum()) for part in parts)
+    return min(spherocytes, sum(len(part.spherocyte) for part in parts) - spherocytes) >= MIN_CELLS
