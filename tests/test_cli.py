@@ -222,6 +222,15 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert callable(options.pop("progress"))
     assert paths == (Path("run"), tmp_path / "m")
     assert options == {"folds": [Path("other")]}
+    wrapped = stand_in("spherodetect.training.stock", "wrap", tmp_path / "s")
+    stock = ["export", "garden", "--classes", "rbc, spherocyte", "--rbc-px", "38", "--out", str(tmp_path / "s")]
+    assert cli.main(stock) == 0
+    ((paths, options),) = wrapped
+    assert paths == (Path("garden"), tmp_path / "s")
+    assert options == {
+        "class_names": ["rbc", "spherocyte"], "rbc_px": 38.0, "experiment": "maskrcnn_mobilenet_coco",
+    }  # fmt: skip
+    assert cli.main([*stock[:4], "--out", str(tmp_path / "s")]) == 2
     out = capsys.readouterr().out
     assert "ckpt-9" in out
     assert "recall 0.98" in out

@@ -80,7 +80,7 @@ def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
         (lambda image: _scaled(image, 0), "under-exposed"),
         (lambda image: _scaled(image, 1.7), "over-exposed"),
         (lambda image: np.full_like(image, 255), "over-exposed"),
-        (lambda image: np.full_like(image, 128), "too few cells: no red cells"),
+        (lambda image: np.full_like(image, 128), "too sparse: no red cells"),
         (lambda image: np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8), "too grainy"),
         (lambda image: np.repeat(image[..., 1:2], 3, axis=2), "out of domain"),
         (lambda image: _portrait(), "out of domain"),
@@ -152,7 +152,35 @@ def test_crowded_empty_and_missed_fields_are_told_apart():
     assert assess(drawn.image, drawn.cells[red[:8]]).reason.startswith("badly segmented")
     assert assess(drawn.image, drawn.cells[red[:1]]).reason == "too few cells: 1 red cell, expected at least 5"
     few = draw_field(np.random.default_rng(1), size_hw=(360, 480), n_cells=2, n_white=0, n_platelets=2)
-    assert assess(few.image, few.cells).reason == "too few cells: 2 red cells, expected at least 5"
+    assert assess(few.image, few.cells).reason == "too sparse: 2 red cells, expected at least 5"
+
+
+def test_a_slide_that_is_empty_but_for_a_few_is_too_sparse():
+    for n_cells, reason in ((0, "no red cells, expected at least 5"), (6, "2 % of the field is covered")):
+        drawn = draw_field(np.random.default_rng(1), n_cells=n_cells, n_white=0, n_platelets=1)
+        quality = assess(drawn.image, drawn.cells)
+        assert quality.reason.startswith(f"too sparse: {reason}"), quality
+        assert assess(drawn.image).reason.startswith("too sparse"), "whatever the specks in it are"
+
+
+def test_a_sheet_of_cells_without_empty_slide_is_too_dense():
+    """Nothing shows how dense it is but that its slide is not even, which is no grain."""
+    for seed in range(2):
+        sheet = draw_field(np.random.default_rng(seed), n_cells=300, overlap_fraction=0.9, touching_fraction=0.1)
+        quality = assess(sheet.image)
+        assert quality.reason.startswith("too dense: no empty slide")
+        assert quality.grain < 0.5 * quality.uneven
+
+
+def test_a_pointer_in_a_sparse_field_is_not_what_is_stained():
+    drawn = draw_field(np.random.default_rng(4), n_cells=22, n_white=0)
+    image = drawn.image.copy()
+    y, x = np.mgrid[:480, :640]
+    light = 1 - 0.9 * _blurred(1.0 * (np.abs(y - 240) < 40 * (1 - x / 330))[..., None], 5)
+    quality = assess(np.clip(image * light, 0, 255).astype(np.uint8), drawn.cells)
+    assert quality.density > 1.2 * assess(image, drawn.cells).density, "the pointer is a good part of what is covered"
+    assert quality.red_to_green < 0.5
+    assert quality.accepted, quality.reason
 
 
 def test_nuclei_do_not_hide_pale_red_cells():

@@ -105,10 +105,10 @@ def test_no_cell_is_judged_by_a_network_that_it_taught(second_look, monkeypatch)
 
     monkeypatch.setattr(second_look, "fit", fit)
     monkeypatch.setattr(second_look, "opinion", opinion)
-    monkeypatch.setattr(second_look, "folded", lambda function, *specs: function)
+    monkeypatch.setattr(second_look, "as_function", lambda model: model)
     folds = [held_out(second_look, 100, block=f"{k}-{k + 19}", seed=k) for k in (1, 21, 41)]
     look, after = second_look.cross_fit(folds)
-    assert callable(look) and len(taught) == 4 and len(taught[3]) == 300
+    assert look.number == 4 and len(taught) == 4 and len(taught[3]) == 300
     for number, cells_judged in judged:
         assert not taught[number - 1] & cells_judged and len(taught[number - 1]) == 200
     # Two opinions, half each.
@@ -121,3 +121,13 @@ def test_too_few_cells_or_one_fold_teach_nothing(second_look):
     for folds in ([one], [one, other]):
         look, after = second_look.cross_fit(folds)
         assert look is None and after == folds
+
+
+def test_as_part_of_a_graph_it_says_the_same_and_takes_a_field_without_cells(second_look):
+    model = second_look.build()
+    seen, _ = cells(5)
+    size = np.ones((5, 3), np.float32)
+    look = second_look.as_function(model)
+    said = look(seen.astype(np.float32), size)
+    np.testing.assert_allclose(said, second_look.opinion(model, seen, size), atol=1e-4)
+    assert look(np.zeros((0, 48, 48, 4), np.float32), np.zeros((0, 3), np.float32)).shape == (0,)

@@ -118,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     out(one, "MODEL", "the model folder")
     text = "a run of the same experiment that held out other fields; may be repeated"
     one.add_argument("--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text)
+    text = "image size and pixel size in µm of serving_static, the signature of fixed shapes; default: 480x640@0.193"
+    one.add_argument("--static", metavar="HxW@F", help=text)
+    text = "RUN is a Mask R-CNN that Model Garden trained: names of its classes from id 1"
+    one.add_argument("--classes", metavar="A,B,...", help=text)
+    one.add_argument("--rbc-px", metavar="F", type=_positive, help="of it: diameter of a red cell in what it sees")
+    text = "of it: name in Model Garden; default: maskrcnn_mobilenet_coco"
+    one.add_argument("--experiment", metavar="NAME", default="maskrcnn_mobilenet_coco", help=text)
 
     one = command("detect", _detect, "find and measure the cells of images")
     one.add_argument("paths", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
@@ -230,10 +237,24 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
-    from spherodetect.training.export import export
+    if bool(args.classes) != bool(args.rbc_px):
+        raise SpherodetectError("export: expected both --classes and --rbc-px for a model of Model Garden, got one")
+    options: dict[str, Any] = {}
+    if args.static:
+        from spherodetect.training.graph import Canvas
 
-    with progress_of("looking at held-out fields") as progress:
-        model = export(args.source, args.out, folds=args.folds, progress=progress)
+        options["canvas"] = Canvas.parse(args.static)
+    if args.classes:
+        from spherodetect.training.stock import wrap
+
+        names = [name.strip() for name in args.classes.split(",")]
+        options |= {"class_names": names, "rbc_px": args.rbc_px, "experiment": args.experiment}
+        model = wrap(args.source, args.out, **options)
+    else:
+        from spherodetect.training.export import export
+
+        with progress_of("looking at held-out fields") as progress:
+            model = export(args.source, args.out, folds=args.folds, progress=progress, **options)
     print(f"model: {shown(model)}")
     return DONE
 

@@ -21,7 +21,8 @@ from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold,
 # Each limit stands clear of what was measured on fields that people had chosen for counting (Chula RBC-12 and BCCD) and
 # on the same fields spoilt. It is better to count a poor field than to lose a good one: the interval carries the rest.
 
-#: Edge widths in a cell diameter. Chula: 8.3 to 20, median 14; blurred by sigma 4 px: 4.4 to 6.7, by 6 px: 2.6 to 6.3.
+#: Edge widths in a diameter of the bundled model's cells. Chula: 10 to 40, median 23; blurred by sigma 1.5 px: 8.0 to 14,
+#: by 3 px: 5.4 to 8.6, by 4 px: 4.5 to 7.2. BCCD: 10 to 43, and one field of 7.4.
 MIN_FOCUS = 7.6
 #: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.
 #: Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
@@ -32,23 +33,27 @@ MAX_BURNT = 0.05
 #: Part of the empty slide that is burnt out in green: beyond, nobody knows how much light a cell took away. A camera
 #: that is set to white burns half of it. Chula and BCCD: 0.
 MAX_WASHED = 0.95
-#: Grain of the empty slide, in OD (robust standard deviation). Chula: up to 0.022, BCCD 0.059 (a field of one white
-#: cell), Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.28.
+#: Grain of the empty slide, in OD: robust standard deviation from pixel to pixel. Chula: up to 0.009, BCCD 0.003; Chula
+#: with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.38.
 MAX_GRAIN = 0.07
-#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.56, BCCD up to 0.71; discs that do not overlap cover
-#: 0.55 when thrown at random, sheets of overlapping cells 0.8 and more.
-MAX_DENSITY = 0.68
+#: The same of all that varies on the empty slide. Chula: up to 0.022, BCCD 0.051; where what seems empty is one layer
+#: of cells between their overlaps, 0.08 and more.
+MAX_UNEVEN = 0.07
+#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.56, BCCD 0.29 to 0.64; discs that do not overlap cover
+#: 0.55 when thrown at random, sheets of overlapping cells 0.8 and more. Five cells in a field cover 0.02.
+MAX_DENSITY, MIN_DENSITY = 0.68, 0.03
 #: Part of the covered area that lies in single cells, not in clumps. Chula: 0.24 and more; BCCD, taken for its white
 #: cells: down to 0.06 in rouleaux and sheets.
 MIN_SINGLE = 0.1
-#: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 22 and more.
+#: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 21 and more.
 MIN_CELLS = 5
-#: Part of the covered area that lies in the cells found. By segmentation, Chula: 0.98 and more.
+#: Part of the covered area that lies in the cells found. Chula: 0.59 and more, BCCD 0.44.
 MIN_EXPLAINED = 0.4
 #: A field covered by more than this has something in it; if that is no red cell, it is no smear.
 COVERED = 0.05
-#: OD of the cells in red light over that in green. Red cells let red pass, grey things do not. Chula: up to 0.68,
-#: BCCD 0.61, a grey picture 1.0, a portrait 1.3.
+#: OD of the cells in red light over that in green, or without cells of what is covered. Red cells let red pass, grey
+#: things do not; a black pointer may be half of what lies in a sparse field. Chula: up to 0.74, BCCD 0.48, a grey
+#: picture 1.0, a portrait 1.3.
 MAX_RED_TO_GREEN = 0.9
 #: Part of the field that is clearly brighter than the slide (OD below -0.1). Chula and BCCD: up to 0.004.
 MAX_BRIGHTER = 0.15
@@ -82,7 +87,7 @@ class FieldQuality:
         rbc_diameter_px: median diameter of the countable red cells, in pixels of the image.
         median_od: their median optical density.
         no_pallor: the part of them that lacks central pallor, 0 to 1.
-        burnt, grain, explained, red_to_green, brighter, single, washed: see the limits of these names above.
+        burnt, grain, explained, red_to_green, brighter, single, washed, uneven: see the limits of these names above.
     """
 
     accepted: bool
@@ -101,6 +106,7 @@ class FieldQuality:
     brighter: float
     single: float = float("nan")
     washed: float = float("nan")
+    uneven: float = float("nan")
 
     def __str__(self) -> str:
         return f"rejected, {self.reason}" if self.reason else "accepted"
@@ -127,7 +133,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
     light = _light(small, density, covered)
     if cells is None:
         # In what is black or all grain, segmentation would find thousands of specks and take its time over them.
-        hopeless = light["exposure"] < MIN_EXPOSURE or light["grain"] > MAX_GRAIN
+        hopeless = light["exposure"] < MIN_EXPOSURE or light["grain"] > MAX_GRAIN or light["uneven"] > MAX_UNEVEN
         cells = Cells.empty(field_id="", image_size_hw=small.shape[:2]) if hopeless else _segmented(small)
         frame, step, in_image_px = small, 1, float(step)
     else:
@@ -143,7 +149,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
         "rbc_diameter_px": diameter_px * in_image_px,
         "median_od": _median(known["mean_od"]),
         "no_pallor": float(flat.mean()) if len(flat) else float("nan"),
-        **_extent(cells, frame, covered, step=step),
+        **_extent(cells, frame, density, covered, step=step),
         "focus": _focus(density[..., _GREEN], covered, diameter_px / step),
         "single": _single(covered, diameter_px / step),
     }
@@ -155,7 +161,7 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
 def _faults(
     *, focus: float, exposure: float, density: float, n_cells: int, rbc_diameter_px: float, median_od: float,
     no_pallor: float, burnt: float, grain: float, explained: float, red_to_green: float, brighter: float,
-    single: float, washed: float, diameter_um: float,
+    single: float, washed: float, uneven: float, diameter_um: float,
 ) -> Iterator[str]:  # fmt: skip
     """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no fault."""
     if exposure < MIN_EXPOSURE:
@@ -169,6 +175,12 @@ def _faults(
         yield f"too dense: {_percent(density)} of the field is covered, {_most(MAX_DENSITY)}"
     if grain > MAX_GRAIN:
         yield f"too grainy: the empty slide's density varies by {grain:.2f}, expected at most {MAX_GRAIN:.2f}"
+    if uneven > MAX_UNEVEN:
+        yield f"too dense: no empty slide, its density varies by {uneven:.2f}, expected at most {MAX_UNEVEN:.2f}"
+    if density <= COVERED and n_cells < MIN_CELLS:
+        yield f"too sparse: {n_cells or 'no'} red cell{'s' * (n_cells != 1)}, expected at least {MIN_CELLS}"
+    if density < MIN_DENSITY:
+        yield f"too sparse: {_percent(density)} of the field is covered, {_least(MIN_DENSITY)}"
     if brighter > MAX_BRIGHTER:
         yield f"out of domain: {_percent(brighter)} of the field is brighter than its background, {_most(MAX_BRIGHTER)}"
     if red_to_green > MAX_RED_TO_GREEN:
@@ -209,12 +221,15 @@ def _covered(green: np.ndarray) -> np.ndarray:
 
 def _light(image: np.ndarray, density: np.ndarray, covered: np.ndarray) -> dict[str, float]:
     """What can be said without knowing the cells."""
+    from scipy.ndimage import gaussian_filter
+
     green, slide = density[..., _GREEN], ~covered
     return {
         "exposure": _median(image[slide, _GREEN]) / 255,
         "washed": _share(image[_inner(slide), _GREEN] >= _BURNT),
-        "grain": 1.4826 * _median(np.abs(green[slide] - _median(green[slide]))),
-        "red_to_green": _median(density[covered, 0] / np.maximum(green[covered], 0.01)),
+        # Grain changes from pixel to pixel; what changes more slowly is no grain.
+        "grain": 1.4826 * _median(np.abs(green - gaussian_filter(green, 2))[slide]),
+        "uneven": 1.4826 * _median(np.abs(green[slide] - _median(green[slide]))),
         "brighter": float((green < -0.1).mean()),
     }
 
@@ -240,19 +255,23 @@ def _segmented(image: np.ndarray) -> Cells:
     return Cells.from_labels(np.array(box_yxyx), np.ones(len(masks)), masks, image_size_hw=image.shape[:2])
 
 
-def _extent(cells: Cells, image: np.ndarray, covered: np.ndarray, *, step: int) -> dict[str, float]:
-    """What follows from the area of the cells, painted into one frame; covered is of the copy, step times smaller."""
+def _extent(
+    cells: Cells, image: np.ndarray, density: np.ndarray, covered: np.ndarray, *, step: int
+) -> dict[str, float]:
+    """What follows from the cells' area, painted into one frame; density and covered are step times smaller."""
     painted = np.zeros(image.shape[:2], bool)
     for mask, (y, x) in cells.pixel_masks():
         painted[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
     height, width = covered.shape
     small = painted[: height * step : step, : width * step : step]
     burnt = image[..., _GREEN][painted if painted.any() else ...] >= _BURNT
+    stained = density[small if len(cells) >= MIN_CELLS else covered]
     return {
         # A sheet of cells leaves no slide to tell it from: then only the cells themselves show how dense it is.
         "density": float(max(covered.mean(), painted.mean())),
         "explained": float(small[covered].mean()) if covered.any() else float("nan"),
         "burnt": float(burnt.mean()),
+        "red_to_green": _median(stained[:, 0] / np.maximum(stained[:, _GREEN], 0.01)),
     }
 
 

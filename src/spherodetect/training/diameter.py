@@ -23,9 +23,9 @@ def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
     """
     native = tf.cast(tf.shape(density)[:2], tf.float32)
     scale = tf.minimum(1.0, _COARSE_PX / tf.reduce_max(native))
-    known, size = tf.get_static_value(native), tf.round(native * scale)
-    canvas = None if known is None else [round(n * min(1.0, _COARSE_PX / max(known))) for n in known.tolist()]
-    small = optics.resampled(density[..., _GREEN : _GREEN + 1], size, canvas=canvas)[..., 0]
+    hw = density.shape[:2].as_list()
+    canvas = None if None in hw else [round(n * min(1.0, _COARSE_PX / max(hw))) for n in hw]
+    small = optics.resampled(density[..., _GREEN : _GREEN + 1], tf.round(native * scale), canvas=canvas)[..., 0]
     cut = tf.maximum(0.85 * optics.otsu(tf.reshape(small, [-1])), 0.015)
     # What the slide reaches from the border is slide; what it does not reach is a cell, pale centre included. A gap
     # between touching cells is closed too; it is small beside them, or its vote is one of many.
@@ -39,7 +39,11 @@ def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
     votes = tf.where((distance >= around) & (distance > 1.5), distance**2, 0.0)
     by_radius = tf.math.unsorted_segment_sum(votes, tf.cast(distance, tf.int32), _MAX_RADIUS + 1)
     total = tf.reduce_sum(by_radius)
-    radius = tf.cast(tf.reduce_sum(tf.cast(tf.cumsum(by_radius) < total / 2, tf.int32)), tf.float32)
+    # Votes for a whole radius are spread over a pixel, or the median would leap by one.
+    below = tf.cumsum(by_radius)
+    at = tf.minimum(tf.reduce_sum(tf.cast(below < total / 2, tf.int32)), _MAX_RADIUS)
+    too_many = (tf.gather(below, at) - total / 2) / tf.maximum(tf.gather(by_radius, at), 1e-6)
+    radius = tf.cast(at, tf.float32) + 0.5 - too_many
     # Erosions take a whole pixel a round, and touching cells hide part of their width: 1.16 on fields of known scale.
     return tf.where(total > 0, 1.16 * (2 * radius - 0.5) / scale, _DEFAULT_PX)
 

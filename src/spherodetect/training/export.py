@@ -37,16 +37,19 @@ from spherodetect.training.serving import SmearModule
 
 logger = logging.getLogger(__name__)
 
+#: What serving_static takes unless something else is asked for: fields as those of Chula RBC-12.
+CANVAS = Canvas((480, 640), 0.193)
+
 
 def export(
     run: Path, out: Path, *, folds: Sequence[Path] = (), name: str | None = None,
-    canvas: Canvas | None = Canvas((480, 640), 0.2), progress: Callable[[int, int], None] = lambda done, total: None,
+    canvas: Canvas | None = CANVAS, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:  # fmt: skip
     """Write the model folder of a run's best or last checkpoint and return its path.
 
     Calibration, the cut and the error rates come from the experiment's validation records and from those of `folds`,
     runs that held out other fields: a few blocks say little about how error rates differ between slides. A run that was
-    trained on everything has its figures from the folds alone.
+    trained on everything has its figures from the folds alone. `canvas` has the fixed shapes of serving_static.
 
     Raises:
         SpherodetectError: no checkpoint, or no validation records to calibrate on.
@@ -74,8 +77,7 @@ def export(
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
     card["provenance"]["second_look"] = taught_by
     card["rates"] = {"blocks": calibration.rates if calibration else [], "folds": len(held_out)}
-    _write(out, detector, card, canvas)
-    return out
+    return write_folder(out, detector, card, canvas=canvas, text=model_card(card))
 
 
 def restore(run: Path) -> tuple[Any, Detector, str]:
@@ -187,20 +189,31 @@ def _model_json(
     run: Path, name: str, params: Any, checkpoint: str, detector: Detector, calibration: Calibration | None
 ) -> dict[str, Any]:
     provenance = read_json(run / "provenance.json", max_bytes=50_000_000)
-    return {
-        "format": MODEL_FORMAT,
-        "name": name,
-        "class_names": list(params.task.class_names),
-        "rbc_px": params.task.train_data.parser.rbc_px,
-        "thresholds": {key: float(variable) for key, variable in detector.tuned.items()},
+    return described(name, detector) | {
         "held_out_figures": calibration.figures if calibration else {},
         "stains_seen": ["Wright-Giemsa type (Chula RBC-12, BCCD)", "drawn"],
         "provenance": provenance | {"checkpoint": checkpoint},
     }
 
 
-def _write(out: Path, detector: Detector, card: Mapping[str, Any], canvas: Canvas | None) -> None:
-    """The folder is made beside and moved, so that a killed export leaves no half model."""
+def described(name: str, detector: Detector) -> dict[str, Any]:
+    """What model.json says of any detector; nothing is measured yet."""
+    return {
+        "format": MODEL_FORMAT,
+        "name": name,
+        "class_names": list(detector.class_names),
+        "rbc_px": detector.rbc_px,
+        "thresholds": {key: float(variable) for key, variable in detector.tuned.items()},
+        "held_out_figures": {},
+        "rates": {"blocks": [], "folds": 0},
+    }
+
+
+def write_folder(out: Path, detector: Detector, card: Mapping[str, Any], *, canvas: Canvas | None, text: str) -> Path:
+    """Write a model folder of a detector, model.json's content and MODEL_CARD.md's text, and return its path.
+
+    The folder is made beside and moved, so that a killed export leaves no half model.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -212,7 +225,7 @@ def _write(out: Path, detector: Detector, card: Mapping[str, Any], canvas: Canva
         module = SmearModule(detector, rates.table, canvas=canvas, assets=sorted(assets.iterdir()))
         tf.saved_model.save(module, str(temporary / "saved_model"), signatures=module.signatures())
         shutil.rmtree(assets)
-        (temporary / "MODEL_CARD.md").write_text(model_card(card))
+        (temporary / "MODEL_CARD.md").write_text(text)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
         checksums = {p.relative_to(temporary).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
         with atomic_write(temporary / "model.json") as file:
@@ -223,6 +236,7 @@ def _write(out: Path, detector: Detector, card: Mapping[str, Any], canvas: Canva
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return out
 
 
-__all__ = ["Thresholds", "block_of", "collect", "export", "restore"]
+__all__ = ["Thresholds", "block_of", "collect", "described", "export", "restore", "write_folder"]

@@ -79,7 +79,8 @@ def fold(definition: Any, wanted: Sequence[str]) -> Any:
         return tf.make_ndarray(found.attr["value"].tensor) if found is not None and found.op == "Const" else None
 
     for norm in [node for node in definition.node if node.op == "FusedBatchNormV3"]:
-        before, bias = source(norm, 0), np.float32(0.0)
+        before = source(norm, 0)
+        bias: np.ndarray | None = np.zeros(1, np.float32)
         if before is not None and before.op == "BiasAdd" and uses[before.name] == 1:
             bias, before = value(before, 1), source(before, 0)
         gamma, beta, mean, variance = (value(norm, k) for k in (1, 2, 3, 4))

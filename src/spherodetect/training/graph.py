@@ -12,6 +12,7 @@ could be, and `valid` says which are.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,9 +20,12 @@ from typing import Any
 import tensorflow as tf
 
 from spherodetect.cells import RED_CELLS
+from spherodetect.errors import SpherodetectError
+from spherodetect.safety import quoted
 from spherodetect.training import optics
 from spherodetect.training.boxes import align, anchors, clip, decode, pairwise_iou, whole
 from spherodetect.training.diameter import estimate_diameter
+from spherodetect.training.frame import laid
 from spherodetect.training.network import Network
 from spherodetect.training.second_look import WINDOW, combined, sizes, windows
 
@@ -34,8 +38,16 @@ MAX_CELLS = 2000
 MAX_ENLARGEMENT, MAX_NETWORK_PIXELS = 3.0, 6_000_000
 #: Cells whose boxes agree more than this lie on each other: discs at three quarters of a diameter, side by side.
 _OVERLAP_IOU = 0.12
+#: A box of less height or width, in the network's pixels, is no cell: 1 µm, the last sliver of one at the border.
+_MIN_SIDE = 4.0
+#: An unknown scale is one of six in an octave. A field that is cut, turned or saved otherwise gives a diameter that is a
+#: little different, and the network, which knows cells of 0.8 to 1.25 times the nominal size, still sees the same.
+_SCALE_STEP = math.log(2.0) / 6
+#: So many times larger or smaller than usual a field's median red cell may be.
+_MOST_UNUSUAL = 1.5
 #: Minus so much is a score below all that a network gives.
 _UNLIKELY = 1e6
+_GREEN = 1
 #: What ImageNet's colours are on the whole, 0 to 1, and how they spread: Model Garden's own input.
 _COLOUR_MEAN, _COLOUR_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -71,6 +83,18 @@ class Canvas:
     image_hw: tuple[int, int]
     um_per_px: float
 
+    @classmethod
+    def parse(cls, text: str) -> Canvas:
+        """HEIGHTxWIDTH@UM_PER_PX, as in 480x640@0.193.
+
+        Raises:
+            SpherodetectError: not of that form.
+        """
+        found = re.fullmatch(r"(\d{2,5})x(\d{2,5})@(\d*\.?\d+)", text)
+        if not found or min(int(found[1]), int(found[2])) < 16 or float(found[3]) == 0:
+            raise SpherodetectError(f"{quoted(text)}: expected height x width @ um per pixel, as in 480x640@0.193")
+        return cls((int(found[1]), int(found[2])), float(found[3]))
+
 
 class Detector(tf.Module):
     """A trained Mask R-CNN as a function of one image.
@@ -101,7 +125,7 @@ class Detector(tf.Module):
         if canvas:
             scale = rbc_px * canvas.um_per_px / RBC_DIAMETER_UM
             #: Height and width that the network sees, whatever the scale.
-            self._room = [math.ceil(round(n * scale) / network.stride) * network.stride for n in canvas.image_hw]
+            self._room = [math.ceil(n * scale / network.stride + 1) * network.stride for n in canvas.image_hw]
             self.max_cells = min(int(self._likely(math.prod(self._room))), MAX_CELLS)
 
     def assign(self, thresholds: Thresholds) -> None:
@@ -126,17 +150,23 @@ class Detector(tf.Module):
         image = tf.cast(image, tf.float32)
         density = optics.optical_density(image)
         picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
-        known = um_per_px > 0.0
-        guess = tf.cond(
-            known, lambda: RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6), lambda: estimate_diameter(density)
-        )
+        known, usual = um_per_px > 0.0, RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6)
+
+        def believed(diameter: tf.Tensor) -> tf.Tensor:
+            # The network knows cells of nearly one size, so a field of small ones is enlarged too; a known pixel size
+            # says how small they may be.
+            in_reason = tf.clip_by_value(diameter, usual / _MOST_UNUSUAL, usual * _MOST_UNUSUAL)
+            return _stepped(tf.where(known, in_reason, diameter))
 
         def look(again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             cells = self._detect(picture, diameter, um_per_px)
-            found = tf.where(known, diameter, cells["rbc_diameter_px"])
-            return tf.abs(tf.math.log(found / diameter)) > 0.12, found, cells | {"rbc_diameter_px": found}
+            found = cells["rbc_diameter_px"]
+            cells["rbc_diameter_px"] = tf.where(known, usual, found)
+            again = tf.abs(tf.math.log(believed(found) / diameter)) > 0.51 * _SCALE_STEP
+            return again, believed(found), cells
 
-        # The first guess of an unknown scale is checked against what was found with it.
+        guess = believed(estimate_diameter(density))
+        # The first guess is checked against what was found with it.
         specs = self.specs(self.max_cells if self._room else None)
         nothing = {name: tf.zeros([n or 0 for n in spec.shape], spec.dtype) for name, spec in specs.items()}
         shapes = {name: spec.shape for name, spec in specs.items()}
@@ -165,17 +195,18 @@ class Detector(tf.Module):
         native = tf.cast(tf.shape(picture)[:2], tf.float32)
         wanted = self.rbc_px / diameter
         pixels = MAX_NETWORK_PIXELS / tf.reduce_prod(native)
-        fitting = tf.reduce_min(self._room / native) if self._room else tf.sqrt(pixels)
+        stride = self.network.stride
+        fitting = tf.reduce_min([n - stride for n in self._room] / native) if self._room else tf.sqrt(pixels)
         scale = tf.minimum(wanted, tf.minimum(fitting, MAX_ENLARGEMENT))
-        size = tf.maximum(tf.round(native * scale), 32.0)
-        seen = optics.resampled(picture, size, canvas=self._room)
-        if not self._room:
-            rest = -tf.shape(seen)[:2] % self.network.stride
-            seen = tf.pad(seen, [[0, rest[0]], [0, rest[1]], [0, 0]])
+        dark = (-1.0 if self.colours else 1.0) * picture[..., _GREEN : _GREEN + 1]
+        seen, frame = laid(picture, dark, native * scale, stride=stride, rbc_px=self.rbc_px, canvas=self._room)
+        size, offset = frame.size, tf.tile(frame.offset, [2])
         scores, offsets, *pyramid = self.network.features(seen if self.colours else optics.network_input(seen))
-        proposals, proposed = self._propose(scores, offsets, tf.shape(seen)[:2], size)
-        probabilities, offsets = self.network.classify(self._align(pyramid, proposals, self.network.box_crop))
+        references = anchors(tf.shape(seen)[:2], self.network.levels, self.network.anchor_shapes) - offset
+        proposals, proposed = self._propose(scores, offsets, references, size)
+        probabilities, offsets = self.network.classify(self._align(pyramid, proposals + offset, self.network.box_crop))
         boxes = clip(decode(offsets, proposals, (10.0, 10.0, 5.0, 5.0)), size)
+        proposed &= tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _MIN_SIDE
         # One box a cell, whatever its class.
         keep, valid = self._suppress(
             boxes, tf.where(proposed, 1.0 - probabilities[:, 0], -1.0), self.max_cells + 1, self.tuned["nms_iou"],
@@ -186,9 +217,12 @@ class Detector(tf.Module):
         boxes, probabilities = tf.gather(boxes, keep), tf.gather(probabilities, keep)
         if self._room:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
-        masks = self._masks(pyramid, boxes, probabilities)
-        cells, median = self._decided(boxes, probabilities, masks, valid, size, seen=seen, um_per_px=um_per_px / scale)
-        cells |= {"boxes_yxyx": boxes * tf.tile(native / size, [2]), "masks": masks}
+        masks = self._masks(pyramid, boxes + offset, probabilities)
+        cells, median = self._decided(
+            boxes, probabilities, masks, valid, size, seen=seen, offset=offset, um_per_px=um_per_px / scale
+        )
+        boxes, masks = frame.native(boxes, masks)
+        cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
         if self._room:
             rows = {name: tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1)) for name, value in cells.items()}
             cells = {name: tf.where(rows[name], value, tf.zeros_like(value)) for name, value in cells.items()}
@@ -203,7 +237,7 @@ class Detector(tf.Module):
         return pixels / (0.6 * self.rbc_px**2) + 50
 
     def _propose(
-        self, scores: tf.Tensor, offsets: tf.Tensor, seen_hw: tf.Tensor, size: tf.Tensor
+        self, scores: tf.Tensor, offsets: tf.Tensor, references: tf.Tensor, size: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best boxes of the region proposals, (P, 4), as many as there could be cells; and which are meant."""
         likely = tf.cast(self._likely(tf.reduce_prod(size)), tf.int32)
@@ -213,8 +247,7 @@ class Detector(tf.Module):
         else:
             most, candidates = likely, tf.minimum(5 * likely, tf.size(scores))
         top = tf.math.top_k(scores, candidates)
-        all_anchors = anchors(seen_hw, self.network.levels, self.network.anchor_shapes)
-        boxes = decode(tf.gather(offsets, top.indices), tf.gather(all_anchors, top.indices), (1.0, 1.0, 1.0, 1.0))
+        boxes = decode(tf.gather(offsets, top.indices), tf.gather(references, top.indices), (1.0, 1.0, 1.0, 1.0))
         boxes = clip(boxes, size)
         best = tf.where(tf.range(candidates) < 5 * likely, top.values, -2 * _UNLIKELY)
         limit = min(most, 2 * MAX_CELLS) if self._room else tf.minimum(most, 2 * MAX_CELLS)
@@ -228,9 +261,7 @@ class Detector(tf.Module):
         if not self._room:
             keep = tf.image.non_max_suppression(boxes, scores, most, iou, above)
             return keep, tf.ones_like(keep, tf.bool)
-        keep, count = tf.image.non_max_suppression_padded(
-            boxes, scores, most, iou, above, pad_to_max_output_size=True
-        )
+        keep, count = tf.image.non_max_suppression_padded(boxes, scores, most, iou, above, pad_to_max_output_size=True)
         return keep, tf.range(tf.size(keep)) < count
 
     def _align(self, pyramid: Sequence[tf.Tensor], boxes: tf.Tensor, crop: int) -> tf.Tensor:
@@ -244,7 +275,7 @@ class Detector(tf.Module):
 
     def _decided(
         self, boxes: tf.Tensor, probabilities: tf.Tensor, masks: tf.Tensor, valid: tf.Tensor, size: tf.Tensor, *,
-        seen: tf.Tensor, um_per_px: tf.Tensor,
+        seen: tf.Tensor, offset: tf.Tensor, um_per_px: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:  # fmt: skip
         """What every cell is and whether it counts, and the median diameter of whole red cells."""
         diameters = _diameters(boxes, masks)
@@ -254,7 +285,9 @@ class Detector(tf.Module):
         median = _median(diameters, valid & whole(boxes, size) & (red > 0.5), self.rbc_px)
         log_odds, evidence = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6), {}
         if self.second or self.evidence:
-            look = windows(seen, boxes, masks, gathered=self._room is not None)
+            # Where the pixel size is known, a window shows a small cell small.
+            usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
+            look = windows(seen, boxes + offset, masks, zoom=usual / self.rbc_px, gathered=self._room is not None)
             size_of = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
             if self.second:
                 log_odds = combined(log_odds, self.second(look, size_of))
@@ -292,6 +325,10 @@ class Detector(tf.Module):
         return tf.stack(columns, axis=1)
 
 
+def _stepped(diameter: tf.Tensor) -> tf.Tensor:
+    return tf.exp(tf.round(tf.math.log(diameter) / _SCALE_STEP) * _SCALE_STEP)
+
+
 def _separate(boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
     """Whole cells that lie on no other and are not several in one box."""
     iou = pairwise_iou(boxes)
@@ -311,7 +348,7 @@ def _median(values: tf.Tensor, among: tf.Tensor, default: float) -> tf.Tensor:
     """The median of some of the values; the default where there are none."""
     count = tf.reduce_sum(tf.cast(among, tf.int32))
     ordered = tf.concat([tf.sort(tf.where(among, values, math.inf)), [default]], axis=0)
-    middle = 0.5 * (tf.gather(ordered, (count - 1) // 2) + tf.gather(ordered, count // 2))
+    middle = 0.5 * (tf.gather(ordered, tf.maximum(count - 1, 0) // 2) + tf.gather(ordered, count // 2))
     return tf.where(count > 0, middle, default)
 
 

@@ -6,7 +6,7 @@ is not cell), in operations that a SavedModel carries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -108,28 +108,47 @@ def _histogram(values: tf.Tensor, *, low: float, high: float, bins: int) -> tf.T
     return tf.math.unsorted_segment_sum(tf.ones_like(place), place, bins)
 
 
-def resampled(image: tf.Tensor, size: tf.Tensor, *, canvas: Sequence[int] | None = None) -> tf.Tensor:
-    """A float32 (H, W, C) image at another size (2,) of whole numbers: bilinear, and averaged where it shrinks.
+def resampled(
+    image: tf.Tensor, size: tf.Tensor, *, origin: tf.Tensor | None = None, canvas: tf.Tensor | Sequence[int] | None = None
+) -> tf.Tensor:
+    """A float32 (H, W, C) image at another size (2,): averaged where it shrinks, cubic where it grows.
 
-    With a canvas, (height, width) that are known beforehand, by matrix products that XLA compiles; what lies beyond
-    the size is 0.
+    A cell of few pixels, enlarged by straight lines between them, loses its pallor: in the fields of
+    benchmarks/invariance.py at half their size the number of spherocytes changed by 10 %, and by 2.5 % with cubic ones.
+
+    Args:
+        origin: where the image's corner lies in the result, (0, 0) by default; size and origin may be fractions.
+        canvas: height and width of the result, by default the size; what the image does not cover is 0. As numbers
+            that are known beforehand, the work is done by matrix products, which XLA compiles.
     """
-    if canvas is None:
-        return tf.image.resize(image, tf.cast(size, tf.int32), antialias=True)
-    native = tf.cast(tf.shape(image)[:2], tf.float32)
-    rows, columns = (_shares(native[axis], size[axis], image.shape[axis], canvas[axis]) for axis in (0, 1))
-    down = tf.tensordot(rows, image, 1)
-    return tf.einsum("xw,ywc->yxc", columns, down)
+    origin = tf.zeros([2]) if origin is None else origin
+    scale = size / tf.cast(tf.shape(image)[:2], tf.float32)
+    grows = tf.reduce_min(scale) > 1.0
+    if canvas is None or isinstance(canvas, tf.Tensor):
+        room = tf.cast(tf.round(size), tf.int32) if canvas is None else canvas
+
+        def by(kernel: str) -> Callable[[], tf.Tensor]:
+            return lambda: tf.raw_ops.ScaleAndTranslate(
+                images=image[tf.newaxis], size=room, scale=scale, translation=origin, kernel_type=kernel
+            )[0]
+
+        return tf.ensure_shape(tf.cond(grows, by("keyscubic"), by("triangle")), [None, None, image.shape[-1]])
+    rows, columns = (
+        _shares(scale[axis], origin[axis], image.shape[axis], canvas[axis], cubic=grows) for axis in (0, 1)
+    )
+    return tf.einsum("xw,ywc->yxc", columns, tf.tensordot(rows, image, 1))
 
 
-def _shares(native: tf.Tensor, size: tf.Tensor, n_in: int, n_out: int) -> tf.Tensor:
-    """(n_out, n_in): of every pixel of the old axis in each of the new, a triangle around its centre."""
-    shrink = native / size
-    center = (tf.range(n_out, dtype=tf.float32) + 0.5) * shrink
+def _shares(scale: tf.Tensor, origin: tf.Tensor, n_in: int, n_out: int, *, cubic: tf.Tensor) -> tf.Tensor:
+    """(n_out, n_in): of every pixel of the old axis in each of the new, by a kernel around its centre."""
+    center = (tf.range(n_out, dtype=tf.float32) + 0.5 - origin) / scale
     away = tf.abs(tf.range(n_in, dtype=tf.float32) + 0.5 - center[:, tf.newaxis])
-    share = tf.maximum(1.0 - away / tf.maximum(shrink, 1.0), 0.0)
+    near = 1.0 + away * away * (1.5 * away - 2.5)  # Keys 1981, a = -0.5
+    far = 2.0 + away * (away * (2.5 - 0.5 * away) - 4.0)
+    keys = tf.where(away < 1.0, near, tf.where(away < 2.0, far, 0.0))
+    share = tf.where(cubic, keys, tf.maximum(1.0 - away * tf.minimum(scale, 1.0), 0.0))
     share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1e-6)
-    return share * tf.cast(tf.range(n_out, dtype=tf.float32) < size, tf.float32)[:, tf.newaxis]
+    return tf.where(((center >= 0.0) & (center <= n_in))[:, tf.newaxis], share, 0.0)
 
 
 def network_input(density: tf.Tensor) -> tf.Tensor:

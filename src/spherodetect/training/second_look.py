@@ -9,6 +9,7 @@ fitted weight follows the one or two slides that hold most spherocytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,8 @@ EPOCHS, BATCH, RATE = 15, 128, 2e-3
 MIN_CELLS = 500
 #: Labels are softened by so much: people disagree about more than that.
 _DOUBT = 0.03
+#: A window shows this many times more or less at most.
+_MOST_ZOOM = 1.6
 #: Sizes are small numbers beside densities.
 _SIZE_GAIN = 5.0
 #: The field's median cell is believed to be at most so many times larger or smaller than usual.
@@ -50,29 +53,36 @@ class SeenCells(HeldOutCells):
     size: np.ndarray
 
 
-def windows(density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, *, gathered: bool = False) -> tf.Tensor:
+def windows(
+    density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, *, zoom: tf.Tensor | float = 1.0, gathered: bool = False
+) -> tf.Tensor:
     """What is seen of each cell, (N, WINDOW, WINDOW, 4): optical density, and the mask.
 
     Args:
         density: (H, W, 3) at the network's scale, 0 where there is no image.
         boxes: (N, 4) in its pixels.
         masks: (N, m, m), which fill the boxes.
+        zoom: pixels of the image to one of the window.
         gathered: with operations that XLA compiles.
     """
-    half = WINDOW // 2
+    zoom = tf.clip_by_value(zoom, 1 / _MOST_ZOOM, _MOST_ZOOM)
+    half, room = zoom * WINDOW / 2, math.ceil(_MOST_ZOOM * WINDOW / 2)
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     # In the frame of the padded image; `align` counts from the first pixel's centre.
-    around = tf.concat([center - 0.5, center + (WINDOW - 0.5)], axis=1)
-    padded = tf.pad(density, [[half, half], [half, half], [0, 0]])
+    around = tf.concat([center - half, center + half], axis=1) + (room - 0.5)
+    padded = tf.pad(density, [[room, room], [room, room], [0, 0]])
     seen = align([padded], around, WINDOW, first_level=0, gathered=gathered)
-    shares = [_mask_shares(center[:, axis], boxes[:, axis], boxes[:, axis + 2], masks.shape[1]) for axis in (0, 1)]
+    pixels = (tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2) * zoom
+    shares = [
+        _mask_shares(center[:, axis, tf.newaxis] + pixels, boxes[:, axis], boxes[:, axis + 2], masks.shape[1])
+        for axis in (0, 1)
+    ]
     mask = tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1])
     return tf.concat([seen, mask[..., tf.newaxis]], axis=-1)
 
 
-def _mask_shares(center: tf.Tensor, low: tf.Tensor, high: tf.Tensor, samples: int) -> tf.Tensor:
-    """(N, WINDOW, samples): of every sample of a mask in each pixel of the window, linear between samples."""
-    pixel = center[:, tf.newaxis] + tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2
+def _mask_shares(pixel: tf.Tensor, low: tf.Tensor, high: tf.Tensor, samples: int) -> tf.Tensor:
+    """(N, WINDOW, samples): of every sample of a mask in each pixel (N, WINDOW), linear between samples."""
     extent = tf.maximum(high - low, 1.0)[:, tf.newaxis]
     at = (pixel - low[:, tf.newaxis]) / extent * samples - 0.5
     return tf.maximum(1.0 - tf.abs(at[..., tf.newaxis] - tf.range(samples, dtype=tf.float32)), 0.0)
@@ -124,8 +134,11 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     def draw(shape: Sequence[Any], low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform(shape, next(seeds), low, high)
 
+    # The pixel size is unknown in half of the fields: then their cells come at the usual size; and it is never exact.
+    told = tf.cast(draw([n, 1], 0.0, 1.0) < 0.5, tf.float32)
+    unusual = size[:, 1:2] / _SIZE_GAIN * size[:, 2:] * (1.0 - told)
     # The box was found a little beside the cell, or a little too large.
-    half, shift = 0.5 * tf.exp(draw([n, 1], -0.08, 0.08)), draw([n, 2], -0.03, 0.03)
+    half, shift = 0.5 * tf.exp(unusual + draw([n, 1], -0.08, 0.08)), draw([n, 2], -0.03, 0.03)
     corners = tf.concat([0.5 + shift - half, 0.5 + shift + half], axis=1)
     seen = tf.image.crop_and_resize(seen, corners, tf.range(n), [WINDOW, WINDOW])
     coins = draw([3, n, 1, 1, 1], 0.0, 1.0) < 0.5
@@ -139,8 +152,6 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     density += draw([n, 1, 1, 1], -0.5, 0.8) * (tf.nn.avg_pool2d(density, 3, 1, "SAME") - density)
     noise = tf.random.stateless_normal(tf.shape(density), next(seeds))
     density += draw([n, 1, 1, 3], -0.015, 0.015) + noise * draw([n, 1, 1, 1], 0.0, 0.02)
-    # The pixel size is unknown in half of the fields, and never exact.
-    told = tf.cast(draw([n, 1], 0.0, 1.0) < 0.5, tf.float32)
     slip = tf.random.stateless_normal([n, 1], next(seeds)) * 0.03 * _SIZE_GAIN
     size = tf.concat([size[:, :1], (size[:, 1:2] + slip) * told, size[:, 2:] * told], axis=1)
     return tf.concat([density, mask], axis=-1), size
@@ -212,12 +223,18 @@ def cross_fit(
     for number, (fold, others) in enumerate(zip(folds, taught, strict=True)):
         second = opinion(fit_on(others, number), fold.seen, fold.size)
         judged.append(replace(fold, log_odds=combined(fold.log_odds, second)))
-    model = fit_on(folds, len(folds))
+    return as_function(fit_on(folds, len(folds))), judged
+
+
+def as_function(model: tf_keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """What a network says of windows and sizes, as part of the inference graph: (N,) log odds, N may be 0."""
 
     def look(seen: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        return model([seen, size], training=False)
+        # Convolutions refuse an empty batch: one cell more goes in than comes out.
+        one_more = tf.pad(seen, [[0, 1], [0, 0], [0, 0], [0, 0]]), tf.pad(size, [[0, 1], [0, 0]])
+        return model(list(one_more), training=False)[:-1]
 
-    return folded(look, *SPECS), judged
+    return folded(look, *SPECS)
 
 
 def _enough(parts: Sequence[SeenCells]) -> bool:

@@ -1,8 +1,8 @@
 """The signatures of the exported SavedModel, for those who have nothing but TensorFlow.
 
 serving_image takes pixels, serving_default a batch of files' bytes (JPEG or PNG, any sizes), score_patient the files of
-one patient; serving_static takes pixels of one size and is compiled by XLA. Boxes are in native pixels of the image that
-went in. um_per_px is 0 where it is unknown.
+one patient; serving_static takes pixels of one size and is compiled by XLA, tried on CPUs and on no TPU. Boxes are in
+native pixels of the image that went in. um_per_px is 0 where it is unknown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SmearModule(tf.Module):
     ) -> None:
         super().__init__()
         self.detector, self._canvas = detector, canvas
-        self._static_detector = canvas and detector.but(canvas=canvas)
+        self._static_detector = detector.but(canvas=canvas) if canvas else None
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
@@ -62,7 +62,8 @@ class SmearModule(tf.Module):
         return self.detector(image, um_per_px)
 
     def static(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cells of an image of the canvas's size, uint8 (1, H, W, 3); fixed rows, the first num_detections are cells."""
+        """Cells of an image of the canvas's size, uint8 (1, H, W, 3); fixed rows, the first num_detections are."""
+        assert self._static_detector is not None
         cells = self._static_detector(image[0], um_per_px[0])
         return {name: value[tf.newaxis] for name, value in cells.items()}
 
