@@ -4,9 +4,8 @@
 
 Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share
 of these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from
-the other runs alone. model.json keeps counts a block, not a field, so a block's cells are dealt evenly to its fields:
-the scatter between fields is understated, and the interval rather too narrow. The same is printed for single blocks,
-with the rates of the other runs.
+the other runs alone. A model.json from before counts a field were kept has its cells dealt evenly to the block's fields,
+which understates their scatter. The same is printed for single blocks, with the rates of the other runs.
 
 People name cells otherwise when they label them again (calibrate.py has the figures), so a label share is itself known
 within limits only: from all its spherocytes being slips of other cells to as many being missed. How many intervals meet
@@ -99,19 +98,22 @@ def _labelled(blocks: Iterable[Block]) -> list[int]:
 
 
 def _patient(blocks: Sequence[Block], rates: ClassifierRates) -> PseudoPatient:
-    countable = _labelled(blocks)
-    called = [sum(fine["called"] for fine in block["fine_classes"].values()) for block in blocks]
     true = sum(block["fine_classes"].get("spherocyte", {"n": 0})["n"] for block in blocks)
     first, last = blocks[0]["name"], blocks[-1]["name"]
     name = first if len(blocks) == 1 else f"{first.partition('-')[0]}-{last.partition('-')[2]}"
-    score = score_counts(_dealt(called), _dealt(countable), model=rates, patient_id=name)
-    return PseudoPatient(100 * true / sum(countable), score)
+    countable, called = np.concatenate([_fields(block) for block in blocks]).T
+    score = score_counts(called, countable, model=rates, patient_id=name)
+    return PseudoPatient(100 * true / countable.sum(), score)
 
 
-def _dealt(counts: Iterable[int]) -> np.ndarray:
-    """Each block's cells on its fields, as evenly as whole cells go; so dealt, a part never exceeds its whole."""
-    field = np.arange(BLOCK_FIELDS)
-    return np.concatenate([n // BLOCK_FIELDS + (field < n % BLOCK_FIELDS) for n in counts])
+def _fields(block: Block) -> np.ndarray:
+    """(J, 2) labelled countable and called cells of each field."""
+    if block.get("fields"):
+        return np.array(block["fields"], int)
+    field, fine = np.arange(BLOCK_FIELDS), block["fine_classes"].values()
+    # As evenly as whole cells go; so dealt, a part never exceeds its whole.
+    totals = sum(kind["n"] for kind in fine), sum(kind["called"] for kind in fine)
+    return np.stack([n // BLOCK_FIELDS + (field < n % BLOCK_FIELDS) for n in totals], axis=1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

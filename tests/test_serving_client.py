@@ -152,7 +152,7 @@ def test_the_command_prints_cells_and_scores(client, url, files, tmp_path, capsy
 
 
 def test_what_the_server_refuses_is_said(client, url):
-    with pytest.raises(SystemExit, match="400.*expected JPEG or PNG"):
+    with pytest.raises(SystemExit, match=r"400.*expected JPEG or PNG"):
         client.detect(url, [b"no image"])
     with pytest.raises(SystemExit, match="404"):
         client.detect(url + "x", [b""])
@@ -161,5 +161,5 @@ def test_what_the_server_refuses_is_said(client, url):
 def test_an_answer_without_a_batch_axis_cannot_be_asked_in_rows(url, client, files):
     """Why the client asks score_patient in columns."""
     rows = [{"image_bytes": client.encoded(files[0]), "um_per_px": 0.0}]
-    with pytest.raises(SystemExit, match="400.*no batch axis"):
+    with pytest.raises(SystemExit, match=r"400.*no batch axis"):
         client._post(url, {"signature_name": "score_patient", "instances": rows})

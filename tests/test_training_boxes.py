@@ -50,7 +50,7 @@ def test_samples_are_those_of_model_garden_at_every_level(boxes, gathered):
     pyramid = [rng.normal(size=(768 >> level, 768 >> level, 4)).astype(np.float32) for level in (3, 4, 5)]
     found = some(60, extent=760.0)[2:]
     theirs = spatial_transform_ops.multilevel_crop_and_resize(
-        {str(level): tf.constant(features[None]) for level, features in zip((3, 4, 5), pyramid, strict=True)}, found[None], 7
+        {str(level): tf.constant(each[None]) for level, each in zip((3, 4, 5), pyramid, strict=True)}, found[None], 7
     )[0].numpy()
     ours = boxes.align(pyramid, found, 7, first_level=3, gathered=gathered).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

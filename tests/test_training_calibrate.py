@@ -33,7 +33,8 @@ def held_out(
     log_odds = rng.normal(0, 1.5, len(block)) + separation * (truth - 0.5)
     fine = np.where(truth, "spherocyte", rng.choice(["normal", "burr cell"], len(block)))
     seen = {name: int(n / labelled) for name in np.unique(block)}
-    return HeldOutCells(log_odds, truth, block, run, rng.random(len(block)) < 0.9, fine, seen)
+    field = np.char.add(block, [f"/{k % 20}" for k in range(len(block))])
+    return HeldOutCells(log_odds, truth, block, run, rng.random(len(block)) < 0.9, fine, field, seen)
 
 
 def test_platt_finds_the_line_that_made_the_labels():
@@ -98,6 +99,8 @@ def test_rates_count_the_countable_cells_of_each_block():
         fine = block["fine_classes"]
         assert set(fine) == {"normal", "burr cell", "spherocyte"}
         assert sum(kind["n"] for kind in fine.values()) == here.sum()
+        assert len(block["fields"]) == 20
+        assert np.sum(block["fields"], axis=0).tolist() == [here.sum(), sum(kind["called"] for kind in fine.values())]
         assert sum(kind["called"] for kind in fine.values()) == block["called_of_true"] + block["called_of_others"]
         assert block["labelled_share"] == pytest.approx(here.sum() / 400, abs=1e-3)
     assert ClassifierRates.from_model_json({"rates": {"blocks": rates}}).specificity > 0.9

@@ -1,4 +1,4 @@
-"""folding: the same answers, no batch normalisation left where a convolution can take it, and one copy of the weights."""
+"""folding: the same answers, no normalisation where a convolution can take it along, and one copy of the weights."""
 
 from __future__ import annotations
 

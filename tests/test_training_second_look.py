@@ -31,7 +31,7 @@ def cells(n: int, *, seed: int = 0, side: int = 48) -> tuple[np.ndarray, np.ndar
 
 def held_out(second_look: ModuleType, n: int, *, block: str, seed: int) -> object:
     seen, solid = cells(n, seed=seed)
-    names = {"block": block, "run": block, "name": "x"}
+    names = {"block": block, "run": block, "name": "x", "field": "f"}
     return second_look.SeenCells(
         log_odds=np.zeros(n), spherocyte=solid, countable=np.ones(n, bool), n_countable={block: n},
         **{key: np.full(n, value, object) for key, value in names.items()}, seen=seen, size=np.zeros((n, 3), np.float32),

@@ -21,7 +21,7 @@ from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold,
 # Each limit stands clear of what was measured on fields that people had chosen for counting (Chula RBC-12 and BCCD) and
 # on the same fields spoilt. It is better to count a poor field than to lose a good one: the interval carries the rest.
 
-#: Edge widths in a diameter of the bundled model's cells. Chula: 10 to 40, median 23; blurred by sigma 1.5 px: 8.0 to 14,
+#: Edge widths in a diameter of the bundled model's cells. Chula: 10 to 40, median 23; blurred by sigma 1.5 px: 8 to 14,
 #: by 3 px: 5.4 to 8.6, by 4 px: 4.5 to 7.2. BCCD: 10 to 43, and one field of 7.4.
 MIN_FOCUS = 7.6
 #: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.

@@ -129,8 +129,8 @@ def read_length_um(image: np.ndarray, bar: ScaleBar) -> float | None:
     """The length that is written at a bar, in µm, or None where it cannot be read for certain or no reader is there.
 
     Needs the extra [ocr] (RapidOCR, whose models are in its package). A number without a unit is no length. It reads
-    clear print and 70 % of Chula's green bars, none of the black ones, whose digits are five pixels high. Bars have
-    round lengths, of one digit or 15 or 25: 22 µm is a 20 misread.
+    clear print and 105 of Chula's 151 green bars, none of the black ones, whose digits are five pixels high, and not
+    one of them wrong. Bars have round lengths, of one digit or 15 or 25: 22 µm is a 20 misread.
     """
     reader = _reader()
     if reader is None:

@@ -1,8 +1,8 @@
 """Cells of known class that trained nothing -> calibrated probabilities and the error rates that the score needs.
 
 A cell is called a spherocyte where that is a quarter more likely than another red cell, one cut for all runs: a patient
-with few spherocytes can bear few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how many
-spherocytes a run of fields happens to hold. Log odds are natural.
+with few spherocytes can bear few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how
+many spherocytes a run of fields happens to hold. Log odds are natural.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class HeldOutCells:
         run: (N,) names of the groups that take turns; a run holds whole blocks.
         countable: (N,) bool, from the graph.
         name: (N,) the annotator's own name.
+        field: (N,) the field's name.
         n_countable: block to the countable cells in it, labelled or not.
     """
 
@@ -46,6 +47,7 @@ class HeldOutCells:
     run: np.ndarray
     countable: np.ndarray
     name: np.ndarray
+    field: np.ndarray
     n_countable: dict[str, int]
 
     @classmethod
@@ -166,6 +168,11 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
                 "called_of_others": int(positive[~truth].sum()) if others_count else 0,
                 "labelled_share": round(int(here.sum()) / max(cells.n_countable.get(block, 0), 1), 3),
                 "fine_classes": fine,
+                # [labelled, called] of every field: how much they scatter is part of the evidence.
+                "fields": [
+                    [int((at := cells.field[here] == field).sum()), int(positive[at].sum())]
+                    for field in _in_order(set(cells.field[here]))
+                ],
             }
         )
     return rates

@@ -52,28 +52,26 @@ def export(
     trained on everything has its figures from the folds alone. `canvas` has the fixed shapes of serving_static.
 
     Raises:
-        SpherodetectError: no checkpoint, or no validation records to calibrate on.
+        SpherodetectError: no checkpoint, or the validation records that its run names are not there.
     """
     params, detector, checkpoint = restore(run)
     held_out, judging = [], []
     for one in (run, *folds):
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
-        if one_params.task.validation_data.input_path or not folds:
+        if one_params.task.validation_data.input_path:
             records = _validation_records(one, one_params)
             held_out.append(collect(one_detector, records, params.task.class_names, progress=progress))
             judging.append(one)
     second, judged = second_look.cross_fit(held_out, progress=progress)
     taught_by = [_taught_second_look(one) for one in judging] if second else []
     detector = detector.but(second=second)
-    cells = HeldOutCells.join(judged)
-    calibration = calibrate(cells) if _teaches(cells) else None
+    cells = HeldOutCells.join(judged) if judged else None
+    calibration = calibrate(cells) if cells and _teaches(cells) else None
     if calibration is not None:
         c = calibration
         detector.assign(Thresholds(p_spherocyte=c.threshold, slope=c.slope, intercept=c.intercept))
     else:
-        logger.warning(
-            "too few labelled spherocytes in the validation records: the detector's own class is exported uncalibrated"
-        )
+        logger.warning("too few labelled spherocytes are held out: the detector's own class is exported uncalibrated")
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
     card["provenance"]["second_look"] = taught_by
     card["rates"] = {"blocks": calibration.rates if calibration else [], "folds": len(held_out)}
@@ -141,7 +139,7 @@ def collect(
     ids = {name: k for k, name in enumerate(class_names, 1)}
     sphere, red = ids.get(SPHEROCYTE, -1), [ids[name] for name in class_names if name in RED_CELLS]
     seen = ("log_odds", "countable", "seen", "size")
-    columns: dict[str, list[Any]] = {key: [] for key in (*seen, "spherocyte", "block", "run", "name")}
+    columns: dict[str, list[Any]] = {key: [] for key in (*seen, "spherocyte", "block", "run", "name", "field")}
     n_countable: Counter[str] = Counter()
     examples = list(read_examples(records))
     runs = _runs({e["field"]: e["patient"] for e in examples})
@@ -163,6 +161,7 @@ def collect(
         columns["name"].append(np.array(example["name"], object)[known][matching.found])
         columns["block"].append(np.full(len(rows), block, object))
         columns["run"].append(np.full(len(rows), runs[example["field"]], object))
+        columns["field"].append(np.full(len(rows), example["field"], object))
         progress(number, len(examples))
     return SeenCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
 

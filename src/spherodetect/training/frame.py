@@ -4,7 +4,8 @@ Features of a stride of eight pixels tell other things of a cell that lies four 
 log odds move by 1 (standard deviation). So the coarsest grid is laid through the middle of the field's densest spot,
 and the field is turned over such that the next densest lies below it and to the right; a field higher than wide is laid
 on its side. A picture that is turned, turned over or cut a little otherwise then shows the network the same pixels.
-Positions are (y, x) in the network's pixels, where the image's corner is (0, 0); `size` is that of the whole image.
+Positions are (y, x) in the network's pixels, where the image's corner is (0, 0); `size` is that of the whole image. For a
+tile of a larger image the frame is that of the whole, and given.
 """
 
 from __future__ import annotations
@@ -32,12 +33,20 @@ class Frame:
         offset: (2,) of its corner, 0 or more.
         flip: (2,) bool, along which of the image's own axes it is turned over.
         transposed: whether these axes are then exchanged.
+        spot: (2,) of the image, through which the grid is laid.
     """
 
     size: tf.Tensor
     offset: tf.Tensor
     flip: tf.Tensor
     transposed: tf.Tensor
+    spot: tf.Tensor
+
+    @property
+    def turn(self) -> tf.Tensor:
+        """flip and transposed as a number, a bit each."""
+        bits = tf.concat([self.flip, [self.transposed]], axis=0)
+        return tf.reduce_sum(tf.cast(bits, tf.float32) * [1.0, 2.0, 4.0])
 
     def native(self, boxes: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes (N, 4) and masks (N, m, m) as they lie in the image itself."""
@@ -52,7 +61,7 @@ class Frame:
 
 def laid(
     picture: tf.Tensor, dark: tf.Tensor, size: tf.Tensor, *, stride: int, rbc_px: float,
-    canvas: Sequence[int] | None = None,
+    canvas: Sequence[int] | None = None, given: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None = None,
 ) -> tuple[tf.Tensor, Frame]:  # fmt: skip
     """What the network sees of an image, sides multiples of the stride and 0 where there is no image, and its frame.
 
@@ -64,13 +73,20 @@ def laid(
         rbc_px: diameter of a red cell at that scale.
         canvas: height and width of what is seen, if they must be known beforehand: `stride` more than the size. The
             image's own shape is known then, and an oblong one is not laid on its side.
+        given: whether the frame is known, and if so its spot and turn.
     """
-    first, second = _spots(dark, size, rbc_px=rbc_px, canvas=canvas)
-    apart = tf.abs(second - first)
-    hw = tf.shape(picture)[:2]
-    transposed = (hw[0] > hw[1]) | ((hw[0] == hw[1]) & (apart[0] > apart[1]))
-    flip = second < first
-    offset = tf.math.floormod(-first, float(stride))
+
+    def found() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        first, second = _spots(dark, size, rbc_px=rbc_px, canvas=canvas)
+        apart, hw = tf.abs(second - first), tf.shape(picture)[:2]
+        return first, second < first, (hw[0] > hw[1]) | ((hw[0] == hw[1]) & (apart[0] > apart[1]))
+
+    if given is None:
+        spot, flip, transposed = found()
+    else:
+        bits = tf.bitwise.bitwise_and(tf.cast(given[2], tf.int32), [1, 2, 4]) > 0
+        spot, flip, transposed = tf.cond(given[0], lambda: (given[1], bits[:2], bits[2]), found)
+    offset = tf.math.floormod(-spot, float(stride))
     room = tf.cast(tf.math.ceil((offset + size) / stride), tf.int32) * stride if canvas is None else tf.constant(canvas)
     seen = optics.resampled(picture, size, origin=offset, canvas=canvas or room)
     for axis in (0, 1):
@@ -83,7 +99,7 @@ def laid(
     else:
         transposed = tf.constant(False)
     offset, size = (tf.where(transposed, both[::-1], both) for both in (offset, size))
-    return seen, Frame(size, offset, flip, transposed)
+    return seen, Frame(size, offset, flip, transposed, spot)
 
 
 def _spots(

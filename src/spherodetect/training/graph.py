@@ -40,8 +40,8 @@ MAX_ENLARGEMENT, MAX_NETWORK_PIXELS = 3.0, 6_000_000
 _OVERLAP_IOU = 0.12
 #: A box of less height or width, in the network's pixels, is no cell: 1 µm, the last sliver of one at the border.
 _MIN_SIDE = 4.0
-#: An unknown scale is one of six in an octave. A field that is cut, turned or saved otherwise gives a diameter that is a
-#: little different, and the network, which knows cells of 0.8 to 1.25 times the nominal size, still sees the same.
+#: An unknown scale is one of six in an octave. A field that is cut, turned or saved otherwise gives a diameter that is
+#: a little different, and the network, which knows cells of 0.8 to 1.25 times the nominal size, still sees the same.
 _SCALE_STEP = math.log(2.0) / 6
 #: So many times larger or smaller than usual a field's median red cell may be.
 _MOST_UNUSUAL = 1.5
@@ -140,12 +140,18 @@ class Detector(tf.Module):
         other.tuned = self.tuned
         return other
 
-    def __call__(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+    def __call__(
+        self, image: tf.Tensor, um_per_px: tf.Tensor, frame: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """The cells of one image, as `specs` says; of fixed rows the first num_detections, the others are 0.
 
         Args:
             image: uint8 (H, W, 3).
             um_per_px: float32 scalar, 0 where it is unknown: then the field's own red cells give the scale.
+            frame: (5,) float32, how to look, for the tiles of a larger image: the size of a red cell that decides how
+                much the image is enlarged, the median red cell's, the place (y, x) that the grid goes through, all in
+                native pixels, and `Frame.turn`. A size of 0 leaves it to the image. How it was looked at is then in the
+                result, in the same form.
         """
         image = tf.cast(image, tf.float32)
         density = optics.optical_density(image)
@@ -156,18 +162,22 @@ class Detector(tf.Module):
             # The network knows cells of nearly one size, so a field of small ones is enlarged too; a known pixel size
             # says how small they may be.
             in_reason = tf.clip_by_value(diameter, usual / _MOST_UNUSUAL, usual * _MOST_UNUSUAL)
-            return _stepped(tf.where(known, in_reason, diameter))
+            return tf.where(known, in_reason, diameter)
 
         def look(again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]) -> tuple[Any, ...]:
-            cells = self._detect(picture, diameter, um_per_px)
-            found = cells["rbc_diameter_px"]
-            cells["rbc_diameter_px"] = tf.where(known, usual, found)
-            again = tf.abs(tf.math.log(believed(found) / diameter)) > 0.51 * _SCALE_STEP
-            return again, believed(found), cells
+            cells = self._detect(picture, diameter, um_per_px, frame)
+            found = believed(cells["rbc_diameter_px"])
+            cells["rbc_diameter_px"] = tf.where(known, usual, cells["rbc_diameter_px"])
+            again = (tf.abs(tf.math.log(found / diameter)) > 0.75 * _SCALE_STEP) & tf.math.logical_not(told)
+            return again, _stepped(found), cells
 
-        guess = believed(estimate_diameter(density))
+        told = tf.constant(False) if frame is None else frame[0] > 0.0
+        guess = tf.cond(
+            told, lambda: um_per_px if frame is None else frame[0],
+            lambda: _stepped(believed(estimate_diameter(density))),
+        )  # fmt: skip
         # The first guess is checked against what was found with it.
-        specs = self.specs(self.max_cells if self._room else None)
+        specs = self.specs(self.max_cells if self._room else None, framed=frame is not None)
         nothing = {name: tf.zeros([n or 0 for n in spec.shape], spec.dtype) for name, spec in specs.items()}
         shapes = {name: spec.shape for name, spec in specs.items()}
         return tf.while_loop(
@@ -175,8 +185,9 @@ class Detector(tf.Module):
             shape_invariants=[guess.shape, guess.shape, shapes], maximum_iterations=2, parallel_iterations=1,
         )[2]  # fmt: skip
 
-    def specs(self, rows: int | None) -> dict[str, tf.TensorSpec]:
-        """Shapes and types of what is said of an image; of each cell, in so many rows, but for the last three."""
+    def specs(self, rows: int | None, *, framed: bool = False) -> dict[str, tf.TensorSpec]:
+        """Shapes and types of what is said of an image; of each cell, in so many rows, but for the last three or four.
+        """
         k, size = len(self.class_names), self.network.mask_size
         evidence = {
             "log_odds": tf.TensorSpec([rows]), "seen": tf.TensorSpec([rows, WINDOW, WINDOW, 4]),
@@ -188,10 +199,12 @@ class Detector(tf.Module):
             "p_spherocyte": tf.TensorSpec([rows]), "countable": tf.TensorSpec([rows], tf.bool),
             "masks": tf.TensorSpec([rows, size, size]),
             "num_detections": tf.TensorSpec([], tf.int32), "rbc_diameter_px": tf.TensorSpec([]),
-            "truncated": tf.TensorSpec([], tf.bool),
+            "truncated": tf.TensorSpec([], tf.bool), **({"frame": tf.TensorSpec([5])} if framed else {}),
         }  # fmt: skip
 
-    def _detect(self, picture: tf.Tensor, diameter: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _detect(
+        self, picture: tf.Tensor, diameter: tf.Tensor, um_per_px: tf.Tensor, told: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         native = tf.cast(tf.shape(picture)[:2], tf.float32)
         wanted = self.rbc_px / diameter
         pixels = MAX_NETWORK_PIXELS / tf.reduce_prod(native)
@@ -199,7 +212,10 @@ class Detector(tf.Module):
         fitting = tf.reduce_min([n - stride for n in self._room] / native) if self._room else tf.sqrt(pixels)
         scale = tf.minimum(wanted, tf.minimum(fitting, MAX_ENLARGEMENT))
         dark = (-1.0 if self.colours else 1.0) * picture[..., _GREEN : _GREEN + 1]
-        seen, frame = laid(picture, dark, native * scale, stride=stride, rbc_px=self.rbc_px, canvas=self._room)
+        given = None if told is None else (told[0] > 0.0, told[2:4] * scale, told[4])
+        seen, frame = laid(
+            picture, dark, native * scale, stride=stride, rbc_px=self.rbc_px, canvas=self._room, given=given
+        )
         size, offset = frame.size, tf.tile(frame.offset, [2])
         scores, offsets, *pyramid = self.network.features(seen if self.colours else optics.network_input(seen))
         references = anchors(tf.shape(seen)[:2], self.network.levels, self.network.anchor_shapes) - offset
@@ -219,8 +235,9 @@ class Detector(tf.Module):
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
         masks = self._masks(pyramid, boxes + offset, probabilities)
         cells, median = self._decided(
-            boxes, probabilities, masks, valid, size, seen=seen, offset=offset, um_per_px=um_per_px / scale
-        )
+            boxes, probabilities, masks, valid, size, seen=seen, offset=offset, um_per_px=um_per_px / scale,
+            median=tf.constant(0.0) if told is None else told[1] * scale,
+        )  # fmt: skip
         boxes, masks = frame.native(boxes, masks)
         cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
         if self._room:
@@ -230,7 +247,7 @@ class Detector(tf.Module):
             "num_detections": tf.minimum(count, self.max_cells),
             "rbc_diameter_px": median / scale,
             "truncated": (count > self.max_cells) | (scale < 0.99 * wanted),
-        }
+        } | ({} if told is None else {"frame": tf.concat([[diameter, median / scale], frame.spot / scale, [frame.turn]], 0)})
 
     def _likely(self, pixels: Any) -> Any:
         """More cells than there are in so many pixels."""
@@ -275,14 +292,15 @@ class Detector(tf.Module):
 
     def _decided(
         self, boxes: tf.Tensor, probabilities: tf.Tensor, masks: tf.Tensor, valid: tf.Tensor, size: tf.Tensor, *,
-        seen: tf.Tensor, offset: tf.Tensor, um_per_px: tf.Tensor,
+        seen: tf.Tensor, offset: tf.Tensor, um_per_px: tf.Tensor, median: tf.Tensor,
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:  # fmt: skip
-        """What every cell is and whether it counts, and the median diameter of whole red cells."""
+        """What every cell is and whether it counts, and the median diameter of whole red cells, if it is not given."""
         diameters = _diameters(boxes, masks)
         other_red = tf.reduce_sum(tf.gather(probabilities, self.other_red_ids, axis=1), axis=1)
         spherocyte = tf.zeros_like(other_red) if self.spherocyte_id is None else probabilities[:, self.spherocyte_id]
         red = other_red + spherocyte
-        median = _median(diameters, valid & whole(boxes, size) & (red > 0.5), self.rbc_px)
+        own = _median(diameters, valid & whole(boxes, size) & (red > 0.5), self.rbc_px)
+        median = tf.where(median > 0.0, median, own)
         log_odds, evidence = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6), {}
         if self.second or self.evidence:
             # Where the pixel size is known, a window shows a small cell small.

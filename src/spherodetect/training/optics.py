@@ -109,8 +109,9 @@ def _histogram(values: tf.Tensor, *, low: float, high: float, bins: int) -> tf.T
 
 
 def resampled(
-    image: tf.Tensor, size: tf.Tensor, *, origin: tf.Tensor | None = None, canvas: tf.Tensor | Sequence[int] | None = None
-) -> tf.Tensor:
+    image: tf.Tensor, size: tf.Tensor, *, origin: tf.Tensor | None = None,
+    canvas: tf.Tensor | Sequence[int] | None = None,
+) -> tf.Tensor:  # fmt: skip
     """A float32 (H, W, C) image at another size (2,): averaged where it shrinks, cubic where it grows.
 
     A cell of few pixels, enlarged by straight lines between them, loses its pallor: in the fields of

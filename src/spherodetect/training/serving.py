@@ -39,6 +39,13 @@ class SmearModule(tf.Module):
         self.detector, self._canvas = detector, canvas
         self._static_detector = detector.but(canvas=canvas) if canvas else None
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
+        #: Cells of a tile of a larger image, see `Detector.__call__`; not a signature, for detect.py alone.
+        self.tile = tf.function(
+            detector,
+            input_signature=[
+                tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32), tf.TensorSpec([5], tf.float32)
+            ],
+        )  # fmt: skip
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
     def signatures(self) -> dict[str, Any]:
@@ -125,7 +132,10 @@ def decode(data: tf.Tensor) -> tf.Tensor:
         pixels = tf.cond(is_png, png_pixels, jpeg_pixels)
     fits = tf.debugging.Assert(pixels <= MAX_PIXELS, [f"expected at most {MAX_PIXELS} pixels, got", pixels])
     with tf.control_dependencies([fits]):
-        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+        # The accurate transform is what Pillow has; the fast one, a default here, moves a score by points.
+        image = tf.cond(
+            is_png, lambda: tf.io.decode_png(data, 3), lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")
+        )
     return tf.ensure_shape(image, [None, None, 3])
 
 

@@ -1,0 +1,343 @@
+"""What detecting costs: our exported model beside Model Garden's stock experiment by its own export.
+
+    python -m benchmarks.detect [--model MODEL] [--fields 8] [--rounds 5] [--profile]
+
+Expected: at least 3 times as many fields a second (goal 4), and at most half the memory above the loaded, idle process.
+Both get the same 640x480 fields of 115 to 135 cells as pixels: real ones of Chula RBC-12 where they lie beside the
+repository, drawn ones elsewhere. The stock model is `maskrcnn_mobilenet_coco` with the 300 detections that such fields
+ask for and everything else as it is; it resizes to what our network sees of such a field, rounded up to its strides, or
+with --stock-hw to any size. It cannot be trained to an equal F1 in the time of a benchmark: its weights are random,
+and its threshold is set so that it finds about as many cells as ours, because the time of its suppression depends on
+that. Each runs in a process of its own that waits while the other is timed.
+
+Beside it: the time of each stage from a file to a score, the network's multiply-adds against those of a matrix product
+on this machine, the classical baseline's time, and what larger images cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import Comparison
+from benchmarks.train_step import operation_times
+
+ROOT = Path(__file__).resolve().parents[1]
+CHULA = ROOT.parent / "shared" / "data" / "chula-rbc-12" / "images"
+UM_PER_PX = 0.193
+#: Chula's fields in which the bundled model finds 115 to 135 cells, far from each other.
+CROWDED = (69, 96, 150, 177, 249, 375, 456, 672)
+STOCK_DETECTIONS = 300
+#: What our network sees of such a field: 32 px a cell, sides multiples of its stride of 32.
+SEEN_HW = 416, 544
+
+
+def write_fields(folder: Path, n: int) -> list[Path]:
+    """Files of n fields of 640x480 with about 120 cells."""
+    from PIL import Image
+
+    from spherodetect.synthetic import draw_field
+
+    real = [CHULA / f"{number}.jpg" for number in CROWDED]
+    if all(path.is_file() for path in real):
+        return [real[k % len(real)] for k in range(n)]
+    paths = [folder / f"field_{number}.jpg" for number in range(n)]
+    for number, path in enumerate(paths):
+        Image.fromarray(draw_field(np.random.default_rng(number), n_cells=120).image).save(path, quality=90)
+    return paths
+
+
+def export_stock(folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int) -> Path:
+    """The stock model with random weights, by Model Garden's own export; it finds about n_cells in the image."""
+    import tensorflow as tf
+    from official.core import exp_factory
+    from official.vision.configs import maskrcnn  # noqa: F401  (importing registers the experiment)
+    from official.vision.serving import detection, export_saved_model_lib
+
+    params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
+    model = params.task.model
+    model.input_size, model.num_classes = [*size_hw, 3], 5
+    model.detection_generator.max_num_detections = STOCK_DETECTIONS
+
+    def module() -> Any:
+        return detection.DetectionModule(
+            params=params, batch_size=1, input_image_size=list(size_hw), input_type="image_tensor"
+        )
+
+    tf.keras.utils.set_random_seed(1)
+    built = module()
+    tf.train.Checkpoint(model=built.model).save(str(folder / "ckpt"))
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        threshold = built.model.detection_generator._config_dict["pre_nms_score_threshold"] = (low + high) / 2
+        found = int(built.serve(tf.constant(image[None]))["num_detections"][0])
+        low, high = (threshold, high) if found > n_cells else (low, threshold)
+    model.detection_generator.pre_nms_score_threshold = high
+    export_saved_model_lib.export_inference_graph(
+        input_type="image_tensor", batch_size=1, input_image_size=list(size_hw), params=params,
+        checkpoint_path=str(folder / "ckpt-1"), export_dir=str(folder / "stock"), log_model_flops_and_params=False,
+    )  # fmt: skip
+    return folder / "stock" / "saved_model"
+
+
+class Detector:
+    """A SavedModel that detects, ours or the stock one, in the process that holds it."""
+
+    def __init__(self, saved_model: Path, fields: Sequence[Path], um_per_px: float) -> None:
+        import tensorflow as tf
+
+        from spherodetect.fields import read_image
+
+        self.images = [tf.constant(read_image(path)) for path in fields]
+        saved = tf.saved_model.load(str(saved_model))
+        if "serving_image" in saved.signatures:
+            signature, scale = saved.signatures["serving_image"], tf.constant(um_per_px)
+            self.call: Callable[[Any], Any] = lambda image: signature(image=image, um_per_px=scale)
+        else:
+            stock = saved.signatures["serving_default"]
+            self.call = lambda image: stock(inputs=image[tf.newaxis])
+        self.saved = saved
+        self._idle = _memory_mb("VmRSS")
+        # The kernel forgets the highest use so far, which was that of loading.
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def detect(self) -> tuple[float, float]:
+        """Seconds, and seconds of processor time, for all fields."""
+        wall, processor = time.perf_counter(), time.process_time()
+        self.counts = [int(np.ravel(self.call(image)["num_detections"])[0]) for image in self.images]
+        return time.perf_counter() - wall, time.process_time() - processor
+
+    def found(self) -> list[int]:
+        """Cells in each field, as they were found the last time."""
+        return self.counts
+
+    def memory(self) -> tuple[float, float]:
+        """MB of the loaded, idle process, and the most that was used above that since."""
+        return self._idle, _memory_mb("VmHWM") - self._idle
+
+    def profile(self) -> dict[str, float]:
+        """Milliseconds of thread time a field by type of operation."""
+        import tensorflow as tf
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        with tempfile.TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder):
+                self.detect()
+            (file,) = Path(folder).rglob("*.xplane.pb")
+            space = xplane_pb2.XSpace.FromString(file.read_bytes())
+        return {name: total / 1e9 / len(self.images) for name, total in operation_times(space).items()}
+
+    def by_size(self, factors: Sequence[int] = (1, 2, 4, 8, 16)) -> list[tuple[float, float]]:
+        """Megapixels and seconds of images that are so many fields beside each other."""
+        import tensorflow as tf
+
+        times = []
+        for factor in factors:
+            down = 2 ** (factor.bit_length() // 2)
+            image = tf.tile(self.images[0], [down, factor // down, 1])
+            self.call(image)
+            start = time.perf_counter()
+            self.call(image)
+            times.append((image.shape[0] * image.shape[1] / 1e6, time.perf_counter() - start))
+        return times
+
+    def multiply_adds(self) -> dict[str, float]:
+        """Millions in each part of our network for one of the fields."""
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        network = self.saved.detector.network
+        regions = {"classify": int(math.prod(SEEN_HW) / (0.6 * 32**2)) + 50, "outline": self.found()[0] + 1}
+        counted = {}
+        for name in ("features", "classify", "outline"):
+            run = getattr(network, name).run
+            known = (*SEEN_HW, 3) if name == "features" else (regions[name],)
+            specs = [
+                tf.TensorSpec([known[k] if d is None else d for k, d in enumerate(spec.shape)], spec.dtype)
+                for spec in run.structured_input_signature[0]
+            ]
+            traced = convert_variables_to_constants_v2(tf.function(run, autograph=False).get_concrete_function(*specs))
+            options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+            options["output"] = "none"
+            profile = tf.compat.v1.profiler.profile(traced.graph, cmd="op", options=options)
+            counted[name] = profile.total_float_ops / 2e6
+        return counted
+
+    def matmul(self, side: int = 2048) -> float:
+        """Millions of multiply-adds a second of a matrix product in float32."""
+        import tensorflow as tf
+
+        product = tf.function(lambda a: a @ a)
+        a = tf.random.stateless_normal([side, side], [0, 1])
+        times = []
+        for _ in range(6):
+            start = time.perf_counter()
+            product(a).numpy()
+            times.append(time.perf_counter() - start)
+        return side**3 / 1e6 / min(times)
+
+
+def _memory_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def _serve(channel: Connection, *args: Any) -> None:
+    """A child process: answers (method, arguments...) with the detector's result."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    detector = Detector(*args)
+    channel.send(None)
+    while (request := channel.recv()) is not None:
+        channel.send(getattr(detector, request[0])(*request[1:]))
+
+
+class Child:
+    """A detector in a process that computes only while it is asked something."""
+
+    def __init__(self, *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._channel, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *args), daemon=True)
+        self._process.start()
+        self._channel.recv()
+
+    def ask(self, *request: Any) -> Any:
+        """Call a method of the detector."""
+        self._channel.send(request)
+        return self._channel.recv()
+
+    def end(self) -> None:
+        """Let the process go."""
+        self._channel.send(None)
+        self._process.join(30)
+
+
+@contextmanager
+def children(**args: Sequence[Any]) -> Iterator[dict[str, Child]]:
+    """Detectors by name, each asked once to warm up."""
+    all_of_them: dict[str, Child] = {}
+    try:
+        for name, each in args.items():
+            all_of_them[name] = Child(*each)
+            all_of_them[name].ask("detect")
+        yield all_of_them
+    finally:
+        for child in all_of_them.values():
+            child.end()
+
+
+def take_turns(both: dict[str, Child], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Each round's times of each, taking turns to begin."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in both}
+    for number in range(rounds):
+        for name in sorted(both, reverse=number % 2 == 0):
+            times[name].append(both[name].ask("detect"))
+    return times
+
+
+def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, dict[str, float]]:
+    """Cells, and seconds by stage, from files to a score."""
+    from spherodetect import load_model, measure, read_image, score_counts
+    from spherodetect.segment import optical_density
+
+    model = load_model(model_folder)
+    model.detect(read_image(fields[0]), UM_PER_PX)
+    model.rates.table  # noqa: B018  (a model has one, whoever is scored)
+    seconds = dict.fromkeys(("decode", "detect", "measure", "score"), 0.0)
+    counts = []
+
+    def timed(stage: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        found = call()
+        seconds[stage] += time.perf_counter() - start
+        return found
+
+    for path in fields:
+        image = timed("decode", lambda path=path: read_image(path))
+        cells = timed("detect", lambda image=image: model.detect(image, UM_PER_PX))
+        timed("measure", lambda cells=cells, image=image: measure(cells, image, density=optical_density(image)))
+        called = cells.class_id == model.class_names.index("spherocyte") + 1
+        counts.append((len(cells), int(cells.countable.sum()), int((cells.countable & called).sum())))
+    n, countable, spherocytes = np.array(counts).T
+    timed("score", lambda: score_counts(spherocytes, countable, model=model))
+    return int(n.sum()), seconds
+
+
+def classical(fields: Sequence[Path]) -> float:
+    """Seconds for the classical baseline's cells and measurements."""
+    from benchmarks.classical import _measured
+    from spherodetect import read_image
+
+    images = [read_image(path) for path in fields]
+    start = time.perf_counter()
+    for path, image in zip(fields, images, strict=True):
+        _measured(image, path.name)
+    return time.perf_counter() - start
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export the stock model, detect in turn, print the ratios and where the time goes."""
+    from spherodetect.detect import BUNDLED
+    from spherodetect.fields import read_image
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="a model folder; default: the bundled model")
+    parser.add_argument("--fields", type=int, default=8, help="default: 8")
+    parser.add_argument("--rounds", type=int, default=5, help="in each, both detect all fields; default: 5")
+    parser.add_argument("--stock-hw", type=int, nargs=2, default=(448, 576), metavar=("H", "W"),
+                        help="size to which the stock model resizes; default: 448 576")  # fmt: skip
+    parser.add_argument("--unknown-scale", action="store_true", help="let the fields tell their scale")
+    parser.add_argument("--profile", action="store_true", help="also print the time by type of operation")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        fields = write_fields(Path(folder), args.fields)
+        ours = (args.model / "saved_model", fields, 0.0 if args.unknown_scale else UM_PER_PX)
+        with children(ours=ours) as one:
+            cells = one["ours"].ask("found")
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:  # what Model Garden needs to export is no part of what its model needs to run
+            size_hw, n = tuple(args.stock_hw), int(np.mean(cells))
+            kwargs = {"size_hw": size_hw, "n_cells": n}
+            stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), kwargs)
+        with children(ours=ours, stock=(stock, fields, 0.0)) as both:
+            times = take_turns(both, args.rounds)
+            memory = {name: child.ask("memory") for name, child in both.items()}
+            found = {name: child.ask("found") for name, child in both.items()}
+            profiles = {name: child.ask("profile") for name, child in both.items()} if args.profile else {}
+            sizes = both["ours"].ask("by_size")
+            multiply_adds, peak = both["ours"].ask("multiply_adds"), both["ours"].ask("matmul")
+    title = f"detecting in {len(fields)} fields of {'x'.join(map(str, read_image(fields[0]).shape[1::-1]))}"
+    print(Comparison(title, "fields", len(fields), tuple(times["ours"]), tuple(times["stock"])))
+    for name, (idle, above) in memory.items():
+        print(f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; {np.mean(found[name]):.0f} cells a field")
+    print(f"memory above the loaded, idle process: {memory['ours'][1] / memory['stock'][1]:.2f} of stock's")
+    n_cells, seconds = end_to_end(args.model, fields)
+    total = sum(seconds.values())
+    shares = ", ".join(f"{stage} {100 * part / total:.1f} %" for stage, part in seconds.items())
+    print(f"\nfrom files to a score: {n_cells / total:.0f} cells a second; {shares}")
+    rate = sum(multiply_adds.values()) * len(fields) / min(wall for wall, _ in times["ours"])
+    parts = ", ".join(f"{name} {count:.0f}" for name, count in multiply_adds.items())
+    print(f"network: {sum(multiply_adds.values()):.0f} million multiply-adds a field ({parts})")
+    print(f"all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product here: {peak / 1e3:.1f}")
+    print(f"classical baseline: {classical(fields) / len(fields):.2f} s a field")
+    print("image size: " + ", ".join(f"{mp:.1f} MP {1e3 * s:.0f} ms ({1e3 * s / mp:.0f} a MP)" for mp, s in sizes))
+    if profiles:
+        print(f"\n{'ms of thread time a field':40s}{'ours':>9}{'stock':>9}")
+        kinds = {kind for each in profiles.values() for kind in each}
+        for kind in sorted(kinds, key=lambda k: -max(each.get(k, 0.0) for each in profiles.values()))[:20]:
+            print(f"{kind:40s}" + "".join(f"{profiles[name].get(kind, 0):9.1f}" for name in both))
+
+
+if __name__ == "__main__":
+    main()

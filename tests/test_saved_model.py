@@ -1,0 +1,95 @@
+"""The bundled SavedModel on its own, for those who have nothing but TensorFlow; see also test_serving_client.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spherodetect
+from spherodetect.score import score_counts
+from spherodetect.synthetic import draw_field
+
+#: Of Chula RBC-12, whose fields have 0.193 µm a pixel.
+UM_PER_PX = 0.193
+
+
+@pytest.fixture(scope="module")
+def saved(bundled_model) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(bundled_model / "saved_model"))
+
+
+def test_signatures_take_and_give_what_the_design_says(saved):
+    taken = {name: set(s.structured_input_signature[1]) for name, s in saved.signatures.items()}
+    assert taken == {
+        "serving_default": {"image_bytes", "um_per_px"}, "score_patient": {"image_bytes", "um_per_px"},
+        "serving_image": {"image", "um_per_px"}, "serving_static": {"image", "um_per_px"},
+    }  # fmt: skip
+    cells = {
+        "num_detections", "boxes_yxyx", "class_ids", "confidences", "class_probabilities", "p_spherocyte", "countable",
+        "masks", "rbc_diameter_px", "truncated",
+    }  # fmt: skip
+    for name in ("serving_default", "serving_image", "serving_static"):
+        assert set(saved.signatures[name].structured_outputs) == cells
+    assert set(saved.signatures["score_patient"].structured_outputs) == {
+        "n_cells", "n_countable", "n_spherocytes", "raw_percent", "hs_score", "hs_score_low", "hs_score_high",
+        "status_code",
+    }  # fmt: skip
+
+
+def test_model_json_and_class_names_travel_inside(bundled_model):
+    outside = json.loads((bundled_model / "model.json").read_bytes())
+    del outside["checksums"]
+    assets = bundled_model / "saved_model" / "assets"
+    assert json.loads((assets / "model.json").read_bytes()) == outside
+    assert (assets / "class_names.txt").read_text().split() == outside["class_names"]
+
+
+def test_no_weights_are_held_twice(bundled_model):
+    """The graph is small beside the weights: constants would be repeated in every function."""
+    sizes = {file.name: file.stat().st_size for file in (bundled_model / "saved_model").rglob("*") if file.is_file()}
+    assert sizes["saved_model.pb"] < 4_000_000
+    assert sum(sizes.values()) < 20_000_000
+
+
+@pytest.mark.slow
+def test_fixed_shapes_give_the_same_cells_by_xla(saved):
+    """15 s of compiling, two seconds a field."""
+    import tensorflow as tf
+
+    for seed, n_cells in ((1, 60), (2, 0)):
+        image = draw_field(np.random.default_rng(seed), n_cells=n_cells).image
+        free = saved.signatures["serving_image"](image=tf.constant(image), um_per_px=tf.constant(UM_PER_PX))
+        fixed = saved.signatures["serving_static"](image=tf.constant(image[None]), um_per_px=tf.constant([UM_PER_PX]))
+        n = int(free["num_detections"])
+        assert int(fixed["num_detections"][0]) == n and (n > 40) == (n_cells > 0)
+        for name, value in free.items():
+            rows, rest = np.split(fixed[name].numpy()[0], [n]) if value.shape.rank else (fixed[name].numpy()[0], 0)
+            np.testing.assert_allclose(rows, value, atol=2e-3, err_msg=name)
+            assert not np.any(rest), name
+
+
+def test_the_score_from_files_is_the_score_from_pixels(saved, shared_data, bundled_model):
+    """TensorFlow decodes JPEG a little otherwise than Pillow; the score may differ by half a point."""
+    import tensorflow as tf
+
+    folder: Path = shared_data / "chula-rbc-12" / "images"
+    paths = [folder / f"{number}.jpg" for number in range(82, 100, 3)]
+    model = spherodetect.load_model(bundled_model)
+    cells = [model.detect(spherodetect.read_image(path), UM_PER_PX) for path in paths]
+    sphere = model.class_names.index("spherocyte") + 1
+    theirs = score_counts(
+        np.array([(c.countable & (c.class_id == sphere)).sum() for c in cells]),
+        np.array([c.countable.sum() for c in cells]), model=model,
+    )  # fmt: skip
+    ours = saved.signatures["score_patient"](
+        image_bytes=tf.constant([path.read_bytes() for path in paths]), um_per_px=tf.constant([UM_PER_PX])
+    )
+    assert theirs.n_countable > 200 and theirs.raw_percent > 5
+    for name in ("raw_percent", "hs_score", "hs_score_low", "hs_score_high"):
+        assert abs(float(ours[name]) - getattr(theirs, name)) < 0.5, name
