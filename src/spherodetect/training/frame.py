@@ -4,8 +4,8 @@ Features of a stride of eight pixels tell other things of a cell that lies four 
 log odds move by 1 (standard deviation). So the coarsest grid is laid through the middle of the field's densest spot,
 and the field is turned over such that the next densest lies below it and to the right; a field higher than wide is laid
 on its side. A picture that is turned, turned over or cut a little otherwise then shows the network the same pixels.
-Positions are (y, x) in the network's pixels, where the image's corner is (0, 0); `size` is that of the whole image. For a
-tile of a larger image the frame is that of the whole, and given.
+The tiles of a larger image are given the frame of the whole. Positions are (y, x) in the network's pixels, where the
+image's corner is (0, 0); `size` is that of the image.
 """
 
 from __future__ import annotations

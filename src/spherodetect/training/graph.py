@@ -43,8 +43,6 @@ _MIN_SIDE = 4.0
 #: An unknown scale is one of six in an octave. A field that is cut, turned or saved otherwise gives a diameter that is
 #: a little different, and the network, which knows cells of 0.8 to 1.25 times the nominal size, still sees the same.
 _SCALE_STEP = math.log(2.0) / 6
-#: So many times larger or smaller than usual a field's median red cell may be.
-_MOST_UNUSUAL = 1.5
 #: Minus so much is a score below all that a network gives.
 _UNLIKELY = 1e6
 _GREEN = 1
@@ -140,9 +138,7 @@ class Detector(tf.Module):
         other.tuned = self.tuned
         return other
 
-    def __call__(
-        self, image: tf.Tensor, um_per_px: tf.Tensor, frame: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
+    def __call__(self, image: tf.Tensor, um_per_px: tf.Tensor, frame: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """The cells of one image, as `specs` says; of fixed rows the first num_detections, the others are 0.
 
         Args:
@@ -159,22 +155,19 @@ class Detector(tf.Module):
         known, usual = um_per_px > 0.0, RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6)
 
         def believed(diameter: tf.Tensor) -> tf.Tensor:
-            # The network knows cells of nearly one size, so a field of small ones is enlarged too; a known pixel size
-            # says how small they may be.
-            in_reason = tf.clip_by_value(diameter, usual / _MOST_UNUSUAL, usual * _MOST_UNUSUAL)
-            return tf.where(known, in_reason, diameter)
+            # A known pixel size shows small cells small: that tells more of their class than it costs in cells missed.
+            return tf.where(known, usual, _stepped(diameter))
 
         def look(again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             cells = self._detect(picture, diameter, um_per_px, frame)
-            found = believed(cells["rbc_diameter_px"])
-            cells["rbc_diameter_px"] = tf.where(known, usual, cells["rbc_diameter_px"])
-            again = (tf.abs(tf.math.log(found / diameter)) > 0.75 * _SCALE_STEP) & tf.math.logical_not(told)
-            return again, _stepped(found), cells
+            found = cells["rbc_diameter_px"]
+            cells["rbc_diameter_px"] = tf.where(known, usual, found)
+            again = (tf.abs(tf.math.log(found / diameter)) > 0.75 * _SCALE_STEP) & tf.math.logical_not(told | known)
+            return again, believed(found), cells
 
         told = tf.constant(False) if frame is None else frame[0] > 0.0
         guess = tf.cond(
-            told, lambda: um_per_px if frame is None else frame[0],
-            lambda: _stepped(believed(estimate_diameter(density))),
+            told, lambda: um_per_px if frame is None else frame[0], lambda: believed(estimate_diameter(density))
         )  # fmt: skip
         # The first guess is checked against what was found with it.
         specs = self.specs(self.max_cells if self._room else None, framed=frame is not None)
@@ -186,8 +179,7 @@ class Detector(tf.Module):
         )[2]  # fmt: skip
 
     def specs(self, rows: int | None, *, framed: bool = False) -> dict[str, tf.TensorSpec]:
-        """Shapes and types of what is said of an image; of each cell, in so many rows, but for the last three or four.
-        """
+        """Shapes and types of what is said of an image; of each cell, in so many rows, but for the last few."""
         k, size = len(self.class_names), self.network.mask_size
         evidence = {
             "log_odds": tf.TensorSpec([rows]), "seen": tf.TensorSpec([rows, WINDOW, WINDOW, 4]),
@@ -243,11 +235,13 @@ class Detector(tf.Module):
         if self._room:
             rows = {name: tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1)) for name, value in cells.items()}
             cells = {name: tf.where(rows[name], value, tf.zeros_like(value)) for name, value in cells.items()}
+        looked = tf.concat([[diameter, median / scale], frame.spot / scale, [frame.turn]], axis=0)
         return cells | {
             "num_detections": tf.minimum(count, self.max_cells),
             "rbc_diameter_px": median / scale,
             "truncated": (count > self.max_cells) | (scale < 0.99 * wanted),
-        } | ({} if told is None else {"frame": tf.concat([[diameter, median / scale], frame.spot / scale, [frame.turn]], 0)})
+            **({} if told is None else {"frame": looked}),
+        }
 
     def _likely(self, pixels: Any) -> Any:
         """More cells than there are in so many pixels."""
