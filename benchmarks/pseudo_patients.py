@@ -4,8 +4,8 @@
 
 Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share
 of these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from
-the other runs alone. A model.json from before counts a field were kept has its cells dealt evenly to the block's fields,
-which understates their scatter. The same is printed for single blocks, with the rates of the other runs.
+the other runs alone. A model.json from before counts a field were kept has its cells dealt evenly to the block's
+fields, which understates their scatter. The same is printed for single blocks, with the rates of the other runs.
 
 People name cells otherwise when they label them again (calibrate.py has the figures), so a label share is itself known
 within limits only: from all its spherocytes being slips of other cells to as many being missed. How many intervals meet

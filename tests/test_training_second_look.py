@@ -1,4 +1,4 @@
-"""second_look: sees cells where they are, judges no cell by a network that it taught, learns pallor whatever the stain."""
+"""second_look: sees cells where they are, judges none by a network that it taught, learns pallor in any stain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def second_look() -> ModuleType:
 
 
 def cells(n: int, *, seed: int = 0, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of drawn cells, half of them pale in the middle, in all stains: (n, side, side, 4) and whether not pale."""
+    """Windows of drawn cells, half of them pale in the middle: (n, side, side, 4), and which are not pale."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     distance = np.hypot(y, x)
@@ -34,7 +34,8 @@ def held_out(second_look: ModuleType, n: int, *, block: str, seed: int) -> objec
     names = {"block": block, "run": block, "name": "x", "field": "f"}
     return second_look.SeenCells(
         log_odds=np.zeros(n), spherocyte=solid, countable=np.ones(n, bool), n_countable={block: n},
-        **{key: np.full(n, value, object) for key, value in names.items()}, seen=seen, size=np.zeros((n, 3), np.float32),
+        **{key: np.full(n, value, object) for key, value in names.items()},
+        seen=seen, size=np.zeros((n, 3), np.float32),
     )  # fmt: skip
 
 
@@ -69,7 +70,8 @@ def test_sizes_say_nothing_of_micrometres_where_the_pixel_size_is_unknown(second
 def test_the_same_seed_varies_the_same_and_no_window_leaves_its_cell(second_look):
     seen, _ = cells(16)
     size = np.ones((16, 3), np.float32)
-    one, again, other = (second_look.varied(seen.astype(np.float32), size, np.array(s)) for s in ((1, 2), (1, 2), (1, 3)))
+    seeds, seen = ((1, 2), (1, 2), (1, 3)), seen.astype(np.float32)
+    one, again, other = (second_look.varied(seen, size, np.array(seed)) for seed in seeds)
     np.testing.assert_array_equal(one[0], again[0])
     assert np.abs(one[0] - other[0]).max() > 0.05
     told = np.asarray(one[1])[:, 2]

@@ -171,7 +171,7 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
                 # [labelled, called] of every field: how much they scatter is part of the evidence.
                 "fields": [
                     [int((at := cells.field[here] == field).sum()), int(positive[at].sum())]
-                    for field in _in_order(set(cells.field[here]))
+                    for field in _in_order(cells.field[here])
                 ],
             }
         )

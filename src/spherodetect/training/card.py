@@ -8,8 +8,8 @@ from typing import Any
 from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE
 
 _SECOND_LOOK = (
-    "A second look, a small network that sees each cell's density and mask pixel by pixel and its size (in µm where the "
-    "pixel size is known), has half a say in what is a spherocyte; held-out cells of other detectors taught it. "
+    "A second look, a small network that sees each cell's density and mask pixel by pixel and its size (in µm where "
+    "the pixel size is known), has half a say in what is a spherocyte; held-out cells of other detectors taught it. "
 )
 
 
