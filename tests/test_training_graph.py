@@ -21,13 +21,7 @@ def graph() -> ModuleType:
 
 def detector(graph: ModuleType, names: tuple[str, ...]):
     """A detector without a network: the stages that come after it can be asked one by one."""
-    part = SimpleNamespace()
-    model = SimpleNamespace(backbone=part, decoder=part, rpn_head=part, detection_head=[part], mask_head=part)
-    config = SimpleNamespace(
-        min_level=3, max_level=5, anchor=SimpleNamespace(anchor_size=3.0, num_scales=2),
-        roi_aligner=SimpleNamespace(crop_size=7), mask_roi_aligner=SimpleNamespace(crop_size=14),
-    )  # fmt: skip
-    return graph.Detector(model, config, rbc_px=32.0, class_names=names)
+    return graph.Detector(SimpleNamespace(stride=32), rbc_px=32.0, class_names=names)
 
 
 def probabilities(names: tuple[str, ...], n: int = 50) -> np.ndarray:
