@@ -88,7 +88,7 @@ def export_stock(folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n
         input_type="image_tensor", batch_size=1, input_image_size=list(size_hw), params=params,
         checkpoint_path=str(folder / "ckpt-1"), export_dir=str(folder / "stock"), log_model_flops_and_params=False,
     )  # fmt: skip
-    return folder / "stock" / "saved_model"
+    return folder / "stock"
 
 
 class Detector:
@@ -249,7 +249,6 @@ def take_turns(both: dict[str, Child], rounds: int) -> dict[str, list[tuple[floa
 def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, dict[str, float]]:
     """Cells, and seconds by stage, from files to a score."""
     from spherodetect import load_model, measure, read_image, score_counts
-    from spherodetect.segment import optical_density
 
     model = load_model(model_folder)
     model.detect(read_image(fields[0]), UM_PER_PX)
@@ -257,20 +256,20 @@ def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, 
     seconds = dict.fromkeys(("decode", "detect", "measure", "score"), 0.0)
     counts = []
 
-    def timed(stage: str, call: Callable[[], Any]) -> Any:
+    def timed(stage: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        found = call()
+        found = function(*args, **options)
         seconds[stage] += time.perf_counter() - start
         return found
 
     for path in fields:
-        image = timed("decode", lambda path=path: read_image(path))
-        cells = timed("detect", lambda image=image: model.detect(image, UM_PER_PX))
-        timed("measure", lambda cells=cells, image=image: measure(cells, image, density=optical_density(image)))
+        image = timed("decode", read_image, path)
+        cells = timed("detect", model.detect, image, UM_PER_PX)
+        timed("measure", measure, cells, image)
         called = cells.class_id == model.class_names.index("spherocyte") + 1
         counts.append((len(cells), int(cells.countable.sum()), int((cells.countable & called).sum())))
     n, countable, spherocytes = np.array(counts).T
-    timed("score", lambda: score_counts(spherocytes, countable, model=model))
+    timed("score", score_counts, spherocytes, countable, model=model)
     return int(n.sum()), seconds
 
 
@@ -304,36 +303,39 @@ def main(argv: Sequence[str] | None = None) -> None:
         fields = write_fields(Path(folder), args.fields)
         ours = (args.model / "saved_model", fields, 0.0 if args.unknown_scale else UM_PER_PX)
         with children(ours=ours) as one:
-            cells = one["ours"].ask("found")
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:  # what Model Garden needs to export is no part of what its model needs to run
-            size_hw, n = tuple(args.stock_hw), int(np.mean(cells))
-            kwargs = {"size_hw": size_hw, "n_cells": n}
-            stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), kwargs)
+            n_found = int(np.mean(one["ours"].ask("found")))
+        # What Model Garden needs to export is no part of what its model needs to run.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            options = {"size_hw": tuple(args.stock_hw), "n_cells": n_found}
+            stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), options)
         with children(ours=ours, stock=(stock, fields, 0.0)) as both:
-            times = take_turns(both, args.rounds)
-            memory = {name: child.ask("memory") for name, child in both.items()}
-            found = {name: child.ask("found") for name, child in both.items()}
-            profiles = {name: child.ask("profile") for name, child in both.items()} if args.profile else {}
-            sizes = both["ours"].ask("by_size")
-            multiply_adds, peak = both["ours"].ask("multiply_adds"), both["ours"].ask("matmul")
-    title = f"detecting in {len(fields)} fields of {'x'.join(map(str, read_image(fields[0]).shape[1::-1]))}"
-    print(Comparison(title, "fields", len(fields), tuple(times["ours"]), tuple(times["stock"])))
+            _compare(both, rounds=args.rounds, profile=args.profile)
+        n_cells, seconds = end_to_end(args.model, fields)
+        total = sum(seconds.values())
+        shares = ", ".join(f"{stage} {100 * part / total:.1f} %" for stage, part in seconds.items())
+        print(f"\nfrom files to a score: {n_cells / total:.0f} cells a second; {shares}")
+        print(f"classical baseline: {classical(fields) / len(fields):.2f} s a field")
+
+
+def _compare(both: dict[str, Child], *, rounds: int, profile: bool) -> None:
+    times = take_turns(both, rounds)
+    memory = {name: child.ask("memory") for name, child in both.items()}
+    found = {name: child.ask("found") for name, child in both.items()}
+    n = len(found["ours"])
+    print(Comparison(f"detecting in {n} fields of 640x480", "fields", n, tuple(times["ours"]), tuple(times["stock"])))
     for name, (idle, above) in memory.items():
         print(f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; {np.mean(found[name]):.0f} cells a field")
     print(f"memory above the loaded, idle process: {memory['ours'][1] / memory['stock'][1]:.2f} of stock's")
-    n_cells, seconds = end_to_end(args.model, fields)
-    total = sum(seconds.values())
-    shares = ", ".join(f"{stage} {100 * part / total:.1f} %" for stage, part in seconds.items())
-    print(f"\nfrom files to a score: {n_cells / total:.0f} cells a second; {shares}")
-    rate = sum(multiply_adds.values()) * len(fields) / min(wall for wall, _ in times["ours"])
-    parts = ", ".join(f"{name} {count:.0f}" for name, count in multiply_adds.items())
-    print(f"network: {sum(multiply_adds.values()):.0f} million multiply-adds a field ({parts})")
-    print(f"all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product here: {peak / 1e3:.1f}")
-    print(f"classical baseline: {classical(fields) / len(fields):.2f} s a field")
+    millions, peak = both["ours"].ask("multiply_adds"), both["ours"].ask("matmul")
+    parts = ", ".join(f"{name} {count:.0f}" for name, count in millions.items())
+    rate = sum(millions.values()) * n / min(wall for wall, _ in times["ours"])
+    print(f"\nnetwork: {sum(millions.values()):.0f} million multiply-adds a field ({parts})")
+    print(f"with all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product: {peak / 1e3:.1f}")
+    sizes = both["ours"].ask("by_size")
     print("image size: " + ", ".join(f"{mp:.1f} MP {1e3 * s:.0f} ms ({1e3 * s / mp:.0f} a MP)" for mp, s in sizes))
-    if profiles:
-        print(f"\n{'ms of thread time a field':40s}{'ours':>9}{'stock':>9}")
+    if profile:
+        profiles = {name: child.ask("profile") for name, child in both.items()}
+        print(f"\n{'ms of thread time a field':40s}" + "".join(f"{name:>9}" for name in both))
         kinds = {kind for each in profiles.values() for kind in each}
         for kind in sorted(kinds, key=lambda k: -max(each.get(k, 0.0) for each in profiles.values()))[:20]:
             print(f"{kind:40s}" + "".join(f"{profiles[name].get(kind, 0):9.1f}" for name in both))

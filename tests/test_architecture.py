@@ -20,9 +20,9 @@ PACKAGE = ROOT / "src" / "spherodetect"
 
 #: Every room of the package; a room imports only those before it.
 ROOMS = (
-    "errors", "safety", "cells", "fields", "segment", "scalebar", "scale", "synthetic", "grades", "rates", "measure",
-    "quality", "score", "labels", "tfrecords", "datasets", "tiles", "detect", "matching", "outlines",
-    "results", "report", "fieldcache", "look", "labelscore", "othercells", "pipeline", "cohort",
+    "errors", "safety", "cells", "fields", "scans", "segment", "scalebar", "scale", "synthetic", "grades", "rates",
+    "measure", "quality", "score", "labels", "tfrecords", "datasets", "tiles", "detect", "matching", "outlines",
+    "results", "report", "fieldcache", "lookscan", "look", "labelscore", "othercells", "pipeline", "cohort",
     "training", "console", "app", "cli", "__main__",
 )  # fmt: skip
 USING = {"fields", "segment", "measure", "quality", "score", "tiles", "detect", "report", "pipeline"}

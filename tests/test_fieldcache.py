@@ -80,12 +80,12 @@ def test_masks_of_pixels_come_back_whatever_their_shapes(masks, tmp_path):
 def test_a_key_is_of_bytes_settings_and_model(tmp_path, monkeypatch):
     with ResultsFolder(tmp_path) as results:
         one, other = FieldCache(results, {"model": "a"}), FieldCache(results, {"model": "b"})
-        keys = [one.key(b"x"), one.key(b"y"), one.key(b"x", b"y"), one.key(b"x", um_per_px=0.2), one.key(b"xy"),
-                one.key(b"x", um_per_px=0.1), one.key(b"x", um_per_px=None), other.key(b"x")]  # fmt: skip
+        keys = [one.key("x"), one.key("y"), one.key("x", "y"), one.key("x", um_per_px=0.2), one.key("xy"),
+                one.key("x", um_per_px=0.1), one.key("x", um_per_px=None), other.key("x")]  # fmt: skip
         assert len(set(keys)) == len(keys)
-        assert one.key(b"x") == keys[0]
+        assert one.key("x") == keys[0]
         monkeypatch.setattr("spherodetect.fieldcache._code", lambda: "other code")
-        assert one.key(b"x") != keys[0]
+        assert one.key("x") != keys[0]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: b"", lambda data: b"PK" + data[40:],

@@ -170,15 +170,35 @@ class Cells:
             },
         )
 
+    def moved(self, offset_yx: tuple[float, float], image_size_hw: tuple[int, int]) -> Cells:
+        """The same cells in a larger image, in which this one's upper left corner lies at offset_yx, in pixels."""
+        y, x = offset_yx
+        positions = {"y_px": y, "x_px": x}
+        return replace(
+            self,
+            box_yxyx=self.box_yxyx + np.array([y, x, y, x], np.float32),
+            image_size_hw=image_size_hw,
+            measurements={
+                name: values + np.float32(positions[name]) if name in positions else values
+                for name, values in self.measurements.items()
+            },
+        )
+
     @property
     def names(self) -> np.ndarray:
         """(N,) class names."""
         return np.array(("background", *self.class_names), dtype=object)[self.class_id]
 
     @property
+    def at_border(self) -> np.ndarray:
+        """(N,) bool, whether a cell may be cut by the image's edge."""
+        # The detector judges in its own pixels, of which a red cell has some thirty.
+        return touches_border(self.box_yxyx, self.image_size_hw, margin_px=max(1.0, (self.rbc_diameter_px or 0) / 32))
+
+    @property
     def exclusion_reason(self) -> np.ndarray:
         """(N,) why a cell is not countable: not_rbc, border, overlap, or empty for a countable one."""
-        reason = np.where(touches_border(self.box_yxyx, self.image_size_hw), "border", "overlap").astype(object)
+        reason = np.where(self.at_border, "border", "overlap").astype(object)
         reason[~np.isin(self.names, list(RED_CELLS))] = "not_rbc"
         reason[self.countable] = ""
         return reason
@@ -188,12 +208,33 @@ class Cells:
 
         The window is the box grown to whole pixels and clipped to the image; it is empty for a box outside the image.
         """
-        windows = pixel_windows(self.box_yxyx, self.image_size_hw).tolist()
-        for box, mask, (y0, x0, y1, x1) in zip(self.box_yxyx, self.masks, windows, strict=True):
-            if mask.dtype == bool:
-                yield mask[: y1 - y0, : x1 - x0], (y0, x0)
-            else:
-                yield _resample(mask, box, (y0, x0, y1, x1)) >= 0.5, (y0, x0)
+        for i, (y0, x0, y1, x1) in enumerate(pixel_windows(self.box_yxyx, self.image_size_hw).tolist()):
+            mask = self._pixels(i, (y0, x0, y1, x1))
+            yield mask if mask.dtype == bool else mask >= 0.5, (y0, x0)
+
+    def _pixels(self, i: int, window: tuple[int, int, int, int]) -> np.ndarray:
+        """A cell's mask at the pixels of its window, bool or probabilities as it is."""
+        mask, (y0, x0, y1, x1) = self.masks[i], window
+        return mask[: y1 - y0, : x1 - x0] if mask.dtype == bool else _resample(mask, self.box_yxyx[i], window)
+
+    def label_image(self, rows: tuple[int, int] | None = None) -> np.ndarray:
+        """(H, W) int32, the number of the cell (from 1) that each pixel belongs to, 0 for none; or some rows of it.
+
+        A pixel that several masks claim goes to the one that is surest of it; where masks only say yes or no, to the
+        more confident cell, and of two alike to the earlier.
+        """
+        top, bottom = rows or (0, self.image_size_hw[0])
+        labels = np.zeros((bottom - top, self.image_size_hw[1]), np.int32)
+        surest = np.zeros(labels.shape, np.float32)
+        windows = pixel_windows(self.box_yxyx, self.image_size_hw)
+        chosen = np.flatnonzero((windows[:, 0] < bottom) & (windows[:, 2] > top))
+        for i in chosen[np.argsort(-self.confidence[chosen], kind="stable")]:
+            y0, x0, y1, x1 = windows[i].tolist()
+            sure = self._pixels(int(i), (y0, x0, y1, x1))[max(top - y0, 0) : bottom - y0].astype(np.float32)
+            part = slice(max(y0, top) - top, min(y1, bottom) - top), slice(x0, x1)
+            wins = (sure >= 0.5) & (sure > surest[part])
+            labels[part][wins], surest[part][wins] = i + 1, sure[wins]
+        return labels
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: class, confidence, box and every measurement."""

@@ -31,10 +31,10 @@ from spherodetect.scale import Scale
 _MAX_BYTES = 2**30
 _MEASURED = "measured "
 _MODULES = (
-    "cells", "detect", "fieldcache", "fields", "look", "matching", "measure", "outlines", "quality", "report/overlays",
-    "scale", "scalebar", "segment",
+    "cells", "detect", "fieldcache", "fields", "look", "lookscan", "matching", "measure", "outlines", "quality",
+    "report/overlays", "scale", "scalebar", "scans", "segment", "tiles",
 )  # fmt: skip
-_LIBRARIES = ("tensorflow", "numpy", "scipy", "scikit-image", "pillow", "rapidocr")
+_LIBRARIES = ("tensorflow", "numpy", "scipy", "scikit-image", "pillow", "rapidocr", "tifffile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +46,14 @@ class FinishedField:
         quality: whether they may be counted.
         scale: the pixel size, by the cells too.
         overlay_sha256: of the picture as it was written.
+        parts: whether the cells of each part of a slide scan may be counted.
     """
 
     cells: Cells
     quality: FieldQuality
     scale: Scale
     overlay_sha256: str
+    parts: tuple[bool, ...] = ()
 
 
 class FieldCache:
@@ -65,9 +67,8 @@ class FieldCache:
     def __init__(self, results: ResultsFolder, settings: Mapping[str, Any]) -> None:
         self._results, self._settings = results, settings
 
-    def key(self, *images: bytes, **settings: Any) -> str:
-        """The key of a field: its image's bytes, those of its label image if it has one, and settings of its own."""
-        digests = [sha256(data) for data in images]
+    def key(self, *digests: str, **settings: Any) -> str:
+        """The key of a field: the SHA-256 of its image, of its label image if it has one, and settings of its own."""
         everything = [digests, settings, dict(self._settings), _code(), _libraries()]
         return sha256(json.dumps(everything, sort_keys=True).encode())
 
@@ -116,6 +117,7 @@ def _packed(finished: FinishedField) -> dict[str, Any]:
         "quality": dataclasses.asdict(finished.quality),
         "scale": dataclasses.asdict(finished.scale),
         "overlay_sha256": finished.overlay_sha256,
+        "parts": finished.parts,
     }
     return {"head": np.frombuffer(json.dumps(head, default=_plain).encode(), np.uint8), **arrays}
 
@@ -141,7 +143,8 @@ def _unpacked(arrays: dict[str, Any]) -> FinishedField:
     }
     measurements = {name.removeprefix(_MEASURED): column for name, column in measured.items()}
     cells = Cells(**arrays, **known, masks=masks, measurements=measurements)
-    return FinishedField(cells, FieldQuality(**head["quality"]), Scale(**head["scale"]), head["overlay_sha256"])
+    quality, scale = FieldQuality(**head["quality"]), Scale(**head["scale"])
+    return FinishedField(cells, quality, scale, head["overlay_sha256"], tuple(head["parts"]))
 
 
 @cache

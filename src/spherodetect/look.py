@@ -21,10 +21,12 @@ from spherodetect.cells import RED_CELLS
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fieldcache import FieldCache, FinishedField, sha256
 from spherodetect.fields import MAX_IMAGE_BYTES, Field, FieldList, read_image
+from spherodetect.lookscan import file_sha256, look_at_scan, shrunk
 from spherodetect.report.field import ReportField
 from spherodetect.results import ResultsFolder
 from spherodetect.safety import atomic_write, quoted, read_bytes
 from spherodetect.scale import unread_bars
+from spherodetect.scans import is_scan
 
 if TYPE_CHECKING:
     from spherodetect.detect import Model
@@ -68,13 +70,17 @@ def look_at(
         label_image = outlines[one.path] if outlines else None
         image = None
         try:
-            data = read_bytes(one.path, max_bytes=MAX_IMAGE_BYTES, error=BadImageError, name=one.field_id)
-            labels = [read_bytes(label_image, max_bytes=MAX_IMAGE_BYTES, error=BadImageError)] if label_image else []
-            key = cache.key(data, *labels, um_per_px=one.um_per_px)
+            data = b"" if is_scan(one.path) else _read(one.path, one.field_id)
+            digest = sha256(data) if data else file_sha256(one.path)
+            labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
+            key = cache.key(digest, *labels, um_per_px=one.um_per_px)
             finished = cache.load(key)
             if finished is None or not _is(overlay, finished.overlay_sha256):
-                image = read_image(data, name=one.field_id)
-                finished = finished or _looked(one, image, model, scale_bar_um, label_image)
+                if data:
+                    image = read_image(data, name=one.field_id)
+                    finished = finished or _looked(one, image, model, scale_bar_um, label_image)
+                else:
+                    image, finished = look_at_scan(one, model, label_image, finished=finished)
         except SpherodetectError as error:
             lost.append(LostField(one, str(error)))
             continue
@@ -83,7 +89,9 @@ def look_at(
             cache.save(key, finished)
         cells = replace(finished.cells, field_id=one.field_id)
         seen.append(
-            ReportField(one.patient_id, cells, finished.quality, one.path, overlay, finished.scale, sha256(data))
+            ReportField(
+                one.patient_id, cells, finished.quality, one.path, overlay, finished.scale, digest, finished.parts
+            )
         )
     progress(len(found), len(found), "")
     _warn(seen)
@@ -123,16 +131,23 @@ def _looked(
     return FinishedField(cells, assess(image, cells, density=density), scale, "")
 
 
+def _read(path: Path, name: str) -> bytes:
+    return read_bytes(path, max_bytes=MAX_IMAGE_BYTES, error=BadImageError, name=name)
+
+
 def _is(path: Path, checksum: str) -> bool:
     return path.is_file() and sha256(path.read_bytes()) == checksum
 
 
 def _draw(image: np.ndarray, finished: FinishedField, path: Path) -> str:
-    """Write the field's overlay; returns its checksum."""
+    """Write the field's overlay, for a scan on a smaller copy of it; returns its checksum."""
     from spherodetect.report.overlays import draw_overlay
 
-    quality, out = finished.quality, io.BytesIO()
-    draw_overlay(image, finished.cells, accepted=quality.accepted, note=quality.reason).save(out, "PNG")
+    quality, out, cells = finished.quality, io.BytesIO(), finished.cells
+    if finished.parts:
+        rejected = ~np.array(finished.parts)[cells.measurements["part"]]
+        cells = shrunk(replace(cells, countable=cells.countable & ~rejected), image.shape[:2])
+    draw_overlay(image, cells, accepted=quality.accepted, note=quality.reason).save(out, "PNG")
     with atomic_write(path) as file:
         file.write(out.getvalue())
     return sha256(out.getvalue())

@@ -204,11 +204,18 @@ def _score(patient: str, fields: Sequence[ReportField], model: Model, scheme: An
     if not good:
         domain = all(s.quality.reason.startswith("out of domain") for s in fields)
         hint = "out_of_domain" if domain else "field_quality"
+    spherocytes, countable = _counts(fields)
     return score_counts(
-        [int(s.flagged.sum()) for s in good], [int(s.counted.sum()) for s in good], model=model.rates,
-        patient_id=patient, n_cells=sum(len(s.cells) for s in good), grade_scheme=scheme, status_hint=hint,
-        n_fields_rejected=len(fields) - len(good) + n_unread,
+        spherocytes, countable, model=model.rates, patient_id=patient,
+        n_cells=sum(int(s.accepted.sum()) for s in good), grade_scheme=scheme, status_hint=hint,
+        n_fields_rejected=sum(s.n_fields for s in fields) - len(countable) + n_unread,
     )  # fmt: skip
+
+
+def _counts(fields: Sequence[ReportField]) -> tuple[list[int], list[int]]:
+    """Counted spherocytes and countable cells of every field that passed."""
+    counts = np.concatenate([np.zeros((0, 2), int), *(field.counts for field in fields)])
+    return counts[:, 0].tolist(), counts[:, 1].tolist()
 
 
 def _write_report(
@@ -216,8 +223,7 @@ def _write_report(
 ) -> None:
     from spherodetect.report.patient import write_patient_report
 
-    good = [field for field in fields if field.quality.accepted]
-    spherocytes, countable = [int(f.flagged.sum()) for f in good], [int(f.counted.sum()) for f in good]
+    spherocytes, countable = _counts(fields)
     write_patient_report(
         page, score, fields, scheme=scheme, provenance=_provenance(model, score, fields),
         unread={o.field.field_id: o.message.removeprefix(f"{quoted(o.field.field_id)}: ") for o in lost},

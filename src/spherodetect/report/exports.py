@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from spherodetect.fields import MAX_PIXELS
 from spherodetect.report import interop, tables
 from spherodetect.report.fhir import to_observation
 from spherodetect.report.field import ReportField
@@ -17,8 +20,8 @@ from spherodetect.score import PatientScore
 def write_cells(fields: Sequence[ReportField], results: ResultsFolder) -> dict[str, Path]:
     """Write everything about cells: tables, COCO and GeoJSON of all fields, and the files of each field.
 
-    masks/FIELD.tif is the label image, masks/FIELD_CLASS.png a binary mask, and geojson/FIELD.geojson what QuPath opens
-    on that field.
+    masks/FIELD.tif is the label image, masks/FIELD_CLASS.png a binary mask (none of a slide scan), and
+    geojson/FIELD.geojson what QuPath opens on that field.
 
     Returns:
         name to path of the files of all fields.
@@ -28,9 +31,9 @@ def write_cells(fields: Sequence[ReportField], results: ResultsFolder) -> dict[s
     """
     written: dict[str, Path] = {}
     frames = {
-        "cells": [tables.cells_frame(f.cells, patient_id=f.patient_id, accepted=f.quality.accepted) for f in fields],
+        "cells": [tables.cells_frame(f.cells, patient_id=f.patient_id, accepted=f.accepted) for f in fields],
         "quality": [tables.quality_frame(_quality_row(f) for f in fields)],
-        "counts": [tables.counts_frame(f.cells, patient_id=f.patient_id, accepted=f.quality.accepted) for f in fields],
+        "counts": [tables.counts_frame(f.cells, patient_id=f.patient_id, accepted=f.accepted) for f in fields],
         "objects": [tables.objects_frame(f.cells) for f in fields],
     }
     for name, parts in frames.items():
@@ -44,7 +47,8 @@ def write_cells(fields: Sequence[ReportField], results: ResultsFolder) -> dict[s
         features += one["features"]
         write_json(one, results.field_path("geojson", field.field_id, ".geojson"), indent=None)
         interop.to_label_tiff(field.cells, results.field_path("masks", field.field_id, ".tif"))
-        for name in field.cells.class_names:
+        # A PNG is made in memory as a whole, so a scan has its label image only.
+        for name in field.cells.class_names if np.prod(field.cells.image_size_hw) <= MAX_PIXELS else ():
             interop.to_class_mask(field.cells, name, results.field_path("masks", field.field_id, f"_{name}.png"))
     written["cells.geojson"] = results.path("cells.geojson")
     write_json({"type": "FeatureCollection", "features": features}, written["cells.geojson"], indent=None)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from spherodetect.cells import Cells
 from spherodetect.fields import read_image
 from spherodetect.report.field import ReportField
 from spherodetect.report.overlays import crop_gallery
+from spherodetect.scans import Scan, is_scan
 
 #: What tells how alike two cells are; each in units of its spread among the patient's counted cells.
 _ALIKE_IN = ("relative_diameter", "center_rim_ratio", "pallor_fraction", "relative_od")
@@ -139,6 +142,22 @@ def _pictures(fields: Sequence[ReportField], places: Iterable[Place]) -> dict[Pl
     pictures: dict[Place, Image.Image] = {}
     for i, mine in rows.items():
         if (path := fields[i].image) is not None:
-            crops = crop_gallery(read_image(path), fields[i].cells[np.array(mine)], window_px=window, size_px=_CROP_PX)
+            crops = _crops(path, fields[i].cells[np.array(mine)], window_px=window)
             pictures |= {Place(i, k): crop for k, crop in zip(mine, crops, strict=True)}
     return pictures
+
+
+def _crops(path: Path, cells: Cells, *, window_px: float | None) -> list[Image.Image]:
+    if not is_scan(path):
+        return crop_gallery(read_image(path), cells, window_px=window_px, size_px=_CROP_PX)
+    # Of a scan, no more than what surrounds a cell is read.
+    low, high = cells.box_yxyx[:, :2], cells.box_yxyx[:, 2:]
+    window_px = window_px or 2 * float(np.median(high - low))
+    crops, reach = [], int(window_px) + 2
+    with Scan(path) as scan:
+        for k, center in enumerate(((low + high) / 2).astype(int)):
+            y0, x0 = np.maximum(center - reach, 0).tolist()
+            y1, x1 = np.minimum(center + reach, scan.size_hw).tolist()
+            here = cells[k : k + 1].moved((-y0, -x0), (y1 - y0, x1 - x0))
+            crops += crop_gallery(scan.read((y0, x0, y1, x1)), here, window_px=window_px, size_px=_CROP_PX)
+    return crops

@@ -1,8 +1,8 @@
 """Cells for other programs: COCO, GeoJSON for QuPath, label images and binary masks, supervision; in native pixels.
 
 Pixel (0, 0) covers x and y from 0 to 1, as in COCO and QuPath. Masks are written per pixel, straight from their boxes:
-no field is filled once a cell. Where masks overlap in an image, the more confident cell is on top. COCO's boxes are
-(x, y, width, height), here and in labels/coco.py alone.
+no field is filled once a cell. Where masks overlap in an image, a pixel is of one cell, see `Cells.label_image`. COCO's
+boxes are (x, y, width, height), here and in labels/coco.py alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Distinct for colour-blind eyes too (Okabe and Ito, Color Universal Design, 2008); any other class is yellow.
 CLASS_COLOURS = {"rbc": (0, 114, 178), "spherocyte": (213, 94, 0), "wbc": (0, 158, 115), "platelet": (204, 121, 167)}
 OTHER_COLOUR = (240, 228, 66)
+_STRIP_PX = 1 << 24
 
 
 def class_colour(name: str) -> tuple[int, int, int]:
@@ -177,13 +178,17 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
     """
     import tifffile
 
-    labels = _painted(cells, np.arange(1, len(cells) + 1), np.uint16 if len(cells) < 2**16 else np.uint32)
+    (height, width), dtype = cells.image_size_hw, np.uint16 if len(cells) < 2**16 else np.uint32
     scale = um_per_px or cells.um_per_px
     pixels_per_cm, unit = ((1e4 / scale, 1e4 / scale), "CENTIMETER") if scale else (None, None)
+    # A strip at a time is in memory, however large the field.
+    rows = min(height, max(1, _STRIP_PX // max(width, 1)))
+    strips = (cells.label_image((y, min(y + rows, height))).astype(dtype) for y in range(0, height, rows))
     with atomic_write(path) as file:
         tifffile.imwrite(
-            file, labels, compression="zlib", metadata={"axes": "YX"}, resolution=pixels_per_cm, resolutionunit=unit
-        )
+            file, strips, shape=(height, width), dtype=dtype, rowsperstrip=rows, compression="zlib",
+            metadata={"axes": "YX"}, resolution=pixels_per_cm, resolutionunit=unit, photometric="minisblack",
+        )  # fmt: skip
 
 
 def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
@@ -195,7 +200,7 @@ def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
     from PIL import Image
 
     chosen = cells[cells.names == class_name]
-    image = Image.fromarray(_painted(chosen, np.full(len(chosen), 255), np.uint8))
+    image = Image.fromarray((chosen.label_image() > 0).astype(np.uint8) * np.uint8(255))
     with atomic_write(path) as file:
         image.save(file, "PNG")
 
@@ -229,13 +234,3 @@ def to_supervision(cells: Cells) -> supervision.Detections:
             **cells.measurements,
         },
     )
-
-
-def _painted(cells: Cells, values: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
-    """(H, W) values of the most confident cell on each pixel; of two alike, the earlier."""
-    image = np.zeros(cells.image_size_hw, dtype)
-    windows = list(cells.pixel_masks())
-    for i in np.argsort(-cells.confidence, kind="stable")[::-1]:
-        mask, (y0, x0) = windows[i]
-        image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = values[i]
-    return image

@@ -138,10 +138,10 @@ def _funnel(score: PatientScore, fields: Sequence[ReportField], limit_of_blank: 
     """How the figure came about: rows of what, how many, and a remark."""
     reasons: dict[str, int] = dict.fromkeys(_EXCLUSIONS, 0)
     for field in fields:
-        for reason in field.cells.exclusion_reason if field.quality.accepted else ():
+        for reason in field.cells.exclusion_reason[field.accepted]:
             reasons[reason] = reasons.get(reason, 0) + 1
     reasons.pop("", None)
-    lost = sum(len(field.cells) for field in fields if not field.quality.accepted)
+    lost = sum(int((~field.accepted).sum()) for field in fields)
     rejected = f"{score.n_fields_rejected:,} rejected" + (
         f", with {lost:,} cells that are not in what follows" if lost else ""
     )

@@ -54,10 +54,11 @@ _KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS, **COUNT_COLUMNS,
 _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
 
 
-def cells_frame(cells: Cells, *, patient_id: str, accepted: bool = True) -> pd.DataFrame:
+def cells_frame(cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True) -> pd.DataFrame:
     """One row a cell of one field, with CELL_COLUMNS; a measurement that was not taken is empty.
 
-    accepted is False for a field that failed quality control: its cells are not countable, by reason `field`.
+    accepted is False for a field that failed quality control, or for (N,) cells of parts that did: they are not
+    countable, by reason `field`.
 
     >>> write_csv(cells_frame(cells, patient_id="07"), "cells.csv")  # doctest: +SKIP
     """
@@ -65,8 +66,7 @@ def cells_frame(cells: Cells, *, patient_id: str, accepted: bool = True) -> pd.D
     unknown = np.full(len(cells), np.nan)
     diameter_px = np.asarray(cells.measurements.get("diameter_px", unknown), float)
     reason = cells.exclusion_reason
-    if not accepted:
-        reason[cells.countable] = "field"
+    reason[cells.countable & ~np.asarray(accepted)] = "field"
     columns = {
         **cells.measurements, "patient_id": patient_id, "field_id": cells.field_id,
         "cell_id": np.arange(1, len(cells) + 1), "class_name": cells.names, "confidence": cells.confidence,
@@ -87,7 +87,7 @@ def quality_frame(rows: Iterable[Any]) -> pd.DataFrame:
     return _frame_of_rows(rows, QUALITY_COLUMNS)
 
 
-def counts_frame(cells: Cells, *, patient_id: str, accepted: bool = True) -> pd.DataFrame:
+def counts_frame(cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True) -> pd.DataFrame:
     """One row a class of one field, with COUNT_COLUMNS, also for classes without a cell."""
     countable = cells.countable & accepted
     rows = [
