@@ -1,7 +1,7 @@
 """Cells of known class that trained nothing -> calibrated probabilities and the error rates that the score needs.
 
-A cell is called a spherocyte where that is a quarter more likely than another red cell, one cut for all runs: a patient
-with few spherocytes can bear few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how
+A cell is called a spherocyte where that is twice as likely as another red cell, one cut for all runs: a patient with
+few spherocytes can bear few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how
 many spherocytes a run of fields happens to hold. Log odds are natural.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 #: Log odds of spherocyte against other red cell from which a cell is called a spherocyte.
-CUT = math.log(1.25)
+CUT = math.log(2.0)
 #: A block in which fewer of the countable cells carry a label is not a fair sample of its red cells: people labelled
 #: what struck them, and the look-alikes of spherocytes strike. Its spherocytes count, its other cells say nothing.
 MIN_COVERAGE = 1 / 3
@@ -23,7 +23,7 @@ MIN_COVERAGE = 1 / 3
 #: spherocyte both times, 25 once): so many of the true spherocytes, and so many of the other cells.
 SPHEROCYTES_MISNAMED, OTHERS_MISNAMED = 0.135, 0.016
 #: Where more than this part of a block's labels of one class are such slips, they say nothing of the model.
-MAX_SLIPS = 0.15
+MAX_SLIPS = 0.3
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from spherodetect.training.card import model_card
 from spherodetect.training.graph import SPHEROCYTE, Canvas, Detector, Thresholds
 from spherodetect.training.network import Network
 from spherodetect.training.run import chosen_checkpoint
-from spherodetect.training.second_look import SeenCells
+from spherodetect.training.second_look import Neighbours, SeenCells
 from spherodetect.training.serving import SmearModule
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def collect(
     detector: Detector, records: list[Path], class_names: list[str], *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SeenCells:  # fmt: skip
-    """Run the detector over records and keep the cells whose class is labelled, rbc or spherocyte.
+    """Run the detector over records and keep the cells labelled rbc or spherocyte, and the countable ones beside them.
 
     Where the records do not state the pixel size, the fields themselves tell the scale, as in use.
     """
@@ -138,8 +138,9 @@ def collect(
     )
     ids = {name: k for k, name in enumerate(class_names, 1)}
     sphere, red = ids.get(SPHEROCYTE, -1), [ids[name] for name in class_names if name in RED_CELLS]
-    seen = ("log_odds", "countable", "seen", "size")
-    columns: dict[str, list[Any]] = {key: [] for key in (*seen, "spherocyte", "block", "run", "name", "field")}
+    seen = ("log_odds", "seen", "size")
+    columns: dict[str, list[Any]] = defaultdict(list)
+    beside: dict[str, list[Any]] = defaultdict(list)
     n_countable: Counter[str] = Counter()
     examples = list(read_examples(records))
     runs = _runs({e["field"]: e["patient"] for e in examples})
@@ -155,15 +156,22 @@ def collect(
         rows = matching.detection[matching.found]
         block = block_of(example["field"], example["patient"])
         n_countable[block] += int(found["countable"].sum()) if known.any() else 0
+        unlabelled = np.setdiff1d(np.flatnonzero(found["countable"]), rows) if known.any() else rows[:0]
         for key in seen:
-            columns[key].append(found[key][rows].astype(np.float16 if key == "seen" else found[key].dtype))
+            of_each = found[key].astype(np.float16) if key == "seen" else found[key]
+            columns[key].append(of_each[rows])
+            beside[key].append(of_each[unlabelled])
+        beside["field"].append(np.full(len(unlabelled), example["field"], object))
+        columns["countable"].append(found["countable"][rows])
         columns["spherocyte"].append((example["class_id"][known] == sphere)[matching.found])
         columns["name"].append(np.array(example["name"], object)[known][matching.found])
         columns["block"].append(np.full(len(rows), block, object))
         columns["run"].append(np.full(len(rows), runs[example["field"]], object))
         columns["field"].append(np.full(len(rows), example["field"], object))
         progress(number, len(examples))
-    return SeenCells(**{key: np.concatenate(v) for key, v in columns.items()}, n_countable=dict(n_countable))
+    neighbours = Neighbours(**{key: np.concatenate(v) for key, v in beside.items()})
+    joined = {key: np.concatenate(v) for key, v in columns.items()}
+    return SeenCells(**joined, n_countable=dict(n_countable), neighbours=neighbours)
 
 
 def _runs(patients: Mapping[str, str]) -> dict[str, str]:
@@ -191,8 +199,17 @@ def _model_json(
     return described(name, detector) | {
         "held_out_figures": calibration.figures if calibration else {},
         "stains_seen": ["Wright-Giemsa type (Chula RBC-12, BCCD)", "drawn"],
-        "provenance": provenance | {"checkpoint": checkpoint},
+        "provenance": _portable(provenance) | {"checkpoint": checkpoint},
     }
+
+
+def _portable(value: Any) -> Any:
+    """Provenance with the last two parts of every path: who gets the model need not know the folders it came from."""
+    if isinstance(value, Mapping):
+        return {key: _portable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_portable(one) for one in value]
+    return "/".join(Path(value).parts[-2:]) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def described(name: str, detector: Detector) -> dict[str, Any]:

@@ -4,9 +4,9 @@ A field becomes optical density, is resized so that a red cell has the nominal d
 layers with operations that accept any height and width. Model Garden's own inference path wants a fixed size, gives
 each class its own suppression, and runs the mask head on empty slots; this one suppresses across classes and keeps the
 class probabilities. p_spherocyte is the calibrated odds of a spherocyte against the other red cells, those of the Mask
-R-CNN and of the second look averaged. Boxes are (ymin, xmin, ymax, xmax); one image at a time, no batch axis. The same
-code gives the form of fixed shapes that XLA compiles, see `Canvas`: there every step has a row for each cell that there
-could be, and `valid` says which are.
+R-CNN and of the second look averaged, with the field's own prevalence as the prior. Boxes are (ymin, xmin, ymax, xmax);
+one image at a time, no batch axis. The same code gives the form of fixed shapes that XLA compiles, see `Canvas`: there
+every step has a row for each cell that there could be, and `valid` says which are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from spherodetect.training.boxes import align, anchors, clip, decode, pairwise_i
 from spherodetect.training.diameter import estimate_diameter
 from spherodetect.training.frame import laid
 from spherodetect.training.network import Network
+from spherodetect.training.prevalence import raised
 from spherodetect.training.second_look import WINDOW, combined, sizes, windows
 
 SPHEROCYTE = "spherocyte"
@@ -61,7 +62,8 @@ class Thresholds:
         nms_iou: boxes that agree more are one cell.
     """
 
-    confidence: float = 0.3
+    # A cell at a fifth of the usual confidence is mostly a pale one, or one of two that lie on each other.
+    confidence: float = 0.15
     p_spherocyte: float = 0.5
     slope: float = 1.0
     intercept: float = 0.0
@@ -103,7 +105,8 @@ class Detector(tf.Module):
         class_names: in the order of the class ids; the red cells among them are known by name, see cells.RED_CELLS.
         colours: the network knows ImageNet's normalised colours, Model Garden's own input, and not density.
         second: what a second look says, see second_look.py.
-        evidence: also give what the decisions rest on: log_odds, and what the second look sees, seen and size.
+        evidence: also give what the decisions rest on: log_odds of each cell by itself, and what the second look sees,
+            seen and size.
         canvas: fixed shapes; what is said of cells has a row for each that there could be.
     """
 
@@ -305,10 +308,12 @@ class Detector(tf.Module):
                 log_odds = combined(log_odds, self.second(look, size_of))
             if self.evidence:
                 evidence = {"log_odds": log_odds, "seen": look, "size": size_of}
+        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
+        countable = is_red & _separate(boxes, size, diameters / median)
+        log_odds = raised(log_odds, countable & valid)
         p_spherocyte = tf.sigmoid(self.tuned["slope"] * log_odds + self.tuned["intercept"])
         if self.spherocyte_id is None:
             p_spherocyte = tf.zeros_like(p_spherocyte)
-        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
         ids = _likeliest(probabilities, among=self.other_red_ids)
         if self.spherocyte_id is not None:
             ids = tf.where(p_spherocyte >= self.tuned["p_spherocyte"], self.spherocyte_id, ids)
@@ -319,7 +324,7 @@ class Detector(tf.Module):
             "confidences": 1.0 - probabilities[:, 0],
             "class_probabilities": self._divided(probabilities, p_spherocyte),
             "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
-            "countable": is_red & _separate(boxes, size, diameters / median),
+            "countable": countable,
             **evidence,
         }, median
 

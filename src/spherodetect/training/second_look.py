@@ -22,6 +22,7 @@ from spherodetect.training.boxes import align
 from spherodetect.training.calibrate import HeldOutCells
 from spherodetect.training.folding import folded
 from spherodetect.training.optics import network_input
+from spherodetect.training.prevalence import raised_by_field
 
 #: Side of what is seen around a cell's centre, in the network's pixels: one and a half red cells.
 WINDOW = 48
@@ -41,16 +42,35 @@ _MOST_UNUSUAL = 1.28
 
 
 @dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The countable red cells without a label in the fields of held-out cells: they tell what a field is made of.
+
+    Attributes:
+        log_odds: (M,) of spherocyte against other red cell.
+        field: (M,) the field's name.
+        seen: (M, WINDOW, WINDOW, 4) float16, see `windows`.
+        size: (M, 3) float32, see `sizes`.
+    """
+
+    log_odds: np.ndarray
+    field: np.ndarray
+    seen: np.ndarray
+    size: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class SeenCells(HeldOutCells):
     """Held-out cells of one detector, with what a second look sees of them.
 
     Attributes:
         seen: (N, WINDOW, WINDOW, 4) float16, see `windows`.
         size: (N, 3) float32, see `sizes`.
+        neighbours: what lies beside them.
     """
 
     seen: np.ndarray
     size: np.ndarray
+    neighbours: Neighbours
 
 
 def windows(
@@ -204,14 +224,14 @@ def combined(network: Any, second: Any) -> Any:
 def cross_fit(
     folds: Sequence[SeenCells], *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Callable[..., tf.Tensor] | None, list[SeenCells]]:
-    """A network taught by all held-out cells, and these cells with the combined log odds.
+    """A network taught by all held-out cells, and these cells with the log odds that the exported graph would give.
 
     What is said of a fold's cells comes from a network that the other folds taught. With one fold, or too few cells to
-    learn from, there is no second look and the cells are as they were.
+    learn from, there is no second look, and the log odds are the detector's own; the prior is the field's either way.
     """
     taught = [[other for other in folds if other is not fold] for fold in folds]
     if len(folds) < 2 or not all(map(_enough, taught)):
-        return None, list(folds)
+        return None, [_judged(fold, None) for fold in folds]
     total = (len(folds) + 1) * EPOCHS
 
     def fit_on(parts: Sequence[SeenCells], number: int) -> tf_keras.Model:
@@ -219,11 +239,21 @@ def cross_fit(
         done = number * EPOCHS
         return fit(*(np.concatenate(c) for c in columns), progress=lambda n, _: progress(done + n, total))
 
-    judged = []
-    for number, (fold, others) in enumerate(zip(folds, taught, strict=True)):
-        second = opinion(fit_on(others, number), fold.seen, fold.size)
-        judged.append(replace(fold, log_odds=combined(fold.log_odds, second)))
+    judged = [
+        _judged(fold, fit_on(others, number)) for number, (fold, others) in enumerate(zip(folds, taught, strict=True))
+    ]
     return as_function(fit_on(folds, len(folds))), judged
+
+
+def _judged(fold: SeenCells, model: tf_keras.Model | None) -> SeenCells:
+    """A fold's cells with the log odds of both networks and of their field."""
+
+    def both(cells: SeenCells | Neighbours) -> np.ndarray:
+        return cells.log_odds if model is None else combined(cells.log_odds, opinion(model, cells.seen, cells.size))
+
+    beside = fold.neighbours
+    log_odds = raised_by_field(both(fold), fold.countable, fold.field, both(beside), beside.field)
+    return replace(fold, log_odds=log_odds)
 
 
 def as_function(model: tf_keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
