@@ -35,8 +35,8 @@ NAMED = {"fully": lambda name, odd: name, "half": lambda name, odd: "cell" if od
 def fields(*, seed: int, n: int) -> Iterator[Any]:
     for number in range(n):
         yield draw_field(
-            np.random.default_rng([seed, number]), size_hw=(288, 352), n_cells=45, spherocyte_fraction=0.4, n_platelets=2,
-            n_white=0, style=replace(SmearStyle(), um_per_px=UM_PER_PX), overlap_fraction=0.02,
+            np.random.default_rng([seed, number]), size_hw=(288, 352), n_cells=45, spherocyte_fraction=0.4,
+            n_platelets=2, n_white=0, style=replace(SmearStyle(), um_per_px=UM_PER_PX), overlap_fraction=0.02,
         )  # fmt: skip
 
 
@@ -71,8 +71,8 @@ def trained(care: str, drawn: list[Any], folder: Path, *, steps: int, start: Pat
         overrides=[
             f"task.train_data.input_path={folder}/records/*.tfrecord", "task.train_data.weights=null",
             "task.validation_data.input_path=''", "task.model.input_size=[192, 192, 3]",
-            "task.train_data.global_batch_size=2", f"trainer.train_steps={steps}", f"trainer.checkpoint_interval={steps}",
-            f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}",
+            "task.train_data.global_batch_size=2", f"trainer.train_steps={steps}",
+            f"trainer.checkpoint_interval={steps}", f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}",
             "trainer.optimizer_config.warmup.linear.warmup_steps=50", *begin,
         ],
     )  # fmt: skip

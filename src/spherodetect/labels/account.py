@@ -78,6 +78,7 @@ class Account:
             raise AssertionError(f"{self.labels.n_read} annotations read, {written} written, {len(dropped)} dropped")
         return {
             "name": self.recipe.name,
+            "stain": self.recipe.stain,
             "class_names": list(self.recipe.class_names),
             "annotations": {
                 "read": self.labels.n_read,

@@ -30,6 +30,7 @@ def _lines(manifest: Mapping[str, Any], recipe: Recipe) -> Iterable[str]:
     yield f"# Data set {_text(manifest['name'])}"
     yield ""
     yield f"- Origin: {_text(recipe.origin or 'not stated')}"
+    yield f"- Stain: {_text(recipe.stain or 'not stated')}"
     yield f"- Licence: {_text(recipe.licence or 'not stated')}"
     yield f"- Pixel size: {f'{recipe.um_per_px:g} µm' if recipe.um_per_px else 'not stated'}"
     yield f"- Split by: {_text(recipe.split.by)}" + (" (it leaks, and was forced)" if manifest["forced"] else "")

@@ -78,6 +78,7 @@ class Recipe:
         um_per_px: pixel size of the files as they are.
         split: how the fields are split.
         class_names: the classes that the records have, in the order of their ids.
+        stain: of the smears; models that are taught by them say that they know it.
         licence, origin: for the data set card.
         n_fields, seed: for the synthetic format, how many fields are drawn, and from which seed.
         file: the recipe's own file, or None.
@@ -98,6 +99,7 @@ class Recipe:
     um_per_px: float | None = None
     split: SplitRule = SplitRule()
     class_names: tuple[str, ...] = CLASS_NAMES
+    stain: str = ""
     licence: str = ""
     origin: str = ""
     n_fields: int = 0
@@ -158,6 +160,7 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         um_per_px=keys.number("um_per_px", low=0.0),
         split=keys.split("split"),
         class_names=class_names,
+        stain=keys.text("stain", ""),
         licence=keys.text("licence", ""),
         origin=keys.text("origin", ""),
         n_fields=int(keys.number("n_fields", low=0.0) or 0),

@@ -196,9 +196,10 @@ def _model_json(
     run: Path, name: str, params: Any, checkpoint: str, detector: Detector, calibration: Calibration | None
 ) -> dict[str, Any]:
     provenance = read_json(run / "provenance.json", max_bytes=50_000_000)
+    stains = {manifest.get("stain") or "not stated" for manifest in provenance.get("data", {}).values()}
     return described(name, detector) | {
         "held_out_figures": calibration.figures if calibration else {},
-        "stains_seen": ["Wright-Giemsa type (Chula RBC-12, BCCD)", "drawn"],
+        "stains_seen": sorted(stains),
         "provenance": _portable(provenance) | {"checkpoint": checkpoint},
     }
 

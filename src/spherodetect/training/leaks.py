@@ -79,6 +79,15 @@ def _leak(truth: Truth, taught: _Taught) -> str:
     return ""
 
 
+def taught_splits(provenance: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The splits of each data set that a run's own training records take in, as far as its provenance tells."""
+    patterns = _patterns(provenance, "train_data")
+    return {
+        name: {split for split in manifest.get("splits", {}) if any(_names(p, name, split) for p in patterns)}
+        for name, manifest in (provenance.get("data") or {}).items()
+    }
+
+
 def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
     data = provenance.get("data") or {}
     for pattern in _patterns(provenance, "train_data"):

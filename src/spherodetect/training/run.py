@@ -118,7 +118,13 @@ def chosen_checkpoint(run: Path, params: Any) -> str | None:
 
 def _strategy(hardware: str) -> tf.distribute.Strategy:
     if hardware == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        except (ValueError, OSError, tf.errors.OpError) as error:
+            expected = "--hardware tpu: expected a TPU that TensorFlow sees, got none"
+            raise SpherodetectError(
+                f"{expected}; use --hardware cpu, or a machine with one (TPU_NAME says which)"
+            ) from error
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
@@ -156,6 +162,7 @@ def _write_provenance(run: Path, path: Path, params: Any) -> None:
             content = json.loads(manifest.read_bytes())
             manifests[content["name"]] = {
                 "checksums": content["checksums"], "splits": content["splits"], "forced": content["forced"],
+                "stain": content.get("stain", ""),
             }  # fmt: skip
     versions = {name: metadata.version(name) for name in ("tensorflow", "tf-models-official", "tf_keras", "numpy")}
     provenance = {

@@ -111,11 +111,14 @@ class SmearModule(tf.Module):
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:
-    """JPEG or PNG bytes to uint8 (H, W, 3); the size in the header is read before anything is decoded."""
+    """JPEG or PNG bytes to uint8 (H, W, 3), as `fields.read_image` gives them but for an EXIF turn, which is not done.
+
+    The size in the header is read before anything is decoded.
+    """
     is_png = tf.strings.substr(data, 0, 8) == _PNG
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
     # Less than a header is nothing, and asking for bytes that are not there would print the file.
-    is_png &= tf.strings.length(data) >= 24
+    is_png &= tf.strings.length(data) >= 25
     known = tf.debugging.Assert(
         is_png | is_jpeg, ["expected JPEG or PNG bytes, got so many of something else:", tf.strings.length(data)]
     )
@@ -134,9 +137,23 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([fits]):
         # The accurate transform is what Pillow has; the fast one, a default here, moves a score by points.
         image = tf.cond(
-            is_png, lambda: tf.io.decode_png(data, 3), lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")
-        )
+            is_png, lambda: _png(data), lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")
+        )  # fmt: skip
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _png(data: tf.Tensor) -> tf.Tensor:
+    """uint8 (H, W, 3); what is transparent lies on white."""
+    image = tf.io.decode_png(data, 4)
+    colours, opacity = image[..., :3], image[..., 3:]
+    # Of less than 8 bits TensorFlow takes the highest value for its opacity, as if that were not 255.
+    coarse = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0] < 8
+
+    def laid() -> tf.Tensor:
+        lack = 255.0 - tf.cast(colours, tf.float32)
+        return tf.cast(tf.round(255.0 - lack * tf.cast(opacity, tf.float32) / 255.0), tf.uint8)
+
+    return tf.cond(coarse | tf.reduce_all(opacity == 255), lambda: colours, laid)
 
 
 def score_counts(spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor) -> dict[str, tf.Tensor]:
