@@ -11,19 +11,21 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 BIN := .venv/bin
 PINNED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow lint docs figures clean
 help:
 	@echo "make demo       two synthetic patients, scored with the bundled model"
 	@echo "make test       the tests that take less than about a minute each"
 	@echo "make test-slow  the others"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation, in build/site"
+	@echo "make figures    the pictures of README and documentation; about 10 minutes"
 	@echo "make clean      remove what make made"
 
 demo: .venv/using.ok
 	@$(BIN)/spherodetect demo --out spherodetect-demo
 
 test: .venv/all.ok
-	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
 
 test-slow: .venv/all.ok
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -32,6 +34,14 @@ lint: .venv/all.ok
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: .venv/all.ok
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open build/site/index.html"
+
+figures: .venv/all.ok
+	@$(BIN)/python docs/figures.py
+	@$(BIN)/python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt
 
 clean:
 	rm -rf .venv build dist src/*.egg-info spherodetect-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -202,6 +202,16 @@ def test_of_two_cells_alike_the_earlier_is_on_top_and_no_scale_is_made_up(tmp_pa
         assert file.pages[0].resolution == pytest.approx((1e5, 1e5))
 
 
+def test_a_label_image_of_several_strips(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+    monkeypatch.setattr(interop, "_STRIP_PX", 7 * SIZE_HW[1])
+    cells = _cells()
+    interop.to_label_tiff(cells, tmp_path / "labels.tif")
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        assert len(file.pages[0].dataoffsets) == -(-SIZE_HW[0] // 7)
+        np.testing.assert_array_equal(file.asarray(), cells.label_image())
+
+
 def test_an_empty_field_is_a_black_label_image(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     empty = Cells.empty(field_id="a", image_size_hw=(10, 20))

@@ -53,6 +53,20 @@ def _blue_part(picture: np.ndarray, centre_yx: tuple[float, float], low: float, 
     return float(_near(_around(picture, centre_yx, low, high), BLUE, 70).any(axis=1).mean())
 
 
+def test_on_the_copy_of_a_scan_small_cells_stay_apart():
+    """Discs of 8 pixels, 20 apart, in a picture whose lines would be 6 pixels wide."""
+    side, mask = 4000, _disc(8)
+    corners = np.array([(y, x) for y in range(100, 300, 20) for x in range(100, 300, 20)])
+    cells = Cells.from_labels(
+        np.hstack([corners, corners + 8]), [2] * len(corners), [mask] * len(corners), image_size_hw=(side, side)
+    )
+    picture = np.asarray(draw_overlay(np.full((side, side, 3), SLIDE, np.uint8), cells))
+    one = picture[100:300, 100:300].reshape(10, 20, 10, 20, 3)
+    assert (one[:, 2:6, :, 2:6] == SLIDE).all(), "the cell stays bare"
+    assert (one[:, 12:16, :, 12:16] == SLIDE).all(), "and so does the slide between cells"
+    assert _near(picture[96:112, 96:112], BLUE, 70).any()
+
+
 def test_the_picture_is_doubled_where_the_field_is_small_and_the_field_stays_readable_below_the_lines():
     image, cells = _scene([2, 1])
     picture = np.asarray(draw_overlay(image, cells))

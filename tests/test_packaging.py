@@ -25,7 +25,8 @@ SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 #: Distributions that are imported under another name.
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn",
-               "tf-models-official": "official", "tensorflow-datasets": "tensorflow_datasets"}  # fmt: skip
+               "tf-models-official": "official", "tensorflow-datasets": "tensorflow_datasets",
+               "griffelib": "griffe"}  # fmt: skip
 ENGINES = {"pyarrow"}  # pandas imports it for parquet
 
 
@@ -113,7 +114,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
         said = Parser().parsestr(archive.read(name).decode())
     assert (said["Name"], said["Version"]) == ("spherodetect", spherodetect.__version__)
     assert "Apache-2.0" in (said["License-Expression"] or said["License"])
-    assert set(said.get_all("Provides-Extra")) == {"train", "ocr", "supervision", "dev"}
+    assert set(said.get_all("Provides-Extra")) == {"train", "ocr", "supervision", "docs", "dev"}
     always = [r for r in said.get_all("Requires-Dist") if "extra ==" not in r]
     assert not [r for r in always if r.startswith(("tf-models", "tf_keras", "roboflow"))]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherodetect.fields import MAX_PIXELS
+from spherodetect.fields import MAX_PIXELS, read_image
 from spherodetect.rates import ClassifierRates, labels_table
 from spherodetect.score import STATUSES, score_counts
 
@@ -112,6 +112,29 @@ def test_pixels_are_those_that_the_package_reads(serving):
         data, _ = encoded("JPEG", **options)
         with Image.open(io.BytesIO(data)) as image:
             np.testing.assert_array_equal(serving.decode(data), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_other_pngs_are_what_the_package_reads(serving, mode):
+    smooth = np.add.outer(np.arange(40), 3 * np.arange(50)).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(smooth.astype(np.uint16) * 250)
+    else:
+        image = Image.merge("RGBA", [Image.fromarray(part) for part in (smooth, smooth[::-1], 200 - smooth, smooth)])
+        image = image.convert("RGB").quantize(99) if mode == "P" else image.convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **({"transparency": 3} if mode == "P" else {}))
+    ours, theirs = serving.decode(buffer.getvalue()).numpy(), read_image(buffer.getvalue())
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_inks_and_greys_of_a_jpeg_are_what_the_package_reads(serving):
+    smooth = Image.fromarray(np.add.outer(np.arange(64), 2 * np.arange(64)).astype(np.uint8))
+    for image in (smooth, Image.merge("CMYK", [smooth, smooth.rotate(90), smooth.rotate(180), smooth.rotate(270)])):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=95)
+        ours, theirs = serving.decode(buffer.getvalue()).numpy(), read_image(buffer.getvalue())
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
 def huge_png(height: int, width: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import io
 import logging
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}")
+        mend = "; free some, or name another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{mend}")
         return UNUSABLE
     except KeyboardInterrupt:
         say("interrupted; the results are not complete")
@@ -292,8 +294,12 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _finish(result: RunResult) -> int:
     """Print what detect, score and demo found, and where it lies."""
+    from spherodetect.score import RESEARCH_USE
+
     if result.scores:
         print_patients(result.scores)
+    else:
+        print(RESEARCH_USE)
     for name, path in result.tables.items():
         print(f"{name}: {shown(path)}")
     if result.report:

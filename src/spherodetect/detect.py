@@ -195,7 +195,7 @@ class Model:
         frame = self._frame(region, seen, scale)
         ownership = Ownership(float(frame[0]))
         for tile in cut(region.size_hw, float(frame[0]), core_px=tile_px):
-            if seen.shows_nothing(tile.window):
+            if seen.shows_nothing(tile.core):
                 continue
             image = region.read(tile.window)
             here = frame - [0, 0, *tile.origin_yx, 0]
@@ -209,7 +209,10 @@ class Model:
         side = min(round((CORE + 2 * MARGIN) * diameter), MAX_SIDE_PX)
         frames = []
         for window in seen.samples(side, region.size_hw, _SAMPLES):
-            found = self._look(region.read(window), scale, np.zeros(5))
+            image = region.read(window)
+            if not scale.um_per_px and not 2 / 3 < estimate_rbc_diameter_px(green_density(image)) / diameter < 3 / 2:
+                continue  # what lies there are no cells, and it would be enlarged until it looked like them
+            found = self._look(image, scale, np.zeros(5))
             if found["num_detections"] >= _ENOUGH:
                 frames.append(np.add(found["frame"], [0, 0, *window[:2], 0]))
         frames.sort(key=lambda frame: float(frame[1]))
@@ -297,11 +300,10 @@ def scale_of_scan(region: Region, seen: Survey, um_per_px: float | None, *, fiel
 
 def _diameter_px(region: Region, seen: Survey) -> float:
     """A first guess of the red cells' diameter."""
-    for window in seen.samples(_SAMPLE_PX, region.size_hw, _SAMPLES):
-        diameter = estimate_rbc_diameter_px(green_density(region.read(window)))
-        if np.isfinite(diameter):
-            return diameter
-    return _DEFAULT_PX
+    windows = seen.samples(_SAMPLE_PX, region.size_hw, _SAMPLES)
+    guesses = np.array([estimate_rbc_diameter_px(green_density(region.read(window))) for window in windows])
+    known = guesses[np.isfinite(guesses)]
+    return float(np.median(known)) if known.size else _DEFAULT_PX
 
 
 def load_model(folder: str | Path | None = None) -> Model:

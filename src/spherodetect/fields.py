@@ -39,6 +39,8 @@ FOREIGN_SUFFIXES = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".psd", ".svs", ".ndpi", ".scn", ".mrxs", ".czi",
      ".nd2", ".lif", ".lsm", ".oib", ".vsi", ".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 )  # fmt: skip
+#: What to do with what is given in the place of images.
+_MENDS = {".zip": "unpack it first", ".xlsx": "save it as CSV", ".xls": "save it as CSV", ".ods": "save it as CSV"}
 _FORMAT_NAMES = "JPEG, PNG, TIFF, BMP or WebP"
 _DEBRIS = frozenset({"__MACOSX", "@eaDir"})  # what a Mac leaves in zips and a NAS beside photographs (thumbnails!)
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
@@ -263,13 +265,14 @@ class _Search:
         else:
             got = f"a {path.suffix.lower()} file" if path.suffix else "another file"
             raise SpherodetectError(
-                f"{quoted(path)}: expected a folder of images, a {_FORMAT_NAMES} image or a manifest .csv, got {got}"
+                f"{quoted(path)}: expected a folder of images, a {_FORMAT_NAMES} image or a manifest .csv, got {got}; "
+                f"{_MENDS.get(path.suffix.lower(), 'save its pictures as PNG, JPEG or TIFF')}"
             )
         known = len(self.problems)
         fields = list(found)
         if not fields:
             why = f"; {self.problems[known]}" if len(self.problems) > known else ""
-            raise SpherodetectError(f"{quoted(path)}: expected {expected}, got none{why}")
+            raise SpherodetectError(f"{quoted(path)}: expected {expected}, got none{why or '; is it the right path?'}")
         fields = [field for field in fields if self._is_new(field)]
         return sorted(fields, key=lambda field: natural_key(field.field_id)) if path.is_dir() else fields
 
@@ -326,7 +329,9 @@ class _Search:
                 header = [cell.lower() for cell in cells]
                 if not {"patient_id", "field"} <= set(header):
                     got = quoted(", ".join(cells))
-                    raise SpherodetectError(f"{quoted(path)}: expected the columns patient_id and field, got {got}")
+                    raise SpherodetectError(
+                        f"{quoted(path)}: expected columns patient_id and field, got {got}; name them in the first line"
+                    )
                 continue
             row = dict(zip(header, cells, strict=False))
             where = f"{quoted(path)}, line {line}"

@@ -1,7 +1,7 @@
 """Grade schemes: the names a laboratory gives to ranges of the spherocyte percentage.
 
 Limits are percentages, 0 to 100. A grade starts above its lower limit and ends at the next grade's. Published schemes
-differ by a factor of ten (DOMAIN section 1.1), so a grade is never written without the name of its scheme.
+differ by a factor of ten, so a grade is never written without the name of its scheme.
 
 A laboratory's own table is a small YAML or JSON file:
 

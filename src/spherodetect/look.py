@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherodetect.cells import RED_CELLS
+from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fieldcache import FieldCache, FinishedField, sha256
 from spherodetect.fields import MAX_IMAGE_BYTES, Field, FieldList, read_image
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from spherodetect.detect import Model
 
 logger = logging.getLogger(__name__)
+
+#: An image that has more is judged by its segmentation before the model looks at it by tiles.
+_LARGE_PIXELS = 3_000_000
+#: What is smaller in such an image is no red cell.
+_LEAST_CELL_PX = 10.0
 
 Progress = Callable[[int, int, str], None]
 
@@ -116,12 +121,17 @@ def _looked(
 ) -> FinishedField:
     from spherodetect.measure import measure
     from spherodetect.outlines import read_label_image, with_outlines
-    from spherodetect.quality import assess
+    from spherodetect.quality import MIN_CELLS, assess
     from spherodetect.scale import find_scale
     from spherodetect.segment import optical_density
 
     density = optical_density(image)
     scale = find_scale(image, one.um_per_px, scale_bar_um=scale_bar_um, field_id=one.field_id, density=density)
+    early = assess(image, density=density) if image.shape[0] * image.shape[1] > _LARGE_PIXELS else None
+    if early and not early.accepted and (early.n_cells < MIN_CELLS or early.rbc_diameter_px < _LEAST_CELL_PX):
+        # What is no smear, such as grain, would be enlarged and looked at by thousands of tiles.
+        cells = Cells.empty(field_id=one.field_id, image_size_hw=image.shape[:2], um_per_px=scale.um_per_px)
+        return FinishedField(measure(cells, image, density=density), early, scale, "")
     cells = model.detect(image, scale, field_id=one.field_id)
     if label_image is not None:
         cells = with_outlines(cells, read_label_image(label_image))

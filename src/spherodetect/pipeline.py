@@ -20,6 +20,7 @@ from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.fieldcache import sha256
 from spherodetect.fields import FieldList, find_fields, find_images, is_label_source, patient_pattern
+from spherodetect.hints import hints
 from spherodetect.look import LostField, Progress, look_at
 from spherodetect.report.field import ReportField
 from spherodetect.results import ResultsFolder, RunResult
@@ -99,6 +100,9 @@ def score_paths(
         return score_labels(paths, out, scheme=scheme, patient_regex=pattern, pseudonymise=pseudonymise)
     found = find_fields(paths, patient_regex=patient_regex, um_per_px=um_per_px, exclude=[out])
     found, outlines = outlined_fields(found)
+    if pattern is None and not any(p.suffix.lower() == ".csv" for p in paths):
+        for hint in hints(found):
+            logger.warning("%s", hint)
     _make(out)
     loaded = _load(model)
     if pseudonymise:
@@ -169,8 +173,12 @@ def _make(out: Path) -> None:
 
 
 def _load(folder: Path | None) -> Model:
+    import tensorflow as tf
+
     from spherodetect.detect import load_model
 
+    # Grappler gains nothing measurable here, and prints pages of errors about the cost of crops of unknown number.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     return load_model(folder)
 
 

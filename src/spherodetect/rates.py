@@ -137,7 +137,8 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
     a block without hits nor blocks that agree by luck make the rate certain.
 
     Args:
-        n, hits: (K,) counts a block; K may be 0.
+        n: (K,) cells of each block; K may be 0.
+        hits: (K,) hits among them.
         u: probabilities of the quantiles wanted, any shape.
     """
     n, hits = np.asarray(n, float), np.asarray(hits, float)

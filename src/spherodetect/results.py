@@ -70,12 +70,18 @@ class ResultsFolder:
         self._notes: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._open.close)
+            self._begin()
+            undo.pop_all()
+        return self
+
+    def _begin(self) -> None:
         try:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
             self._notes = self._open.enter_context(self._journal.open("a", encoding="utf-8"))
         except OSError as error:
-            self._open.close()
             raise SpherodetectError(
                 f"{quoted(self.root)}: cannot be written ({error.strerror or error}); name a folder with --out that can"
             ) from error
@@ -87,7 +93,6 @@ class ResultsFolder:
                 if _PART.fullmatch(part.name):
                     part.unlink(missing_ok=True)
         self._remove({name for name in self._old if not name.startswith((f"{HIDDEN}/", "overlays/"))})
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,7 +125,6 @@ class ResultsFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._open.close()
             raise SpherodetectError(
                 f"{quoted(self.root)}: another run writes here; wait for it, or name another folder with --out"
             ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -98,7 +99,9 @@ def inside(root: str | Path, relative: str | Path, *, error: type[SpherodetectEr
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL
         leaves = True
     if leaves:
-        raise error(f"{quoted(relative)}: expected a path inside {quoted(root)}, got one that leaves it")
+        raise error(
+            f"{quoted(relative)}: expected a path inside {quoted(root)}, got one that leaves it; state it from there"
+        )
     return root / relative
 
 
@@ -292,7 +295,9 @@ def extract_zip(
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as problem:
         for child in into.iterdir() if into.is_dir() else ():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
-        raise error(f"{quoted(path)}: cannot be unpacked ({_reason(problem)}); download it again") from problem
+        full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = f"free some in {quoted(into.parent)}, or set TMPDIR to another place" if full else "download it again"
+        raise error(f"{quoted(path)}: cannot be unpacked ({_reason(problem)}); {mend}") from problem
 
 
 def _check_members(

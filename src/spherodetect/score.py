@@ -73,7 +73,8 @@ class HasRates(Protocol):
     """What `load_model` returns, as far as the score knows it."""
 
     @property
-    def rates(self) -> ClassifierRates: ...
+    def rates(self) -> ClassifierRates:
+        """Sensitivity and specificity a held-out block."""
 
 
 @dataclass(frozen=True)

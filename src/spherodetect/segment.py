@@ -43,6 +43,7 @@ class Segmentation:
 
     @property
     def n_cells(self) -> int:
+        """How many cells were found."""
         return int(self.labels.max(initial=0))
 
 

@@ -8,6 +8,7 @@ boxes are (x, y, width, height), here and in labels/coco.py alone.
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,9 +185,11 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
     # A strip at a time is in memory, however large the field.
     rows = min(height, max(1, _STRIP_PX // max(width, 1)))
     strips = (cells.label_image((y, min(y + rows, height))).astype(dtype) for y in range(0, height, rows))
+    # tifffile takes strips one by one only where they are compressed already.
+    data = (zlib.compress(strip.tobytes()) for strip in strips)
     with atomic_write(path) as file:
         tifffile.imwrite(
-            file, strips, shape=(height, width), dtype=dtype, rowsperstrip=rows, compression="zlib",
+            file, data, shape=(height, width), dtype=dtype, rowsperstrip=rows, compression="zlib",
             metadata={"axes": "YX"}, resolution=pixels_per_cm, resolutionunit=unit, photometric="minisblack",
         )  # fmt: skip
 

@@ -63,11 +63,13 @@ def draw_overlay(
     canvas = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     # Lines and letters grow with the picture, for it will be shown at the width of a page or screen.
     line = max(1.0, max(size) / 700)
+    # On the small copy of a slide scan no line is as wide as a cell.
+    stroke = min(line, max(1.0, 0.08 * scale * float(np.median(_box_sides(cells))))) if len(cells) else line
     styles = _styles(cells, countable=cells.countable & accepted)
     masks = list(cells.pixel_masks())
     for style in reversed(_STYLES):
         for index in np.flatnonzero(styles == style.label):
-            _outline(canvas, *masks[index], scale=scale, style=style, line=line)
+            _outline(canvas, *masks[index], scale=scale, style=style, line=stroke)
     counts = [(style, int((styles == style.label).sum())) for style in _STYLES]
     um_per_px = cells.um_per_px / scale if cells.um_per_px else None
     strip = _legend(size[0], counts, um_per_px=um_per_px, note=note, line=line)

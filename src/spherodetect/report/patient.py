@@ -86,7 +86,7 @@ def write_patient_report(
         score=score,
         status=status_words(score),
         advice=_advice(score, more_fields),
-        scale=_scale(score, scheme) if score.n_countable else None,
+        scale=graded_scale(score, scheme) if score.n_countable else None,
         funnel=_funnel(score, fields, limit_of_blank),
         panels=panels(fields),
         reference=SOURCE,
@@ -183,8 +183,8 @@ def _field_entry(field: ReportField, uri: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
-    """The figure on a horizontal scale; positions are percent of its width."""
+def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
+    """The figure on a horizontal scale, as the page draws it; positions are percent of its width."""
     end = axis_end(score.hs_score_high, 1.25 * scheme.from_percent[-1])
     limits = [*(limit for limit in scheme.from_percent if limit < end), end]
     bands = []

@@ -31,7 +31,8 @@ def read_curves(run: str | Path) -> pd.DataFrame:
     rows = [
         (file.parent.name, value.tag, event.step, float(tf.make_ndarray(value.tensor)), event.wall_time)
         for file in sorted(Path(run).glob("*/events.out.tfevents.*"))
-        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for record in tf.data.TFRecordDataset(str(file)).ignore_errors().as_numpy_iterator()  # the last may be cut off
+        for event in [tf.compat.v1.Event.FromString(record)]
         for value in event.summary.value
         if value.HasField("tensor") and not value.tensor.tensor_shape.dim
     ]

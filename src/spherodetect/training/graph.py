@@ -348,8 +348,7 @@ def _stepped(diameter: tf.Tensor) -> tf.Tensor:
 
 def _separate(boxes: tf.Tensor, size: tf.Tensor, relative: tf.Tensor) -> tf.Tensor:
     """Whole cells that lie on no other and are not several in one box."""
-    iou = pairwise_iou(boxes)
-    iou -= tf.linalg.diag(tf.linalg.diag_part(iou))
+    iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0]))
     alone = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1) < _OVERLAP_IOU
     return alone & whole(boxes, size) & (relative > 0.4) & (relative < 1.55)
 

@@ -72,7 +72,17 @@ def _least_squares(values: tf.Tensor, weight: tf.Tensor, y: tf.Tensor, x: tf.Ten
     weighted = tf.reshape(values * weight[..., tf.newaxis], [shape[0], -1])
     right = tf.reshape(tf.matmul(y[:, :3], weighted, transpose_a=True), [3, shape[1], 3])
     right = tf.gather_nd(tf.einsum("iwc,wj->ijc", right, x[:, :3]), _POWERS)
-    return tf.transpose(tf.scatter_nd(_POWERS, tf.linalg.solve(normal, right), [3, 3, 3]), [2, 0, 1])
+    return tf.transpose(tf.scatter_nd(_POWERS, _solved(normal, right), [3, 3, 3]), [2, 0, 1])
+
+
+def _solved(normal: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """The solution of positive definite equations, (n, n) and (n, m), by Gauss and Jordan: LiteRT has no solver."""
+    n = normal.shape[0]
+    rows = tf.concat([normal, right], axis=1)
+    for k in range(n):
+        pivot = rows[k : k + 1] / rows[k, k]
+        rows = tf.where(tf.range(n)[:, tf.newaxis] == k, pivot, rows - rows[:, k : k + 1] * pivot)
+    return rows[:, n:]
 
 
 def _surface(coefficients: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

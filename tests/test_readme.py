@@ -1,0 +1,139 @@
+"""README.md: every command in it is run, here or by the test that the table names, and its Python says what it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from spherodetect import cli
+from spherodetect.synthetic import SmearStyle, draw_patient
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = ("make ", "pip ", "spherodetect ", "python ", "apt-get ")
+#: What a command's capitals stand for is the reader's own; these tests run it with theirs.
+RUN_BY = {
+    "make demo": "test_packaging.py::test_the_installed_wheel_runs_the_demo_with_its_bundled_model",
+    "make test": "test_readme.py::test_make_does_what_the_readme_says",
+    "make test-slow": "test_readme.py::test_make_does_what_the_readme_says",
+    "make lint": "test_readme.py::test_make_does_what_the_readme_says",
+    "make docs": "test_docs.py::test_every_page_builds_and_says_research_use_only",
+    "make figures": "test_docs.py::test_the_same_field_gives_the_same_picture",
+    "apt-get install make python3-venv": "test_readme.py::test_make_does_what_the_readme_says",
+    "pip install .": "test_packaging.py::test_the_installed_wheel_runs",
+    "pip install '.[train]'": "test_packaging.py::test_the_wheel_says_what_it_is_and_needs",
+    "spherodetect score smears/ --out results/": "test_readme.py::test_the_score_command_and_the_five_lines",
+    "spherodetect tfrecords tfrecords/dataset_a.yaml --root EXPORT.zip --out tfrecords/records/dataset_a":
+        "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
+    "spherodetect train experiments/dataset_a.yaml --run runs/mine":
+        "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
+    "spherodetect export runs/mine --out models/mine": "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
+    "spherodetect lint EXPORT": "test_cli.py::test_lint_exits_with_1_for_an_error_and_writes_its_findings",
+    "spherodetect evaluate MODEL --data RECIPE --out DIR":
+        "test_training_evaluate.py::test_the_bundled_model_on_real_fields",
+}  # fmt: skip
+
+
+def blocks(kind: str) -> list[str]:
+    """Fenced blocks of a kind; "" is what is indented."""
+    if kind:
+        return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+    return [
+        line.strip() for line in re.sub(r"```.*?```", "", README, flags=re.DOTALL).splitlines() if line[:4] == "    "
+    ]
+
+
+def commands() -> list[str]:
+    """Every command line of the README, indented, fenced or within a sentence."""
+    fenced = [
+        line for kind in ("sh", "bash", "text", "console") for block in blocks(kind) for line in block.splitlines()
+    ]
+    spoken = [
+        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    ]
+    lines = (re.sub(r"\s+#.*", "", line).strip() for line in [*blocks(""), *fenced, *spoken])
+    named = re.compile(r"spherodetect \w+$")  # a command that a sentence speaks of
+    return list(dict.fromkeys(line for line in lines if line.startswith(PROGRAMS) and not named.match(line)))
+
+
+def test_every_command_is_run_by_a_test_that_is_there():
+    assert set(commands()) == set(RUN_BY)
+    for command, test in RUN_BY.items():
+        file, name = test.split("::")
+        functions = [
+            n for n in ast.walk(ast.parse((ROOT / "tests" / file).read_text())) if isinstance(n, ast.FunctionDef)
+        ]
+        assert name in {function.name for function in functions}, f"{command}: {test} is not there"
+
+
+@pytest.mark.parametrize("line", [c for c in RUN_BY if c.startswith("spherodetect ")])
+def test_the_commands_options_and_files_are_there(line):
+    args = cli._parser().parse_args(shlex.split(line)[1:])
+    files = [v for v in vars(args).values() if isinstance(v, Path) and v.suffix in {".yaml", ".yml"}]
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_make_does_what_the_readme_says(tmp_path):
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    does = {
+        "demo": "spherodetect demo --out spherodetect-demo", "test": '-m "not slow and not browser"',
+        "test-slow": "pytest -m slow", "lint": "ruff check .", "docs": "mkdocs build", "figures": "docs/figures.py",
+    }  # fmt: skip
+    for target, command in does.items():
+        shown = subprocess.run(
+            ["make", "--dry-run", target, f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True,
+            check=True, timeout=60,
+        )  # fmt: skip
+        assert command in shown.stdout, target
+        assert "apt-get install python3-venv" in shown.stdout or "uv venv" in shown.stdout
+    assert {c.removeprefix("make ") for c in RUN_BY if c.startswith("make ")} == set(does)
+
+
+def test_the_score_command_and_the_five_lines(tmp_path, monkeypatch, capsys, bundled_model):
+    folder = tmp_path / "smears" / "patient_01"
+    folder.mkdir(parents=True)
+    (field,) = draw_patient(
+        3, spherocyte_fraction=0.3, n_fields=1, n_cells=40, size_hw=(320, 400), style=SmearStyle(), patient_id="p"
+    )
+    Image.fromarray(field.image).save(folder / "field_01.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    (line,) = (c for c in commands() if c.startswith("spherodetect score "))
+    assert cli.main(shlex.split(line)[1:]) == 0
+    assert "patient_01" in capsys.readouterr().out
+    written = {
+        row for table in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE) for row in re.findall(r"`([^`]+)`", table)
+    }
+    assert {"patients.csv", "index.html", "overlays/"} <= written
+    assert not [name for name in written if not (tmp_path / "results" / name).exists()]
+    (python,) = blocks("python")
+    assert len([row for row in python.splitlines() if row.strip()]) == 5
+    exec(compile(python, "README.md", "exec"), {})  # noqa: S102
+    assert re.fullmatch(r"\d+ countable red cells, \d+ of them spherocytes\n", capsys.readouterr().out)
+
+
+def test_the_files_that_it_links_to_are_there():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", README)
+    assert "docs/figures/overview.png" in links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_layout_is_that_of_the_repository():
+    layout = README.split("## Where things are")[1].split("\n## ")[0]
+    folders = re.findall(r"^    (\w+)/", layout, re.MULTILINE)
+    assert len(folders) >= 7
+    assert not [name for name in folders if not (ROOT / name).is_dir()]
+
+
+def test_it_says_what_it_is_not_for():
+    assert "For Research Use Only. Not for use in diagnostic procedures." in README
+    assert "never trained or validated on May-Grünwald-Giemsa" in README
+    assert not re.search(r"\bHS[- ]positive\b", README, re.IGNORECASE)
