@@ -18,6 +18,7 @@ import numpy as np
 from skimage.measure import find_contours
 
 from spherodetect.fields import read_image
+from spherodetect.labels.duplicates import near_duplicates
 from spherodetect.labels.masks import Instance, find_instances
 from spherodetect.labels.recipe import load_recipe
 from spherodetect.labels.source import read_labels
@@ -34,7 +35,8 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(RECIPE, root=args.root)
     labels = read_labels(recipe)
-    splits = assign_splits(labels.fields, recipe)
+    groups = near_duplicates({field.file: field.path for field in labels.fields})
+    splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     fields = [field for field in labels.fields if splits[field.file] == "train"]
     args.out.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []

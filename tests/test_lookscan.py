@@ -139,22 +139,26 @@ path.parent.mkdir()
 tifffile.imwrite(path, tiles(), shape=(side, side, 3), dtype=np.uint8, photometric="rgb", tile=(tile, tile),
                  compression="zlib")
 model = load_model()
-alone = len(model.detect(field, um_per_px))
+reds = lambda cells: int(np.isin(cells.names, ["rbc", "spherocyte"]).sum())
+alone = reds(model.detect(field, um_per_px))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
-found = len(model.detect_file(path, um_per_px))
+cells = model.detect_file(path, um_per_px)
 detecting = peak() - before
 (score,) = score_paths([root / "p1"], root / "out", um_per_px=um_per_px).scores
-print(alone, found, score.n_cells, detecting, peak() - before)
+print(alone, reds(cells), len(cells), score.n_cells, detecting, peak() - before)
 """
 
 
 @pytest.mark.slow
 def test_a_scan_of_twenty_thousand_pixels_a_side_is_scored_in_little_memory(tmp_path):
-    """Nine fields on empty slide, 1.2 GB of pixels: a minute and a half of one core."""
+    """Nine fields on empty slide, 1.2 GB of pixels: a minute and a half of one core.
+
+    Platelets are left out of the comparison: of what is cut off at a drawn field's edge, some comes to look like one.
+    """
     done = subprocess.run([sys.executable, "-c", _SCORE, str(tmp_path)], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    alone, found, scored, detecting_mb, scoring_mb = map(int, done.stdout.split()[-5:])
-    assert abs(found - 9 * alone) <= 0.01 * 9 * alone
+    alone, reds, found, scored, detecting_mb, scoring_mb = map(int, done.stdout.split()[-6:])
+    assert abs(reds - 9 * alone) <= 0.01 * 9 * alone
     assert 0.9 * found <= scored <= found, "but for the cells of parts that are rejected"
     assert detecting_mb < 800 and scoring_mb < 1000

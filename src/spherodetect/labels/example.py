@@ -41,7 +41,9 @@ def write_example(
 
     Args:
         out: the file.
-        n_patients, n_fields, n_cells: patients, photographs of each, and red cells on a photograph.
+        n_patients: patients.
+        n_fields: photographs of each.
+        n_cells: red cells on a photograph.
         seed: one seed, one export.
 
     Raises:

@@ -77,7 +77,7 @@ def _least_squares(values: tf.Tensor, weight: tf.Tensor, y: tf.Tensor, x: tf.Ten
 
 def _solved(normal: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """The solution of positive definite equations, (n, n) and (n, m), by Gauss and Jordan: LiteRT has no solver."""
-    n = normal.shape[0]
+    n = len(_POWERS)  # normal may come without a static shape
     rows = tf.concat([normal, right], axis=1)
     for k in range(n):
         pivot = rows[k : k + 1] / rows[k, k]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -119,14 +120,15 @@ def chosen_checkpoint(run: Path, params: Any) -> str | None:
 def _strategy(hardware: str) -> tf.distribute.Strategy:
     if hardware == "tpu":
         try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+            # A machine that holds its own TPU, as Colab's do, need not name it.
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME") or "local")
+            tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
         except (ValueError, OSError, tf.errors.OpError) as error:
             expected = "--hardware tpu: expected a TPU that TensorFlow sees, got none"
             raise SpherodetectError(
                 f"{expected}; use --hardware cpu, or a machine with one (TPU_NAME says which)"
             ) from error
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     if hardware == "gpu":
         if not tf.config.list_physical_devices("GPU"):
