@@ -62,6 +62,14 @@ def sparse() -> tuple[np.ndarray, tuple[int, int]]:
     return (image * fall_off[..., None]).astype(np.uint8), (900, 1700)
 
 
+def test_of_small_tiles_enough_is_seen_to_judge_the_light():
+    inner = [tile for tile in cut((2000, 2000), 40, core_px=160) if min(tile.core) > 200 and max(tile.core) < 1800]
+    assert len(inner) > 50
+    for tile in inner:
+        y0, x0, y1, x1 = tile.window
+        assert min(y1 - y0, x1 - x0) > 11.5 * 40, "12 cells, and cores are at most as wide as was said"
+
+
 def test_a_survey_knows_what_shows_nothing(sparse):
     image, (y, x) = sparse
     seen = survey(Pixels(image))
