@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         network = Network(model, params.task.model)
         return Detector(network, rbc_px=train.parser.rbc_px, class_names=params.task.class_names)
 
-    own = train.replace(input_path=",".join(map(str, records)), weights=None)
+    own = train.replace(input_path=args.held_out or held_out.input_path, weights=None)
     choices = {
         "moving averages": None,
         "mean of training batches": lambda: task.build_inputs(train).take(args.batches),

@@ -72,7 +72,8 @@ def trained(care: str, drawn: list[Any], folder: Path, *, steps: int, start: Pat
             f"task.train_data.input_path={folder}/records/*.tfrecord", "task.train_data.weights=null",
             "task.validation_data.input_path=''", "task.model.input_size=[192, 192, 3]",
             "task.train_data.global_batch_size=2", f"trainer.train_steps={steps}",
-            f"trainer.checkpoint_interval={steps}", f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}",
+            f"trainer.checkpoint_interval={steps}",
+            f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}",
             "trainer.optimizer_config.warmup.linear.warmup_steps=50", *begin,
         ],
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Cells of known class that trained nothing -> calibrated probabilities and the error rates that the score needs.
 
-A cell is called a spherocyte where that is more than twice as likely as another red cell, one cut for all runs, at which
-1.5 % of the other cells are called so over all folds: a patient with few spherocytes can bear few false calls. A cut
-tuned on one run suits no other: F1 and calibration depend on how many spherocytes a run of fields happens to hold. Log
-odds are natural.
+A cell is called a spherocyte where that is more than twice as likely as another red cell, one cut for all runs, at
+which 1.5 % of the other cells are called so over all folds: a patient with few spherocytes can bear few false calls. A
+cut tuned on one run suits no other: F1 and calibration depend on how many spherocytes a run of fields happens to hold.
+Log odds are natural.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _patients(data: Mapping[str, Any], taught: Mapping[str, set[str]]) -> Iterat
         yield f"- {name}: " + (
             f"spherocytes of {len(patients)} patient{'s' * (len(patients) != 1)}."
             if patients
-            else "no patient ids exist; fields of a block of file numbers may be of one slide; blocks stand for patients."
+            else "no patient ids exist; fields of a block of file numbers may be of one slide, and stand for a patient."
         )
     if len(rich) == 1:
         yield f"- All real spherocytes come from one data set, {rich[0]}."
