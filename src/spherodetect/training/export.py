@@ -148,8 +148,9 @@ def collect(
         known = np.isin(example["class_id"], red)
         found = {key: value.numpy() for key, value in call(example["image"], example["um_per_px"]).items()}
         cells = Cells.from_labels(
-            found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2]
-        )
+            found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2],
+            class_names=tuple(class_names),
+        )  # fmt: skip
         center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
         point = np.where(example["point_yx"] >= 0, example["point_yx"], center)[known]
         matching = match_points(cells, point)
