@@ -6,11 +6,17 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
+from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from roboflow_fixture import write_export
+from spherodetect.synthetic import draw_field
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.train
@@ -72,6 +78,65 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     # Three steps teach nothing: what counts is that each patient has a row that says so.
     assert set(rows) == {"patient_01", "patient_02"}
     assert all(row["status"] and row["model"] == "model" for row in rows.values())
+
+
+@pytest.mark.slow
+def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_class(tmp_path: Path) -> None:
+    pytest.importorskip("official", reason="tf-models-official is not installed")
+    names = ["erythrocyte", "neutrophil", "basophil", "lymphocyte", "basophilic stippling", "platelet"]
+    export, settings = tmp_path / "export", {"task": {"class_names": names}}
+    counts = _drawn_makesense(export, names)
+    recipe = yaml.safe_load((ROOT / "tfrecords" / "hemadetect.yaml").read_text())
+    recipe |= {"root": str(export), "class_names": names, "classes": {name: name for name in names}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command("tfrecords", tmp_path / "recipe.yaml", "--out", tmp_path / "records", cwd=tmp_path)
+    manifest = json.loads((tmp_path / "records" / "manifest.json").read_bytes())
+    written = manifest["splits"]["train"]["classes"]
+    assert {name: written[name] for name in names} == dict(counts)
+
+    experiment = yaml.safe_load((ROOT / "experiments" / "hemadetect.yaml").read_text()) | settings
+    experiment["task"]["train_data"] = {"input_path": f"{tmp_path}/records/hemadetect-train-*.tfrecord"}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
+    few = ["task.model.input_size=[128, 128, 3]", "task.train_data.global_batch_size=2", "trainer.train_steps=3",
+           "trainer.steps_per_loop=3", "trainer.checkpoint_interval=3", "trainer.summary_interval=3"]  # fmt: skip
+    options = [word for setting in few for word in ("--set", setting)]
+    command("train", tmp_path / "experiment.yaml", "--run", tmp_path / "run", *options, cwd=tmp_path)
+    command("export", tmp_path / "run", "--out", tmp_path / "model", cwd=tmp_path)
+    image = next(export.glob("*.png"))
+    command("detect", image, "--model", tmp_path / "model", "--out", tmp_path / "out", cwd=tmp_path)
+    model = json.loads((tmp_path / "model" / "model.json").read_bytes())
+    assert model["class_names"] == names and (tmp_path / "out" / "cells.csv").is_file()
+
+
+def _drawn_makesense(folder: Path, names: list[str]) -> Counter[str]:
+    """One COCO file beside its images, as makesense.ai gives it; returns how many cells of each name it has."""
+    from spherodetect.report.interop import to_coco
+
+    folder.mkdir()
+    images, annotations, counts = [], [], Counter[str]()
+    for number in range(1, 4):
+        drawn = draw_field(np.random.default_rng(number), size_hw=(360, 480), n_cells=30, spherocyte_fraction=0.2,
+                           n_white=3, n_platelets=3)  # fmt: skip
+        Image.fromarray(drawn.image).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 480, "height": 360})
+        white = cycle(names[1:4])
+        for name, cell in zip(drawn.cells.names, to_coco([drawn.cells])["annotations"], strict=True):
+            six = {"rbc": names[0], "spherocyte": names[4], "platelet": names[5]}.get(name) or next(white)
+            x, y, w, h = cell["bbox"]
+            cell |= {"id": len(annotations), "image_id": number, "category_id": 1 + names.index(six), "iscrowd": 0}
+            annotations.append(
+                cell | {"segmentation": [[x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]]}
+            )
+            counts[six] += 1
+    categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]
+    labels = {
+        "info": {"description": "my-project"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    (folder / "labels_my-project.json").write_text(json.dumps(labels))
+    return counts
 
 
 def _unpack(archive: Path, into: Path) -> None:

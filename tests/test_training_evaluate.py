@@ -282,3 +282,11 @@ def test_the_bundled_model_on_real_fields(bundled_model, shared_data, tmp_path):
     assert sum(row["label"] != "duplicate" for row in rows) == n_labels
     assert len(result.details["robustness"]["changes"]) == 13
     assert result.details["coco"]["mask"] == {"refused": "the labels are points"}
+
+
+def test_other_red_cells_are_told_from_spherocytes_in_whatever_classes_a_model_has():
+    from spherodetect.training.evaluate import _side
+
+    assert [_side(name) for name in ("target cell", "erythrocyte", "spherocyte", "wbc", "red cell", "unknown")] == [
+        "rbc", "rbc", "spherocyte", "wbc", "red cell", "unknown",
+    ]  # fmt: skip

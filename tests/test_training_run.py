@@ -33,6 +33,14 @@ def test_every_experiment_loads_on_every_hardware(run, path, hardware):
     assert params.task.train_data.parser.max_num_instances >= 180
 
 
+@pytest.mark.parametrize("hardware", ["cpu", "gpu", "tpu"])
+def test_an_experiment_that_lies_elsewhere_has_the_same_hardware(run, tmp_path, hardware):
+    (tmp_path / "mine.yaml").write_text(CHULA.read_text())
+    assert run.load_experiment(tmp_path / "mine.yaml", hardware=hardware).as_dict() == (
+        run.load_experiment(CHULA, hardware=hardware).as_dict()
+    )
+
+
 def test_overrides_come_last(run):
     overrides = ["trainer.train_steps=7", "task.model.input_size=[64, 64, 3]"]
     params = run.load_experiment(CHULA, hardware="cpu", overrides=overrides)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect import __version__
-from spherodetect.cells import Cells, touches_border
+from spherodetect.cells import RED_CELLS, Cells, touches_border
 from spherodetect.detect import Model, load_model
 from spherodetect.errors import SpherodetectError
 from spherodetect.labels.splits import block_of
@@ -195,14 +195,19 @@ def _where(labelled: Labelled) -> dict[str, str]:
 
 
 def _kind(name: str) -> str:
-    return "red cell" if name in ("rbc", "spherocyte") else name
+    return "red cell" if name in RED_CELLS else name
+
+
+def _side(name: str) -> str:
+    """A red cell is a spherocyte or another, whatever classes a model has; `fine` keeps the annotator's own name."""
+    return "rbc" if name in RED_CELLS - {"spherocyte"} else name
 
 
 def _label_rows(labelled: Labelled, cells: Cells, matching: Matching) -> list[dict[str, Any]]:
     missed = {"found": 0, "called": "", "p_spherocyte": 0.0, "confidence": 0.0, "countable": 0}
     return [
         {
-            **_where(labelled), "label": labelled.classes[k], "fine": labelled.fine[k],
+            **_where(labelled), "label": _side(labelled.classes[k]), "fine": labelled.fine[k],
             **(_call(cells, detection) if detection >= 0 else missed),
             "x_px": round(float(labelled.points_yx[k, 1]), 1), "y_px": round(float(labelled.points_yx[k, 0]), 1),
         }

@@ -248,7 +248,7 @@ class Detector(tf.Module):
 
     def _likely(self, pixels: Any) -> Any:
         """More cells than there are in so many pixels."""
-        return pixels / (0.6 * self.rbc_px**2) + 50
+        return pixels / (0.75 * self.rbc_px**2) + 50
 
     def _propose(
         self, scores: tf.Tensor, offsets: tf.Tensor, references: tf.Tensor, size: tf.Tensor

@@ -31,6 +31,17 @@ from spherodetect.training.watch import NoLongerImproves, Runner, Watch
 logger = logging.getLogger(__name__)
 
 
+#: What the hardware asks for where no folder hardware/ lies beside the experiment; the same as in experiments/hardware/.
+_HARDWARE: dict[str, dict[str, Any]] = {
+    "cpu": {"runtime": {"mixed_precision_dtype": "float32"}},
+    "gpu": {"runtime": {"mixed_precision_dtype": "float32"}},
+    "tpu": {
+        "runtime": {"mixed_precision_dtype": "bfloat16"},
+        "task": {"train_data": {"dtype": "bfloat16", "drop_remainder": True}},
+    },
+}
+
+
 def load_experiment(path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()) -> Any:
     """An experiment's settings: Model Garden's defaults, ours, the hardware's, the YAML's, then key=value overrides.
 
@@ -43,7 +54,8 @@ def load_experiment(path: Path, *, hardware: str | None = None, overrides: Seque
     params = exp_factory.get_exp_config(settings.pop("experiment", _experiment.EXPERIMENT))
     layers: list[tuple[str, Any]] = []
     if hardware:
-        layers.append((f"--hardware {hardware}", read_yaml(path.parent / "hardware" / f"{hardware}.yaml")))
+        file = path.parent / "hardware" / f"{hardware}.yaml"
+        layers.append((f"--hardware {hardware}", read_yaml(file) if file.is_file() else _HARDWARE[hardware]))
     layers.append((quoted(path), settings))
     for override in overrides:
         key, equals, value = override.partition("=")
