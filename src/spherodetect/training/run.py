@@ -31,7 +31,7 @@ from spherodetect.training.watch import NoLongerImproves, Runner, Watch
 logger = logging.getLogger(__name__)
 
 
-#: What the hardware asks for where no folder hardware/ lies beside the experiment; the same as in experiments/hardware/.
+#: What the hardware asks for where no folder hardware/ lies beside the experiment; as in experiments/hardware/
 _HARDWARE: dict[str, dict[str, Any]] = {
     "cpu": {"runtime": {"mixed_precision_dtype": "float32"}},
     "gpu": {"runtime": {"mixed_precision_dtype": "float32"}},
