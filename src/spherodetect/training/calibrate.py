@@ -24,7 +24,7 @@ MIN_COVERAGE = 1 / 3
 #: spherocyte both times, 25 once): so many of the true spherocytes, and so many of the other cells.
 SPHEROCYTES_MISNAMED, OTHERS_MISNAMED = 0.135, 0.016
 #: Where more than this part of a block's labels of one class are such slips, they say nothing of the model.
-MAX_SLIPS = 0.3
+MAX_SLIPS = 0.15
 
 
 @dataclass(frozen=True, eq=False)
