@@ -107,7 +107,8 @@ def _require_equal_output(ours: tuple[Any, Any], peer: tuple[Any, Any]) -> None:
         shapes = [[tuple(t.shape) for t in tf.nest.flatten(labels[name])] for labels in (ours[1], peer[1])]
         assert shapes[0] == shapes[1], f"{name}: {shapes}"
     cells = [float(np.mean(np.sum(labels["gt_classes"].numpy() >= 0, axis=1))) for labels in (ours[1], peer[1])]
-    assert abs(cells[0] / cells[1] - 1) < 0.3, f"expected as many cells an image, got {cells}"
+    # One batch a side, of places that chance chose.
+    assert 0.5 < cells[0] / cells[1] < 2, f"expected as many cells an image, got {cells}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
