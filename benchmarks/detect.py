@@ -158,7 +158,7 @@ class Detector:
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
         network = self.saved.detector.network
-        regions = {"classify": int(math.prod(SEEN_HW) / (0.6 * 32**2)) + 50, "outline": self.found()[0] + 1}
+        regions = {"classify": int(math.prod(SEEN_HW) / (0.75 * 32**2)) + 50, "outline": self.found()[0] + 1}
         counted = {}
         for name in ("features", "classify", "outline"):
             run = getattr(network, name).run
