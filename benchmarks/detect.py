@@ -19,17 +19,16 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.child import Child
 from benchmarks.timing import Comparison
 from benchmarks.train_step import operation_times
 
@@ -193,43 +192,13 @@ def _memory_mb(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def _serve(channel: Connection, *args: Any) -> None:
-    """A child process: answers (method, arguments...) with the detector's result."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    detector = Detector(*args)
-    channel.send(None)
-    while (request := channel.recv()) is not None:
-        channel.send(getattr(detector, request[0])(*request[1:]))
-
-
-class Child:
-    """A detector in a process that computes only while it is asked something."""
-
-    def __init__(self, *args: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *args), daemon=True)
-        self._process.start()
-        self._channel.recv()
-
-    def ask(self, *request: Any) -> Any:
-        """Call a method of the detector."""
-        self._channel.send(request)
-        return self._channel.recv()
-
-    def end(self) -> None:
-        """Let the process go."""
-        self._channel.send(None)
-        self._process.join(30)
-
-
 @contextmanager
 def children(**args: Sequence[Any]) -> Iterator[dict[str, Child]]:
     """Detectors by name, each asked once to warm up."""
     all_of_them: dict[str, Child] = {}
     try:
         for name, each in args.items():
-            all_of_them[name] = Child(*each)
+            all_of_them[name] = Child(Detector, *each)
             all_of_them[name].ask("detect")
         yield all_of_them
     finally:

@@ -14,20 +14,17 @@ prefetches in the other's time; processor time counts every thread of the proces
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.child import Child
 from benchmarks.timing import Comparison
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,45 +158,14 @@ def operation_times(space: Any) -> Counter[str]:
     return totals
 
 
-def _serve(channel: Connection, name: str, records: Path, side: int, batch: int) -> None:
-    """A child process: answers (method, argument) with the trainer's result."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    trainer = Trainer(EXPERIMENTS[name](records, side=side, batch=batch))
-    channel.send(None)
-    while (request := channel.recv()) is not None:
-        channel.send(getattr(trainer, request[0])(*request[1:]))
-
-
-class Child:
-    """A trainer in a process that runs only while it is asked something."""
-
-    def __init__(self, *args: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *args), daemon=True)
-        self._process.start()
-        self._channel.recv()
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def ask(self, *request: Any) -> Any:
-        """Call a method of the trainer."""
-        os.kill(self._process.pid, signal.SIGCONT)
-        self._channel.send(request)
-        answer = self._channel.recv()
-        os.kill(self._process.pid, signal.SIGSTOP)
-        return answer
-
-    def end(self) -> None:
-        """Let the process go."""
-        os.kill(self._process.pid, signal.SIGCONT)
-        self._channel.send(None)
-        self._process.join(30)
+def _trainer(name: str, records: Path, side: int, batch: int) -> Trainer:
+    return Trainer(EXPERIMENTS[name](records, side=side, batch=batch))
 
 
 @contextmanager
 def children(*args: Any) -> Iterator[dict[str, Child]]:
     """Both trainers, warmed up."""
-    both = {name: Child(name, *args) for name in EXPERIMENTS}
+    both = {name: Child(_trainer, name, *args, stopped=True) for name in EXPERIMENTS}
     try:
         for child in both.values():
             child.ask("train", WARM_UP)

@@ -76,7 +76,7 @@ def example_recipe(root: str | Path) -> Recipe:
     return Recipe(
         "example", "coco", Path(root), classes={theirs: ours for ours, theirs in _NAMES.items()},
         patients=re.compile("(?P<patient>patient_[0-9]+)"), native_size_hw=NATIVE_SIZE_HW,
-        split=SplitRule("patient", val_fraction=0.3), origin="drawn by spherodetect.labels.example",
+        split=SplitRule("patient", val_fraction=0.3), stain="drawn", origin="drawn by spherodetect.labels.example",
     )  # fmt: skip
 
 
