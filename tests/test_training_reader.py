@@ -8,6 +8,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from spherodetect.errors import SpherodetectError
+
 pytestmark = pytest.mark.train
 
 
@@ -72,6 +74,10 @@ def test_data_sets_are_mixed_by_their_weights(reader, records):
     mixed = config(records, input_path=paths, weights={"a": 0.75, "b": 0.25}, global_batch_size=400)
     ((numbers, _),) = taken(reader.read(mixed, parse), 1)
     assert 0.68 < (numbers < 100).mean() < 0.82
+    ((numbers, _),) = taken(reader.read(config(records, input_path=paths, global_batch_size=400), parse), 1)
+    assert 0.43 < (numbers < 100).mean() < 0.57  # without weights none is left out
+    with pytest.raises(SpherodetectError, match="expected a number for each of a, b, got a, c"):
+        reader.read(config(records, input_path=paths, weights={"a": 0.75, "c": 0.25}), parse)
 
 
 def test_held_out_records_come_once_in_their_order(reader, records):

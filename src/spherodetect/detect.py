@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "models" / "bundled"
 #: The layout of model folders that this version reads.
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 #: The network sees at most so many of its own pixels at once, of at most so many of the image: the graph's own limit is
 #: twice as high, and by tiles the same cells take less memory.
 _ONCE_NETWORK_PIXELS, _ONCE_PIXELS = 3_000_000, 16_000_000
@@ -41,6 +41,8 @@ _ONCE_NETWORK_PIXELS, _ONCE_PIXELS = 3_000_000, 16_000_000
 _SAMPLES, _ENOUGH = 3, 10
 #: Side of a place that is looked at while nothing is known, and the size of a cell where none is found.
 _SAMPLE_PX, _DEFAULT_PX = 1024, 40.0
+#: How to look at an image that tells by itself, see training/graph.py.
+_AS_IT_LIES = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 _NEEDED = ("format", "name", "class_names", "rbc_px", "thresholds", "rates", "checksums")
 
 
@@ -198,13 +200,13 @@ class Model:
             if seen.shows_nothing(tile.core):
                 continue
             image = region.read(tile.window)
-            here = frame - [0, 0, *tile.origin_yx, 0]
+            here = frame - [0, 0, *tile.origin_yx, 0, 0]
             found = self._look(image, scale, here)
             cells = self._cells(found, image.shape[:2], field_id, scale)
             yield SeenTile(tile, image, cells, ownership.of(tile, cells.box_yxyx))
 
     def _frame(self, region: Region, seen: Survey, scale: Scale) -> np.ndarray:
-        """How to look at all tiles, (5,), see training/graph.py; places are in pixels of the whole image."""
+        """How to look at all tiles, (6,), see training/graph.py; places are in pixels of the whole image."""
         diameter = self._usual_px(scale) or _diameter_px(region, seen)
         side = min(round((CORE + 2 * MARGIN) * diameter), MAX_SIDE_PX)
         frames = []
@@ -212,11 +214,14 @@ class Model:
             image = region.read(window)
             if not scale.um_per_px and not 2 / 3 < estimate_rbc_diameter_px(green_density(image)) / diameter < 3 / 2:
                 continue  # what lies there are no cells, and it would be enlarged until it looked like them
-            found = self._look(image, scale, np.zeros(5))
+            found = self._look(image, scale, _AS_IT_LIES)
             if found["num_detections"] >= _ENOUGH:
-                frames.append(np.add(found["frame"], [0, 0, *window[:2], 0]))
+                frames.append(np.add(found["frame"], [0, 0, *window[:2], 0, 0]))
+        if not frames:
+            return np.array([diameter, *_AS_IT_LIES[1:]])
         frames.sort(key=lambda frame: float(frame[1]))
-        return frames[len(frames) // 2] if frames else np.array([diameter, 0, 0, 0, 0], float)
+        # The slide has one prevalence; a tile of few cells would know it less well.
+        return np.append(frames[len(frames) // 2][:-1], np.median([frame[-1] for frame in frames]))
 
     def _look(self, image: np.ndarray, scale: Scale, frame: np.ndarray) -> Mapping[str, Any]:
         import tensorflow as tf

@@ -33,7 +33,7 @@ class SmearParserConfig(base.Parser):
 
 @dataclasses.dataclass
 class SmearDataConfig(base.DataConfig):
-    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set with `weights` beside."""
+    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set, with `weights` beside."""
 
     dtype: str = "float32"
     # The number of the first example of an endless, fixed sequence; a resumed run goes on where it was.

@@ -59,7 +59,7 @@ def export(
     for one in (run, *folds):
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
         if one_params.task.validation_data.input_path:
-            records = _validation_records(one, one_params)
+            records = validation_records(one, one_params)
             held_out.append(collect(one_detector, records, params.task.class_names, progress=progress))
             judging.append(one)
     second, judged = second_look.cross_fit(held_out, progress=progress)
@@ -114,7 +114,12 @@ def _taught_second_look(fold: Path) -> dict[str, Any]:
     return {"data": data, "params": {"task": {"train_data": {"input_path": pattern}}}}
 
 
-def _validation_records(run: Path, params: Any) -> list[Path]:
+def validation_records(run: Path, params: Any) -> list[Path]:
+    """The held-out records of a run.
+
+    Raises:
+        SpherodetectError: they are not where the run had them.
+    """
     records = sorted(tf.io.gfile.glob(str(params.task.validation_data.input_path)))
     if not records:
         raise SpherodetectError(
@@ -125,12 +130,12 @@ def _validation_records(run: Path, params: Any) -> list[Path]:
 
 
 def collect(
-    detector: Detector, records: list[Path], class_names: list[str], *,
+    detector: Detector, records: list[Path], class_names: list[str], *, um_per_px: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SeenCells:  # fmt: skip
     """Run the detector over records and keep the cells labelled rbc or spherocyte, and the countable ones beside them.
 
-    Where the records do not state the pixel size, the fields themselves tell the scale, as in use.
+    um_per_px is the pixel size of fields whose records do not state it; at 0 they tell the scale themselves, as in use.
     """
     watched = detector.but(evidence=True)
     call = tf.function(
@@ -146,7 +151,7 @@ def collect(
     runs = _runs({e["field"]: e["patient"] for e in examples})
     for number, example in enumerate(examples, 1):
         known = np.isin(example["class_id"], red)
-        found = {key: value.numpy() for key, value in call(example["image"], example["um_per_px"]).items()}
+        found = {key: value.numpy() for key, value in call(example["image"], example["um_per_px"] or um_per_px).items()}
         cells = Cells.from_labels(
             found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2],
             class_names=tuple(class_names),

@@ -27,7 +27,7 @@ from spherodetect.training.boxes import align, anchors, clip, decode, pairwise_i
 from spherodetect.training.diameter import estimate_diameter
 from spherodetect.training.frame import laid
 from spherodetect.training.network import Network
-from spherodetect.training.prevalence import raised
+from spherodetect.training.prevalence import raise_by
 from spherodetect.training.second_look import WINDOW, combined, sizes, windows
 
 SPHEROCYTE = "spherocyte"
@@ -147,10 +147,10 @@ class Detector(tf.Module):
         Args:
             image: uint8 (H, W, 3).
             um_per_px: float32 scalar, 0 where it is unknown: then the field's own red cells give the scale.
-            frame: (5,) float32, how to look, for the tiles of a larger image: the size of a red cell that decides how
+            frame: (6,) float32, how to look, for the tiles of a larger image: the size of a red cell that decides how
                 much the image is enlarged, the median red cell's, the place (y, x) that the grid goes through, all in
-                native pixels, and `Frame.turn`. A size of 0 leaves it to the image. How it was looked at is then in the
-                result, in the same form.
+                native pixels, `Frame.turn`, and how much the prevalence of spherocytes raises the log odds. Sizes of 0
+                and a raise below 0 leave it to the image. How it was looked at is then in the result, in the same form.
         """
         image = tf.cast(image, tf.float32)
         density = optics.optical_density(image)
@@ -194,7 +194,7 @@ class Detector(tf.Module):
             "p_spherocyte": tf.TensorSpec([rows]), "countable": tf.TensorSpec([rows], tf.bool),
             "masks": tf.TensorSpec([rows, size, size]),
             "num_detections": tf.TensorSpec([], tf.int32), "rbc_diameter_px": tf.TensorSpec([]),
-            "truncated": tf.TensorSpec([], tf.bool), **({"frame": tf.TensorSpec([5])} if framed else {}),
+            "truncated": tf.TensorSpec([], tf.bool), **({"frame": tf.TensorSpec([6])} if framed else {}),
         }  # fmt: skip
 
     def _detect(
@@ -229,16 +229,16 @@ class Detector(tf.Module):
         if self._room:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
         masks = self._masks(pyramid, boxes + offset, probabilities)
-        cells, median = self._decided(
+        cells, median, raised = self._decided(
             boxes, probabilities, masks, valid, size, seen=seen, offset=offset, um_per_px=um_per_px / scale,
-            median=tf.constant(0.0) if told is None else told[1] * scale,
+            told=(tf.constant(0.0), tf.constant(-1.0)) if told is None else (told[1] * scale, told[5]),
         )  # fmt: skip
         boxes, masks = frame.native(boxes, masks)
         cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
         if self._room:
             rows = {name: tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1)) for name, value in cells.items()}
             cells = {name: tf.where(rows[name], value, tf.zeros_like(value)) for name, value in cells.items()}
-        looked = tf.concat([[diameter, median / scale], frame.spot / scale, [frame.turn]], axis=0)
+        looked = tf.concat([[diameter, median / scale], frame.spot / scale, [frame.turn, raised]], axis=0)
         return cells | {
             "num_detections": tf.minimum(count, self.max_cells),
             "rbc_diameter_px": median / scale,
@@ -289,15 +289,16 @@ class Detector(tf.Module):
 
     def _decided(
         self, boxes: tf.Tensor, probabilities: tf.Tensor, masks: tf.Tensor, valid: tf.Tensor, size: tf.Tensor, *,
-        seen: tf.Tensor, offset: tf.Tensor, um_per_px: tf.Tensor, median: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:  # fmt: skip
-        """What every cell is and whether it counts, and the median diameter of whole red cells, if it is not given."""
+        seen: tf.Tensor, offset: tf.Tensor, um_per_px: tf.Tensor, told: tuple[tf.Tensor, tf.Tensor],
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:  # fmt: skip
+        """What every cell is and whether it counts; the median diameter of whole red cells and how much prevalence
+        raises log odds, as they were told or, where told a diameter of 0 and a raise below 0, as they are here."""
         diameters = _diameters(boxes, masks)
         other_red = tf.reduce_sum(tf.gather(probabilities, self.other_red_ids, axis=1), axis=1)
         spherocyte = tf.zeros_like(other_red) if self.spherocyte_id is None else probabilities[:, self.spherocyte_id]
         red = other_red + spherocyte
         own = _median(diameters, valid & whole(boxes, size) & (red > 0.5), self.rbc_px)
-        median = tf.where(median > 0.0, median, own)
+        median = tf.where(told[0] > 0.0, told[0], own)
         log_odds, evidence = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6), {}
         if self.second or self.evidence:
             # Where the pixel size is known, a window shows a small cell small.
@@ -310,8 +311,8 @@ class Detector(tf.Module):
                 evidence = {"log_odds": log_odds, "seen": look, "size": size_of}
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
         countable = is_red & _separate(boxes, size, diameters / median)
-        log_odds = raised(log_odds, countable & valid)
-        p_spherocyte = tf.sigmoid(self.tuned["slope"] * log_odds + self.tuned["intercept"])
+        raised = tf.where(told[1] >= 0.0, told[1], raise_by(log_odds, countable & valid))
+        p_spherocyte = tf.sigmoid(self.tuned["slope"] * (log_odds + raised) + self.tuned["intercept"])
         if self.spherocyte_id is None:
             p_spherocyte = tf.zeros_like(p_spherocyte)
         ids = _likeliest(probabilities, among=self.other_red_ids)
@@ -326,7 +327,7 @@ class Detector(tf.Module):
             "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
             "countable": countable,
             **evidence,
-        }, median
+        }, median, raised  # fmt: skip
 
     def _divided(self, probabilities: tf.Tensor, p_spherocyte: tf.Tensor) -> tf.Tensor:
         """Class probabilities without background, (N, K); what is red is divided by p_spherocyte; rows sum to 1."""

@@ -24,11 +24,11 @@ ROUNDS = 20
 MOST = 1.5
 
 
-def raised(log_odds: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
-    """Log odds of spherocyte against other red cell, (N,), with the field's prevalence as the prior.
+def raise_by(log_odds: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
+    """By how much the field's prevalence raises the log odds of its cells, scalar, 0 to MOST.
 
     Args:
-        log_odds: (N,) of the cells of one field, each judged by itself.
+        log_odds: (N,) of spherocyte against other red cell, of the cells of one field, each judged by itself.
         among: (N,) bool, the whole, separated red cells, which tell what the field is made of.
     """
     counted = tf.cast(among, log_odds.dtype)
@@ -37,13 +37,13 @@ def raised(log_odds: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
     for _ in range(ROUNDS):
         share = (tf.reduce_sum(tf.sigmoid(log_odds + by) * counted) + DOUBT_CELLS * USUAL) / (n + DOUBT_CELLS)
         by = tf.clip_by_value(tf.math.log(share / (1.0 - share)) - usual, 0.0, MOST)
-    return log_odds + by
+    return by
 
 
 def raised_by_field(
     log_odds: np.ndarray, among: np.ndarray, field: np.ndarray, others: np.ndarray, others_field: np.ndarray
 ) -> np.ndarray:
-    """`raised` for the cells of many fields, (N,).
+    """Log odds of the cells of many fields with their field's prevalence as the prior, (N,).
 
     Args:
         log_odds, among, field: (N,) of the cells that are judged.
@@ -54,8 +54,8 @@ def raised_by_field(
         here, beside = np.asarray(field, str) == name, np.asarray(others_field, str) == name
         odds = np.concatenate([judged[here], others[beside]])
         whole = np.concatenate([among[here], np.ones(int(beside.sum()), bool)])
-        judged[here] = raised(tf.constant(odds), tf.constant(whole))[: here.sum()].numpy()
+        judged[here] += float(raise_by(tf.constant(odds), tf.constant(whole)))
     return judged
 
 
-__all__ = ["raised", "raised_by_field"]
+__all__ = ["raise_by", "raised_by_field"]

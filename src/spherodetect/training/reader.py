@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from spherodetect.errors import SpherodetectError
+
 #: Records are a third of a megabyte; more of them in the shuffle's buffer would cost more memory than they bring order.
 _MOST_SHUFFLED = 256
 _FILES_AT_ONCE = 4
@@ -23,22 +25,27 @@ def read(
     """A data set of batches, each the dense stack of what `parse` makes of its records.
 
     Args:
-        config: experiment.SmearDataConfig; input_path is a pattern, or a name and a pattern a data set with `weights`.
+        config: experiment.SmearDataConfig; input_path is a pattern, or a name and a pattern a data set. `weights` says
+            how often each is drawn to train on; without them all are drawn equally often.
         parse: a serialised record and a seed, (2,) int32, to images and labels of fixed shapes.
         context: which of several input pipelines this is, from tf.distribute.
+
+    Raises:
+        SpherodetectError: weights of other data sets.
     """
     patterns = config.input_path.as_dict() if hasattr(config.input_path, "as_dict") else {"": config.input_path}
-    weights = config.weights.as_dict() if config.weights else None
-    streams = {name: _records(pattern, config) for name, pattern in patterns.items()}
-    if weights is None:
-        records = streams[next(iter(streams))]
-        for other in list(streams.values())[1:]:
-            records = records.concatenate(other)
+    first, *others = streams = [_records(pattern, config) for pattern in patterns.values()]
+    if config.is_training and others:
+        weights = config.weights.as_dict() if config.weights else dict.fromkeys(patterns, 1.0)
+        if set(weights) != set(patterns):
+            raise SpherodetectError(
+                f"train_data.weights: expected a number for each of {', '.join(patterns)}, got {', '.join(weights)}"
+            )
+        records = tf.data.Dataset.sample_from_datasets(streams, [weights[name] for name in patterns], seed=config.seed)
     else:
-        order = list(streams)
-        records = tf.data.Dataset.sample_from_datasets(
-            [streams[name] for name in order], [weights[name] for name in order], seed=config.seed
-        )
+        records = first
+        for other in others:
+            records = records.concatenate(other)
     if config.is_training:
         records = records.skip(config.first_example)
     records = records.enumerate(config.first_example)

@@ -43,7 +43,7 @@ class SmearModule(tf.Module):
         self.tile = tf.function(
             detector,
             input_signature=[
-                tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32), tf.TensorSpec([5], tf.float32)
+                tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32), tf.TensorSpec([6], tf.float32)
             ],
         )  # fmt: skip
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]

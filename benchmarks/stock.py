@@ -1,0 +1,167 @@
+"""How well does Model Garden's stock experiment do when it is trained on our records?
+
+    for d in chula synthetic; do spherodetect tfrecords tfrecords/$d.yaml --full-masks --out tfrecords/records/$d; done
+    nice python -m benchmarks.stock train runs/stock [--steps 1500]            # about an hour of two cores
+    python -m benchmarks.stock judge runs/stock --ours MODEL [--every 1]       # MODEL held out what is judged
+
+Speed says little without it: `benchmarks.detect --stock runs/stock` times what was trained here. The stock task,
+network, losses and trainer are Model Garden's; what is ours is what its settings ask of any user: class names, room
+for 300 cells, crops at the scale of `benchmarks.detect`, and, because batches hold 4 crops and not
+512, the optimiser and its schedule of experiments/chula.yaml. Cells of unknown class are crowds to it, which it passes
+over. Judged are the held-out fields of tfrecords/chula.yaml as `spherodetect evaluate` judges them, by the stock
+export; of two classes on one cell the likelier counts, and its threshold is the one that suits it best there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.train_step import stock_experiment
+from spherodetect.cells import CLASS_NAMES, RED_CELLS, Cells
+from spherodetect.matching import iou, match_points
+from spherodetect.training.truth import Labelled, open_truth
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE, BATCH, STOCK_DETECTIONS = 384, 4, 300
+#: To what it resizes fields of 640x480 (benchmarks/detect.py): 0.9 of their size. Its crops are cut from this, more or
+#: less enlarged.
+SIZE_HW, JITTER = (448, 576), 1.25
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+Detect = Callable[[Labelled], Cells]
+
+
+def experiment(records: Path, *, steps: int) -> Any:
+    """maskrcnn_mobilenet_coco on crops of our records."""
+    from spherodetect.training.run import load_experiment
+
+    params = stock_experiment(records, side=SIDE, batch=BATCH)
+    data, trainer = params.task.train_data, params.trainer
+    data.input_path = [str(file) for file in sorted(records.glob("*/full-*-train-*.tfrecord"))]
+    enlarged = max(SIZE_HW) / SIDE
+    data.parser.aug_scale_min, data.parser.aug_scale_max = enlarged / JITTER, enlarged * JITTER
+    params.runtime.mixed_precision_dtype = "float32"
+    overrides = [f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}"]
+    ours = load_experiment(ROOT / "experiments" / "chula.yaml", overrides=overrides)
+    trainer.optimizer_config = ours.trainer.optimizer_config
+    trainer.train_steps, trainer.steps_per_loop, trainer.summary_interval = steps, 20, 20
+    trainer.checkpoint_interval, trainer.max_to_keep, trainer.best_checkpoint_export_subdir = 100, 1, ""
+    return params
+
+
+def train(run: Path, records: Path, *, steps: int) -> None:
+    """Train it by Model Garden's trainer, or go on from its last checkpoint."""
+    import tensorflow as tf
+    from official.core import task_factory, train_lib
+    from official.modeling import hyperparams
+    from official.vision.tasks import maskrcnn  # noqa: F401  (importing registers the task)
+
+    run.mkdir(parents=True, exist_ok=True)
+    params = experiment(records, steps=steps)
+    hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
+    task = task_factory.get_task(params.task, logging_dir=str(run))
+    train_lib.run_experiment(tf.distribute.OneDeviceStrategy("/cpu:0"), task, "train", params, str(run))
+
+
+def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> Path:
+    """Model Garden's own export of a run, with the detections that a field of 120 cells asks for."""
+    import tensorflow as tf
+    from official.core import exp_factory
+    from official.modeling import hyperparams
+    from official.vision.configs import maskrcnn  # noqa: F401  (importing registers the experiment)
+    from official.vision.serving import export_saved_model_lib
+
+    params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
+    params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
+    params.task.model.detection_generator.max_num_detections = STOCK_DETECTIONS
+    export_saved_model_lib.export_inference_graph(
+        input_type="image_tensor", batch_size=1, input_image_size=list(size_hw), params=params,
+        checkpoint_path=tf.train.latest_checkpoint(str(run)), export_dir=str(folder), log_model_flops_and_params=False,
+    )  # fmt: skip
+    return folder
+
+
+def stock_detector(saved_model: Path) -> Detect:
+    """The cells of an exported stock model in native pixels, their best scores beside as confidence."""
+    import tensorflow as tf
+
+    saved = tf.saved_model.load(str(saved_model))
+    call = saved.signatures["serving_default"]
+
+    def detect(labelled: Labelled) -> Cells:
+        found = {key: value.numpy()[0] for key, value in call(inputs=tf.constant(labelled.image[None])).items()}
+        n = int(found["num_detections"])
+        scores, ids = found["detection_scores"][:n], found["detection_classes"][:n].astype(int)
+        boxes = found["detection_boxes"][:n] / np.tile(found["image_info"][2], 2)
+        best = np.argsort(-scores, kind="stable")
+        # The stock suppression works class by class: one cell may come once for each.
+        agree = iou(boxes[best], boxes[best]) > 0.5
+        kept: list[int] = []
+        for k in range(n):
+            if not agree[k, kept].any():
+                kept.append(k)
+        rows = best[kept]
+        cells = Cells.from_labels(boxes[rows], ids[rows], np.ones((len(rows), 1, 1), bool),
+                                  image_size_hw=labelled.image.shape[:2])  # fmt: skip
+        cells.confidence[:] = scores[rows]
+        return cells
+
+    detect.saved = saved  # type: ignore[attr-defined]  # the functions die with what was loaded
+    return detect
+
+
+def judge(detect: Detect, fields: Sequence[Labelled], *, threshold: float = 0.0) -> dict[str, float]:
+    """Recall of red cells, and sensitivity, precision and F1 of spherocytes, missed and doubled cells counted."""
+    hits = called = true = red = found = 0
+    for labelled in fields:
+        cells = detect(labelled)
+        cells = cells[cells.confidence >= threshold]
+        matching = match_points(cells, labelled.points_yx)
+        sphere = cells.names == CLASS_NAMES[1]
+        is_true, is_red = labelled.classes == "spherocyte", np.isin(labelled.classes, list(RED_CELLS))
+        at, known = matching.detection, is_red & matching.found
+        red, found = red + int(is_red.sum()), found + int(known.sum())
+        hits += int((sphere[at[known]] & is_true[known]).sum())
+        called += int(sphere[at[known]].sum()) + int((matching.duplicate & sphere).sum())
+        true += int(is_true.sum())
+    sensitivity, precision = hits / max(true, 1), hits / max(called, 1)
+    f1 = 2 * hits / max(called + true, 1)
+    return {"recall": found / max(red, 1), "sensitivity": sensitivity, "precision": precision, "f1": f1}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, or judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "judge"])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--records", type=Path, default=Path("tfrecords/records"), help="folder of the data sets")
+    parser.add_argument("--steps", type=int, default=1500, help="default: 1500")
+    parser.add_argument("--ours", type=Path, help="a model folder that held out the fields that are judged")
+    parser.add_argument("--every", type=int, default=1, help="judge every Nth held-out field only")
+    args = parser.parse_args(argv)
+    if args.what == "train":
+        train(args.run, args.records, steps=args.steps)
+        return
+    from spherodetect import load_model
+
+    fields = list(open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None))[:: args.every]
+    detect = stock_detector(exported(args.run, args.run / "exported") / "saved_model")
+    remembered = {labelled.field: detect(labelled) for labelled in fields}
+    by_threshold = {t: judge(lambda one: remembered[one.field], fields, threshold=t) for t in THRESHOLDS}
+    best = max(by_threshold, key=lambda t: by_threshold[t]["f1"])
+    figures = {f"stock, from a score of {best}": by_threshold[best]}
+    if args.ours:
+        model = load_model(args.ours)
+        figures["ours"] = judge(lambda one: model.detect(one.image, one.um_per_px), fields)
+    print(f"{len(fields)} fields of {sum(len(one.points_yx) for one in fields)} labels")
+    for name, found in figures.items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()
