@@ -1,14 +1,14 @@
 """What detecting costs: our exported model beside Model Garden's stock experiment by its own export.
 
-    python -m benchmarks.detect [--model MODEL] [--fields 8] [--rounds 5] [--profile]
+    python -m benchmarks.detect [--model MODEL] [--stock RUN] [--fields 8] [--rounds 5] [--profile]
 
 Expected: at least 3 times as many fields a second (goal 4), and at most half the memory above the loaded, idle process.
 Both get the same 640x480 fields of 115 to 135 cells as pixels: real ones of Chula RBC-12 where they lie beside the
 repository, drawn ones elsewhere. The stock model is `maskrcnn_mobilenet_coco` with the 300 detections that such fields
 ask for and everything else as it is; it resizes to what our network sees of such a field, rounded up to its strides, or
-with --stock-hw to any size. It cannot be trained to an equal F1 in the time of a benchmark: its weights are random,
-and its threshold is set so that it finds about as many cells as ours, because the time of its suppression depends on
-that. Each runs in a process of its own that waits while the other is timed.
+with --stock-hw to any size. Its weights are those of RUN, which `benchmarks.stock` trained on our records and judges;
+without one they are random, and its threshold is set so that it finds about as many cells as ours, because the time of
+its suppression depends on that. Each runs in a process of its own that waits while the other is timed.
 
 Beside it: the time of each stage from a file to a score, the network's multiply-adds against those of a matrix product
 on this machine, the classical baseline's time, and what larger images cost.
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.child import Child
+from benchmarks.stock import SIZE_HW, STOCK_DETECTIONS, exported
 from benchmarks.timing import Comparison
 from benchmarks.train_step import operation_times
 
@@ -37,7 +38,6 @@ CHULA = ROOT.parent / "shared" / "data" / "chula-rbc-12" / "images"
 UM_PER_PX = 0.193
 #: Chula's fields in which the bundled model finds 115 to 135 cells, far from each other.
 CROWDED = (69, 96, 150, 177, 249, 375, 456, 672)
-STOCK_DETECTIONS = 300
 #: What our network sees of such a field: 32 px a cell, sides multiples of its stride of 32.
 SEEN_HW = 416, 544
 
@@ -263,7 +263,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=BUNDLED, help="a model folder; default: the bundled model")
     parser.add_argument("--fields", type=int, default=8, help="default: 8")
     parser.add_argument("--rounds", type=int, default=5, help="in each, both detect all fields; default: 5")
-    parser.add_argument("--stock-hw", type=int, nargs=2, default=(448, 576), metavar=("H", "W"),
+    parser.add_argument("--stock", metavar="RUN", type=Path, help="a run of benchmarks.stock; default: random weights")
+    parser.add_argument("--stock-hw", type=int, nargs=2, default=SIZE_HW, metavar=("H", "W"),
                         help="size to which the stock model resizes; default: 448 576")  # fmt: skip
     parser.add_argument("--unknown-scale", action="store_true", help="let the fields tell their scale")
     parser.add_argument("--profile", action="store_true", help="also print the time by type of operation")
@@ -275,8 +276,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             n_found = int(np.mean(one["ours"].ask("found")))
         # What Model Garden needs to export is no part of what its model needs to run.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            options = {"size_hw": tuple(args.stock_hw), "n_cells": n_found}
-            stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), options)
+            size_hw = tuple(args.stock_hw)
+            if args.stock:
+                stock = pool.apply(exported, (args.stock, Path(folder) / "stock"), {"size_hw": size_hw})
+            else:
+                options = {"size_hw": size_hw, "n_cells": n_found}
+                stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), options)
         with children(ours=ours, stock=(stock, fields, 0.0)) as both:
             _compare(both, rounds=args.rounds, profile=args.profile)
         n_cells, seconds = end_to_end(args.model, fields)

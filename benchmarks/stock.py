@@ -69,7 +69,7 @@ def train(run: Path, records: Path, *, steps: int) -> None:
 
 
 def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> Path:
-    """Model Garden's own export of a run, with the detections that a field of 120 cells asks for."""
+    """The SavedModel of a run by Model Garden's own export, with the detections that a field of 120 cells asks for."""
     import tensorflow as tf
     from official.core import exp_factory
     from official.modeling import hyperparams
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from spherodetect import load_model
 
     fields = list(open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None))[:: args.every]
-    detect = stock_detector(exported(args.run, args.run / "exported") / "saved_model")
+    detect = stock_detector(exported(args.run, args.run / "exported"))
     remembered = {labelled.field: detect(labelled) for labelled in fields}
     by_threshold = {t: judge(lambda one: remembered[one.field], fields, threshold=t) for t in THRESHOLDS}
     best = max(by_threshold, key=lambda t: by_threshold[t]["f1"])
