@@ -1,11 +1,12 @@
 """What each part of the model is worth, on held-out cells that were found, every row over the same blocks.
 
     nice python -m benchmarks.ablations runs/chula runs/chula_b runs/chula_c     # 15 minutes of two cores, later 5
-    python -m benchmarks.ablations --rows "model=A/labelled_cells.csv,B/labelled_cells.csv" "classical=predictions.csv"
+    python -m benchmarks.ablations --rows "model=A/labelled_cells.csv@MODEL_A,B/..." "classical=predictions.csv"
 
 The runs held out other fields each; their held-out cells are kept in --cells, and everything about class is tried on
 these. --rows judges tables that `spherodetect evaluate` (labelled_cells.csv) or benchmarks/classical.py
-(predictions.csv) wrote, missed and doubled cells counted.
+(predictions.csv) wrote, missed and doubled cells counted; a model folder after @ takes that model's own calibration out
+of its probabilities, so that the cells of several models can be ranked together.
 
 F1, sensitivity and specificity are those of one cut, average precision has none. Beside each stands the 90 % interval
 over 1,000 draws of whole blocks with replacement: a few slides hold most spherocytes, and their cells are alike. The
@@ -118,25 +119,34 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
     }
 
 
-def from_rows(paths: Sequence[Path]) -> Judged:
-    """The rows of labelled_cells.csv or predictions.csv; a field that came in an earlier file is left out."""
+def from_rows(tables: Sequence[str]) -> Judged:
+    """The rows of FILE[@MODEL]; a field that came in an earlier table is left out."""
     from benchmarks.classical import read_rows
     from spherodetect.labels.splits import block_of
 
     taken: set[str] = set()
-    kept: list[Mapping[str, Any]] = []
-    for path in paths:
+    kept: list[tuple[Mapping[str, Any], float]] = []
+    for table in tables:
+        file, _, model = table.partition("@")
+        card = json.loads((Path(model) / "model.json").read_text()) if model else {}
+        slope, intercept = (
+            card.get("thresholds", {}).get(key, usual) for key, usual in (("slope", 1), ("intercept", 0))
+        )
         parts: dict[str, list[Mapping[str, Any]]] = {}
-        for row in read_rows(path):
+        for row in read_rows(Path(file)):
             parts.setdefault(row.get("fold", ""), []).append(row)
         for rows in parts.values():
-            kept += [r for r in rows if r["field"] not in taken and r["label"] in ("rbc", "spherocyte", "duplicate")]
+            red = [r for r in rows if r["field"] not in taken and r["label"] in ("rbc", "spherocyte", "duplicate")]
+            p = np.clip([float(r["p_spherocyte"]) for r in red], 1e-6, 1 - 1e-6)
+            score = (np.log(p / (1 - p)) - intercept) / slope
+            kept += zip(red, np.where([r["found"] == "1" for r in red], score, -np.inf).tolist(), strict=True)
             taken |= {r["field"] for r in rows}
+    rows = [row for row, _ in kept]
     return Judged(
-        np.array([block_of(r["field"], "") for r in kept]),
-        np.array([r["label"] == "spherocyte" for r in kept]),
-        np.array([r["called"] == "spherocyte" for r in kept]),
-        np.array([float(r["p_spherocyte"]) for r in kept]),
+        np.array([block_of(r["field"], "") for r in rows]),
+        np.array([r["label"] == "spherocyte" for r in rows]),
+        np.array([r["called"] == "spherocyte" for r in rows]),
+        np.array([score for _, score in kept]),
     )
 
 
@@ -156,7 +166,7 @@ def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
         plain = {key: np.asarray(column) for key, column in columns.items()}
         plain = {key: column.astype(str) if column.dtype == object else column for key, column in plain.items()}
         with atomic_write(file) as written:
-            np.savez_compressed(written, **plain)
+            np.savez(written, **plain)
     with np.load(file, allow_pickle=False) as told:
         columns = {key: told[key] for key in told.files}
     beside = Neighbours(**{f.name: columns.pop(f"beside_{f.name}") for f in fields(Neighbours)})
@@ -169,12 +179,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="*", help="runs that held out other fields each")
     parser.add_argument("--cells", type=Path, default=Path("runs/ablations"), help="folder of the cells that are kept")
     parser.add_argument("--um-per-px", type=float, default=0.193, help="pixel size; 0: unknown; default: 0.193")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME=FILE[,FILE]", help="judge these tables as well")
+    parser.add_argument(
+        "--rows", nargs="+", default=[], metavar="NAME=FILE[@MODEL][,...]", help="judge these tables as well"
+    )
     args = parser.parse_args(argv)
     judged = {}
     for rows in args.rows:
         name, _, files = rows.partition("=")
-        judged[name] = from_rows([Path(file) for file in files.split(",")])
+        judged[name] = from_rows(files.split(","))
     if args.runs:
         judged |= variants([held_out(run, args.cells, um_per_px=args.um_per_px) for run in args.runs])
     print("\n".join(compare(judged)))

@@ -58,6 +58,17 @@ def test_tiles_find_the_cells_of_the_whole_field_once(model, field, um_per_px, t
     assert tiled.rbc_diameter_px == pytest.approx(whole.rbc_diameter_px, rel=0.02)
 
 
+def test_tiles_believe_in_the_prevalence_of_the_whole(model):
+    """A tile of a few cells knows less of it, and would judge the same cell otherwise."""
+    rich = draw_field(np.random.default_rng(6), n_cells=70, spherocyte_fraction=0.9, um_per_px=UM_PER_PX).image
+    whole, tiled = model.detect(rich, UM_PER_PX), model.detect(rich, UM_PER_PX, tile_px=120)
+    agree = iou(tiled.box_yxyx, whole.box_yxyx)
+    known = agree.max(axis=1) > 0.9
+    p, same_cell = tiled.p_spherocyte[known], whole.p_spherocyte[agree.argmax(axis=1)[known]]
+    assert known.sum() > 60 and abs(np.median(p - same_cell)) < 1e-3
+    assert abs(int((tiled.names == "spherocyte").sum()) - int((whole.names == "spherocyte").sum())) <= 2
+
+
 def test_an_image_of_more_than_the_network_sees_is_looked_at_by_tiles(model, field, monkeypatch):
     from spherodetect import detect
 
@@ -172,7 +183,7 @@ def changed_card(folder: Path, **changes) -> None:
         (lambda f: (f / "model.json").unlink(), "expected a model folder with model.json, got none"),
         (lambda f: (f / "model.json").write_text("{"), "expected JSON"),
         (lambda f: (f / "model.json").write_text("[1]"), "expected format, name"),
-        (lambda f: changed_card(f, format=7), "expected model format 1, got '7'"),
+        (lambda f: changed_card(f, format=7), "expected model format 2, got '7'"),
         (lambda f: changed_card(f, thresholds=None), "got none of thresholds"),
         (lambda f: changed_card(f, class_names="rbc"), "expected class_names to be a list, got 'rbc'"),
         (lambda f: changed_card(f, checksums={"../secret": "0"}), "expected a path inside"),
