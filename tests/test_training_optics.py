@@ -80,3 +80,15 @@ def test_otsu_falls_between_two_crowds(optics):
 def test_the_network_sees_slide_and_rim_at_fixed_levels(optics):
     levels = optics.network_input(np.array([0.0, 0.2, 1 / 3, 5.0, -5.0], np.float32)).numpy()
     np.testing.assert_allclose(levels, [-0.5, 0.7, 1.5, 5.5, -1.7], atol=1e-5)
+
+
+def test_out_of_focus_keeps_what_is_absorbed_and_takes_grain_away(optics):
+    rng = np.random.default_rng(0)
+    density = np.zeros((40, 50, 3), np.float32)
+    density[10:30, 10:40] = 0.3
+    grain = density + rng.normal(0, 0.05, density.shape).astype(np.float32)
+    soft = optics.softened(grain).numpy()
+    assert soft.sum() == pytest.approx(grain.sum(), rel=0.01)
+    assert soft[14:26, 14:36].std() == pytest.approx(0.05 / 3, rel=0.2)  # a mean of nine
+    np.testing.assert_allclose(soft[5, 5], grain[4:7, 4:7].mean(axis=(0, 1)), atol=1e-6)
+    np.testing.assert_array_equal(optics.softened(grain, 0.0), grain)

@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from spherodetect.training.optics import softened
+
 #: A pasted cell and its surroundings fit into a square of this side.
 _PATCH = 64
 #: Cells that a pasted one comes to lie on, by the IoU of the boxes.
@@ -54,9 +56,7 @@ def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
     ramp = tf.linspace(-1.0, 1.0, tf.shape(density)[0])
     slope = draws[5:8] * config.light_jitter
     light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
-    softness = tf.maximum(draws[8], 0.0) * config.defocus
-    soft = tf.nn.avg_pool2d(density[None], 3, 1, "SAME")[0]
-    density += softness * (soft - density)
+    density = softened(density, tf.maximum(draws[8], 0.0) * config.defocus)
     noise = tf.random.stateless_normal(tf.shape(density), seed + 1) * (0.5 * (draws[9] + 1.0) * config.noise)
     return density * strength * tint + light + noise
 

@@ -215,6 +215,10 @@ class Detector(tf.Module):
         seen, frame = laid(
             picture, dark, native * scale, stride=stride, rbc_px=self.rbc_px, canvas=self._room, given=given
         )
+        if not self.colours:
+            # Grain and a camera's sharpening differ between slides, and classes do not: a little out of focus, as some
+            # of the fields of training are, more of the spherocytes of the sharpest slides are known.
+            seen = optics.softened(seen)
         size, offset = frame.size, tf.tile(frame.offset, [2])
         scores, offsets, *pyramid = self.network.features(seen if self.colours else optics.network_input(seen))
         references = anchors(tf.shape(seen)[:2], self.network.levels, self.network.anchor_shapes) - offset

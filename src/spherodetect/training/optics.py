@@ -162,6 +162,11 @@ def _shares(scale: tf.Tensor, origin: tf.Tensor, n_in: int, n_out: int, *, cubic
     return tf.where(((center >= 0.0) & (center <= n_in))[:, tf.newaxis], share, 0.0)
 
 
+def softened(density: tf.Tensor, softness: tf.Tensor | float = 1.0) -> tf.Tensor:
+    """Optical density (H, W, C) a little out of focus: mixed with means over 3x3 pixels, at 0 as it was, at 1 these."""
+    return density + softness * (tf.nn.avg_pool2d(density[tf.newaxis], 3, 1, "SAME")[0] - density)
+
+
 def network_input(density: tf.Tensor) -> tf.Tensor:
     """Densities as the network wants them: the slide at -0.5, a red cell's rim near 1.5."""
     return tf.clip_by_value(density, -0.2, 1.0) * 6.0 - 0.5
