@@ -262,6 +262,22 @@ def test_shards_of_an_earlier_run_do_not_stay(tmp_path, labels, monkeypatch):
     assert not list(out.glob("full-*")), "stock records of an earlier run would belong to other shards"
 
 
+@pytest.mark.parametrize("key", ["image/object/mask/quality", "image/object/mask/bits", "image/um_per_px"])
+def test_records_of_another_version_are_named(tmp_path, labels, key):
+    import tensorflow as tf
+
+    out = tmp_path / "out"
+    write(out, labels)
+    shard = out / "mine-val-00000-of-00001.tfrecord"
+    (raw,) = tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()
+    example = tf.train.Example.FromString(raw)
+    del example.features.feature[key]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(BadLabelsError, match=r"mine-val-00000-of-00001.*expected records of this version"):
+        list(read_examples([shard]))
+
+
 def test_full_masks_are_the_stock_form(tmp_path, labels):
     import tensorflow as tf
 

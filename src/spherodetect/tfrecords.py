@@ -119,30 +119,46 @@ def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """Records back as numpy values, one dict a field: image, boxes in pixels, class ids and sets, masks, names, field.
 
     Masks are (N, MASK_SIZE, MASK_SIZE) bool over their boxes.
+
+    Raises:
+        BadLabelsError: records that another version wrote, or others wrote.
     """
     import tensorflow as tf
 
-    for raw in tf.data.TFRecordDataset([str(p) for p in paths]).as_numpy_iterator():
-        feature = tf.train.Example.FromString(raw).features.feature
-        floats = {k: np.array(v.float_list.value, np.float32) for k, v in feature.items()}
-        height, width = (int(feature[f"image/{side}"].int64_list.value[0]) for side in ("height", "width"))
-        box = np.stack([floats[f"image/object/bbox/{k}"] for k in ("ymin", "xmin", "ymax", "xmax")], axis=-1)
-        bits = np.frombuffer(feature["image/object/mask/bits"].bytes_list.value[0], np.uint8)
-        yield {
-            "field": feature["image/field"].bytes_list.value[0].decode(),
-            "patient": feature["image/patient"].bytes_list.value[0].decode(),
-            "image": tf.io.decode_png(feature["image/encoded"].bytes_list.value[0]).numpy(),
-            "box_yxyx": box * np.array([height, width, height, width], np.float32),
-            "class_id": np.array(feature["image/object/class/label"].int64_list.value, int),
-            "class_set": np.array(feature["image/object/class/set"].int64_list.value, int),
-            "name": [v.decode() for v in feature["image/object/class/text"].bytes_list.value],
-            "point_yx": np.reshape(floats["image/object/point"], (-1, 2)),
-            "mask_quality": floats["image/object/mask/quality"],
-            "mask_known": np.array(feature["image/object/mask/known"].int64_list.value, bool),
-            "masks": np.unpackbits(bits).reshape(-1, MASK_SIZE, MASK_SIZE).astype(bool),
-            "rbc_diameter_px": float(floats["image/rbc_diameter_px"][0]),
-            "um_per_px": float(floats["image/um_per_px"][0]),
-        }
+    for path in paths:
+        for raw in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+            try:
+                yield _read(raw)
+            except (KeyError, IndexError, ValueError) as problem:
+                raise BadLabelsError(
+                    f"{quoted(path)}: expected records of this version, got some without {problem}; "
+                    "write them again with `spherodetect tfrecords`"
+                ) from problem
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    import tensorflow as tf
+
+    feature = tf.train.Example.FromString(raw).features.feature
+    floats = {k: np.array(v.float_list.value, np.float32) for k, v in feature.items()}
+    height, width = (int(feature[f"image/{side}"].int64_list.value[0]) for side in ("height", "width"))
+    box = np.stack([floats[f"image/object/bbox/{k}"] for k in ("ymin", "xmin", "ymax", "xmax")], axis=-1)
+    bits = np.frombuffer(feature["image/object/mask/bits"].bytes_list.value[0], np.uint8)
+    return {
+        "field": feature["image/field"].bytes_list.value[0].decode(),
+        "patient": feature["image/patient"].bytes_list.value[0].decode(),
+        "image": tf.io.decode_png(feature["image/encoded"].bytes_list.value[0]).numpy(),
+        "box_yxyx": box * np.array([height, width, height, width], np.float32),
+        "class_id": np.array(feature["image/object/class/label"].int64_list.value, int),
+        "class_set": np.array(feature["image/object/class/set"].int64_list.value, int),
+        "name": [v.decode() for v in feature["image/object/class/text"].bytes_list.value],
+        "point_yx": np.reshape(floats["image/object/point"], (-1, 2)),
+        "mask_quality": floats["image/object/mask/quality"],
+        "mask_known": np.array(feature["image/object/mask/known"].int64_list.value, bool),
+        "masks": np.unpackbits(bits).reshape(-1, MASK_SIZE, MASK_SIZE).astype(bool),
+        "rbc_diameter_px": float(floats["image/rbc_diameter_px"][0]),
+        "um_per_px": float(floats["image/um_per_px"][0]),
+    }
 
 
 def _example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
