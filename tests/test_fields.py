@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from spherodetect import fields
@@ -202,6 +203,9 @@ def test_what_is_no_image_is_named(data, expected):
 def test_floats_and_deep_integers_are_refused_with_the_reason():
     for values in (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)):
         assert "8- or 16-bit" in _sentence(_encoded(Image.fromarray(values), "TIFF"))
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((9, 8, 3), np.float32), photometric="rgb")  # which Pillow does not know at all
+    assert "8- or 16-bit" in _sentence(buffer.getvalue())
     lab = Image.new("LAB", (4, 4))
     assert "LAB" in _sentence(_encoded(lab, "TIFF"))
 

@@ -88,6 +88,15 @@ def test_a_second_run_looks_at_nothing_and_writes_the_same_bytes(smears, model, 
     assert _bytes(tmp_path / "b") == once
 
 
+def test_an_empty_file_is_said_to_be_empty_whatever_its_name(smears, model, tmp_path):
+    for name in ("a.jpg", "b.tif"):
+        (tmp_path / name).write_bytes(b"")
+    result = pipeline.detect_images([smears / "p1", tmp_path / "a.jpg", tmp_path / "b.tif"], tmp_path / "out")
+    assert [problem.split(": ")[1][:42] for problem in result.problems] == [
+        "expected an image, got an empty file; copy"
+    ] * 2
+
+
 def test_the_results_hold_a_file_of_every_kind(smears, model, tmp_path):
     result = pipeline.score_paths([smears], tmp_path)
     assert len(result.problems) == 1

@@ -43,6 +43,7 @@ FOREIGN_SUFFIXES = frozenset(
 _MENDS = {".zip": "unpack it first", ".xlsx": "save it as CSV", ".xls": "save it as CSV", ".ods": "save it as CSV"}
 _FORMAT_NAMES = "JPEG, PNG, TIFF, BMP or WebP"
 _DEBRIS = frozenset({"__MACOSX", "@eaDir"})  # what a Mac leaves in zips and a NAS beside photographs (thumbnails!)
+_TIFF_STARTS = b"II*\0", b"MM\0*"
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 # Pillow speaks through warnings, whose filters are global: one reader at a time may change them.
@@ -121,9 +122,10 @@ def _open(data: bytes, shown: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as problem:
         raise BadImageError(too_large.format("far more")) from problem
     except Exception as problem:
-        raise BadImageError(
-            f"{shown}: expected a {_FORMAT_NAMES} image, got something else or a damaged header; save it as one"
-        ) from problem
+        expected, got = f"a {_FORMAT_NAMES} image", "something else"
+        if data.startswith(_TIFF_STARTS):
+            expected, got = "a TIFF of 8- or 16-bit greys or colours", "other samples"
+        raise BadImageError(f"{shown}: expected {expected}, got {got} or a damaged header; save it as RGB") from problem
     width, height = image.size
     if width * height > max_pixels:
         raise BadImageError(too_large.format(f"{width}x{height}"))

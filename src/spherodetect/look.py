@@ -75,17 +75,17 @@ def look_at(
         label_image = outlines[one.path] if outlines else None
         image = None
         try:
-            data = b"" if is_scan(one.path) else _read(one.path, one.field_id)
-            digest = sha256(data) if data else file_sha256(one.path)
+            data = None if is_scan(one.path) else _read(one.path, one.field_id)
+            digest = file_sha256(one.path) if data is None else sha256(data)
             labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
             key = cache.key(digest, *labels, um_per_px=one.um_per_px)
             finished = cache.load(key)
             if finished is None or not _is(overlay, finished.overlay_sha256):
-                if data:
+                if data is None:
+                    image, finished = look_at_scan(one, model, label_image, finished=finished)
+                else:
                     image = read_image(data, name=one.field_id)
                     finished = finished or _looked(one, image, model, scale_bar_um, label_image)
-                else:
-                    image, finished = look_at_scan(one, model, label_image, finished=finished)
         except SpherodetectError as error:
             lost.append(LostField(one, str(error)))
             continue
