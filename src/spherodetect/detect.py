@@ -27,7 +27,7 @@ from spherodetect.scale import RBC_DIAMETER_UM, Scale, find_scale, image_rows
 from spherodetect.scalebar import block_mean
 from spherodetect.scans import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
-from spherodetect.tiles import CORE, MARGIN, MAX_SIDE_PX, Ownership, Survey, Tile, cut, survey
+from spherodetect.tiles import CORE, LEAST, MARGIN, MAX_SIDE_PX, Ownership, Survey, Tile, cut, survey
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +201,9 @@ class Model:
                 continue
             image = region.read(tile.window)
             here = frame - [0, 0, *tile.origin_yx, 0, 0]
+            if min(tile.core_hw) >= LEAST * frame[0]:
+                # As a field does on which error rates were measured, it tells its own prevalence.
+                here[-1] = _AS_IT_LIES[-1]
             found = self._look(image, scale, here)
             cells = self._cells(found, image.shape[:2], field_id, scale)
             yield SeenTile(tile, image, cells, ownership.of(tile, cells.box_yxyx))
@@ -220,7 +223,7 @@ class Model:
         if not frames:
             return np.array([diameter, *_AS_IT_LIES[1:]])
         frames.sort(key=lambda frame: float(frame[1]))
-        # The slide has one prevalence; a tile of few cells would know it less well.
+        # A tile that is smaller than a field knows less well what the slide is made of.
         return np.append(frames[len(frames) // 2][:-1], np.median([frame[-1] for frame in frames]))
 
     def _look(self, image: np.ndarray, scale: Scale, frame: np.ndarray) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from spherodetect.scans import Region, Window
 #: Width of a core and of the margin around it, in red cells: a core is about a field.
 CORE, MARGIN = 20.0, 2.0
 #: What is looked at at once is at least so many red cells wide, for the light of the slide is judged by it.
-_LEAST = 12.0
+LEAST = 12.0
 #: The side of what is looked at at once stays within this many pixels where cells are large.
 MAX_SIDE_PX = 3072
 #: Centres of one cell, seen by two tiles, lie nearer to each other than this, and those of two cells do not; in cells.
@@ -53,6 +53,12 @@ class Tile:
         """The window's upper left corner."""
         return self.window[:2]
 
+    @property
+    def core_hw(self) -> tuple[int, int]:
+        """Height and width of the core."""
+        y0, x0, y1, x1 = self.core
+        return y1 - y0, x1 - x0
+
 
 def cut(size_hw: tuple[int, int], diameter_px: float, *, core_px: float | None = None) -> list[Tile]:
     """The tiles of an image, row by row.
@@ -64,7 +70,7 @@ def cut(size_hw: tuple[int, int], diameter_px: float, *, core_px: float | None =
     """
     margin = int(np.ceil(MARGIN * diameter_px))
     side = core_px or min(CORE * diameter_px, max(MAX_SIDE_PX - 2 * margin, 2 * margin))
-    margin = max(margin, int(np.ceil(min(_LEAST * diameter_px, MAX_SIDE_PX) - side)) // 2)
+    margin = max(margin, int(np.ceil(min(LEAST * diameter_px, MAX_SIDE_PX) - side)) // 2)
     edges = [np.linspace(0, n, max(1, int(np.ceil(n / side))) + 1).round().astype(int).tolist() for n in size_hw]
     (height, width), (ys, xs) = size_hw, edges
     return [
