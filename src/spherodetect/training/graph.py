@@ -174,8 +174,10 @@ class Detector(tf.Module):
 
         told = tf.constant(False) if frame is None else frame[0] > 0.0
         guess = tf.cond(
-            told, lambda: um_per_px if frame is None else frame[0], lambda: believed(estimate_diameter(density))
-        )  # fmt: skip
+            told | known,
+            lambda: usual if frame is None else tf.where(told, frame[0], usual),
+            lambda: _stepped(estimate_diameter(density)),
+        )
         # The first guess is checked against what was found with it.
         specs = self.specs(self.max_cells if self._room else None, framed=frame is not None)
         nothing = {name: tf.zeros([n or 0 for n in spec.shape], spec.dtype) for name, spec in specs.items()}
