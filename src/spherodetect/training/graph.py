@@ -161,18 +161,15 @@ class Detector(tf.Module):
         picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
         known, usual = um_per_px > 0.0, RBC_DIAMETER_UM / tf.maximum(um_per_px, 1e-6)
 
-        def believed(diameter: tf.Tensor) -> tf.Tensor:
-            # A known pixel size shows small cells small: that tells more of their class than it costs in cells missed.
-            return tf.where(known, usual, _stepped(diameter))
-
         def look(again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             cells = self._detect(picture, diameter, um_per_px, frame)
             found = cells["rbc_diameter_px"]
             cells["rbc_diameter_px"] = tf.where(known, usual, found)
             again = (tf.abs(tf.math.log(found / diameter)) > 0.75 * _SCALE_STEP) & tf.math.logical_not(told | known)
-            return again, believed(found), cells
+            return again, _stepped(found), cells
 
         told = tf.constant(False) if frame is None else frame[0] > 0.0
+        # A known pixel size shows small cells small: that tells more of their class than it costs in cells missed.
         guess = tf.cond(
             told | known,
             lambda: usual if frame is None else tf.where(told, frame[0], usual),
