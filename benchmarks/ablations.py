@@ -1,16 +1,19 @@
-"""What each part of the model is worth, on held-out cells that were found, every row over the same blocks.
+"""What each part of the model is worth, on held-out cells that were found, every row over the same
+blocks.
 
     nice python -m benchmarks.ablations runs/chula runs/chula_b runs/chula_c     # 15 minutes of two cores, later 5
     python -m benchmarks.ablations --rows "model=A/labelled_cells.csv@MODEL_A,B/..." "classical=predictions.csv"
 
-The runs held out other fields each; their held-out cells are kept in --cells, and everything about class is tried on
-these. --rows judges tables that `spherodetect evaluate` (labelled_cells.csv) or benchmarks/classical.py
-(predictions.csv) wrote, missed and doubled cells counted; a model folder after @ takes that model's own calibration out
-of its probabilities, so that the cells of several models can be ranked together.
+The runs held out other fields each; their held-out cells are kept in --cells, and everything about
+class is tried on these. --rows judges tables that `spherodetect evaluate` (labelled_cells.csv) or
+benchmarks/classical.py (predictions.csv) wrote, missed and doubled cells counted; a model folder
+after @ takes that model's own calibration out of its probabilities, so that the cells of several
+models can be ranked together.
 
-F1, sensitivity and specificity are those of one cut, average precision has none. Beside each stands the 90 % interval
-over 1,000 draws of whole blocks with replacement: a few slides hold most spherocytes, and their cells are alike. The
-last column is the difference of average precision to the first row, from the same draws.
+F1, sensitivity and specificity are those of one cut, average precision has none. Beside each stands
+the 90 % interval over 1,000 draws of whole blocks with replacement: a few slides hold most
+spherocytes, and their cells are alike. The last column is the difference of average precision to
+the first row, from the same draws.
 """
 
 from __future__ import annotations
@@ -43,20 +46,27 @@ class Judged:
     score: np.ndarray
 
     def figures(self, weight: np.ndarray) -> np.ndarray:
-        """F1, average precision, sensitivity and specificity where every cell counts weight (N,) times."""
-        hits, called, true = (float(weight[of].sum()) for of in (self.called & self.truth, self.called, self.truth))
+        """F1, average precision, sensitivity and specificity where every cell counts weight (N,)
+        times."""
+        hits, called, true = (
+            float(weight[of].sum()) for of in (self.called & self.truth, self.called, self.truth)
+        )
         others = float(weight[~self.truth].sum())
         order = np.argsort(-self.score, kind="stable")
         w, t = weight[order], (weight * self.truth)[order]
         precision = np.cumsum(t) / np.maximum(np.cumsum(w), 1e-9)
         ap = (precision * t).sum() / max(true, 1e-9)
-        return np.array([2 * hits / (called + true), ap, hits / true, 1 - (called - hits) / max(others, 1e-9)])
+        return np.array(
+            [2 * hits / (called + true), ap, hits / true, 1 - (called - hits) / max(others, 1e-9)]
+        )
 
 
 def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
     """A Markdown table; all rows are drawn by the same blocks."""
     blocks = sorted({str(b) for one in judged.values() for b in one.block})
-    draws = np.random.default_rng(seed).multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), DRAWS)
+    draws = np.random.default_rng(seed).multinomial(
+        len(blocks), np.full(len(blocks), 1 / len(blocks)), DRAWS
+    )
     place = {block: k for k, block in enumerate(blocks)}
     yield "| held out | cells (spherocytes) | F1 | average precision | sensitivity | specificity | difference |"
     yield "|---" * 7 + "|"
@@ -64,11 +74,17 @@ def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
     for name, one in judged.items():
         at = np.array([place[str(b)] for b in one.block])
         whole = one.figures(np.ones(len(at)))
-        many = np.array([one.figures(w) for draw in draws if (w := draw[at].astype(float))[one.truth].any()])
+        many = np.array(
+            [one.figures(w) for draw in draws if (w := draw[at].astype(float))[one.truth].any()]
+        )
         first = many if first is None else first
         low, high = np.quantile(many, [0.05, 0.95], axis=0)
         told = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(whole, low, high, strict=True)]
-        gain = np.quantile(many[:, 1] - first[:, 1], [0.05, 0.95]) if len(many) == len(first) else [np.nan] * 2
+        gain = (
+            np.quantile(many[:, 1] - first[:, 1], [0.05, 0.95])
+            if len(many) == len(first)
+            else [np.nan] * 2
+        )
         less = "–" if many is first else f"{gain[0]:+.3f} to {gain[1]:+.3f}"
         cells = f"{len(at):,} ({int(one.truth.sum()):,})"
         yield f"| {name} | {cells} | {' | '.join(told)} | {less} |"
@@ -76,17 +92,22 @@ def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
 
 def variants(folds: Sequence[Any]) -> dict[str, Judged]:
     """The choices about class, from held-out cells of several detectors (second_look.SeenCells)."""
+    from spherodetect.graph.prevalence import raised_by_field
     from spherodetect.training import second_look
     from spherodetect.training.calibrate import CUT, HeldOutCells
-    from spherodetect.training.prevalence import raised_by_field
 
     columns = ("seen", "size", "spherocyte")
 
     def opinions(fold: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Of a network that the other folds taught: log odds of the labelled cells, and of those beside them."""
+        """Of a network that the other folds taught: log odds of the labelled cells, and of those
+        beside them."""
         others = [other for other in folds if other is not fold]
-        model = second_look.fit(*(np.concatenate([getattr(other, c) for other in others]) for c in columns))
-        return tuple(second_look.opinion(model, cells.seen, cells.size) for cells in (fold, fold.neighbours))
+        model = second_look.fit(
+            *(np.concatenate([getattr(other, c) for other in others]) for c in columns)
+        )
+        return tuple(
+            second_look.opinion(model, cells.seen, cells.size) for cells in (fold, fold.neighbours)
+        )
 
     looked = [opinions(fold) for fold in folds]
     joined = HeldOutCells.join(folds)
@@ -105,7 +126,10 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
         return raised_by_field(own, fold.countable, fold.field, beside, fold.neighbours.field)
 
     pairs = list(zip(folds, looked, strict=True))
-    both = [[second_look.combined(c.log_odds, o) for c, o in zip((f, f.neighbours), s, strict=True)] for f, s in pairs]
+    both = [
+        [second_look.combined(c.log_odds, o) for c, o in zip((f, f.neighbours), s, strict=True)]
+        for f, s in pairs
+    ]
     return {
         "both networks and the field's prevalence, as shipped": judged(
             [in_field(fold, *odds) for fold, odds in zip(folds, both, strict=True)]
@@ -130,16 +154,25 @@ def from_rows(tables: Sequence[str]) -> Judged:
         file, _, model = table.partition("@")
         card = json.loads((Path(model) / "model.json").read_text()) if model else {}
         slope, intercept = (
-            card.get("thresholds", {}).get(key, usual) for key, usual in (("slope", 1), ("intercept", 0))
+            card.get("thresholds", {}).get(key, usual)
+            for key, usual in (("slope", 1), ("intercept", 0))
         )
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for row in read_rows(Path(file)):
             parts.setdefault(row.get("fold", ""), []).append(row)
         for rows in parts.values():
-            red = [r for r in rows if r["field"] not in taken and r["label"] in ("rbc", "spherocyte", "duplicate")]
+            red = [
+                r
+                for r in rows
+                if r["field"] not in taken and r["label"] in ("rbc", "spherocyte", "duplicate")
+            ]
             p = np.clip([float(r["p_spherocyte"]) for r in red], 1e-6, 1 - 1e-6)
             score = (np.log(p / (1 - p)) - intercept) / slope
-            kept += zip(red, np.where([r["found"] == "1" for r in red], score, -np.inf).tolist(), strict=True)
+            kept += zip(
+                red,
+                np.where([r["found"] == "1" for r in red], score, -np.inf).tolist(),
+                strict=True,
+            )
             taken |= {r["field"] for r in rows}
     rows = [row for row, _ in kept]
     return Judged(
@@ -161,26 +194,46 @@ def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
         params, detector, _ = export.restore(run)
         records = export.validation_records(run, params)
         found = export.collect(detector, records, params.task.class_names, um_per_px=um_per_px)
-        columns = vars(found) | {f"beside_{key}": column for key, column in vars(found.neighbours).items()}
+        columns = vars(found) | {
+            f"beside_{key}": column for key, column in vars(found.neighbours).items()
+        }
         columns |= {"n_countable": json.dumps(columns["n_countable"]), "neighbours": ""}
         plain = {key: np.asarray(column) for key, column in columns.items()}
-        plain = {key: column.astype(str) if column.dtype == object else column for key, column in plain.items()}
+        plain = {
+            key: column.astype(str) if column.dtype == object else column
+            for key, column in plain.items()
+        }
         with atomic_write(file) as written:
             np.savez(written, **plain)
     with np.load(file, allow_pickle=False) as told:
         columns = {key: told[key] for key in told.files}
     beside = Neighbours(**{f.name: columns.pop(f"beside_{f.name}") for f in fields(Neighbours)})
-    return SeenCells(**columns | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": beside})
+    return SeenCells(
+        **columns | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": beside}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", type=Path, nargs="*", help="runs that held out other fields each")
-    parser.add_argument("--cells", type=Path, default=Path("runs/ablations"), help="folder of the cells that are kept")
-    parser.add_argument("--um-per-px", type=float, default=0.193, help="pixel size; 0: unknown; default: 0.193")
     parser.add_argument(
-        "--rows", nargs="+", default=[], metavar="NAME=FILE[@MODEL][,...]", help="judge these tables as well"
+        "--cells",
+        type=Path,
+        default=Path("runs/ablations"),
+        help="folder of the cells that are kept",
+    )
+    parser.add_argument(
+        "--um-per-px", type=float, default=0.193, help="pixel size; 0: unknown; default: 0.193"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE[@MODEL][,...]",
+        help="judge these tables as well",
     )
     args = parser.parse_args(argv)
     judged = {}
@@ -188,7 +241,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         name, _, files = rows.partition("=")
         judged[name] = from_rows(files.split(","))
     if args.runs:
-        judged |= variants([held_out(run, args.cells, um_per_px=args.um_per_px) for run in args.runs])
+        judged |= variants(
+            [held_out(run, args.cells, um_per_px=args.um_per_px) for run in args.runs]
+        )
     print("\n".join(compare(judged)))
 
 

@@ -2,12 +2,13 @@
 
     nice python -m benchmarks.batch_norm RUN [--batches 60]
 
-A run trains with batches of four fields and keeps moving averages of their statistics; the export folds these into the
-convolutions. Beside them: the plain mean over many training batches with the weights as they ended, without
-augmentation's extremes being weighted by recency, and the mean over the held-out fields themselves, as if every
-laboratory's fields were at hand before they are judged. Group normalisation is not among Model Garden's layers, and
-there is nothing to freeze in a run that starts from random weights. Judged are recall and, of the cells found, F1 at
-even odds and average precision of the detector alone, on held-out fields; run where the run's records lie.
+A run trains with batches of four fields and keeps moving averages of their statistics; the export
+folds these into the convolutions. Beside them: the plain mean over many training batches with the
+weights as they ended, without augmentation's extremes being weighted by recency, and the mean over
+the held-out fields themselves, as if every laboratory's fields were at hand before they are judged.
+Group normalisation is not among Model Garden's layers, and there is nothing to freeze in a run that
+starts from random weights. Judged are recall and, of the cells found, F1 at even odds and average
+precision of the detector alone, on held-out fields; run where the run's records lie.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 
-def judge(detector: Any, records: Sequence[Path], class_names: Sequence[str]) -> tuple[int, float, float]:
+def judge(
+    detector: Any, records: Sequence[Path], class_names: Sequence[str]
+) -> tuple[int, float, float]:
     """Labelled cells found, and F1 at even odds and average precision of the class."""
     from spherodetect.training.calibrate import average_precision
     from spherodetect.training.export import collect
@@ -30,7 +33,8 @@ def judge(detector: Any, records: Sequence[Path], class_names: Sequence[str]) ->
 
 
 def reestimate(model: Any, batches: Any, norms: Sequence[Any]) -> None:
-    """Set the statistics of normalisation to their plain means over batches of a training data set."""
+    """Set the statistics of normalisation to their plain means over batches of a training data
+    set."""
     for seen, (images, labels) in enumerate(batches):
         for norm in norms:
             norm.momentum = seen / (seen + 1)
@@ -40,20 +44,24 @@ def reestimate(model: Any, batches: Any, norms: Sequence[Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print recall, F1 and average precision for each choice of statistics."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("--train", help="pattern of the training records, if not as the run has it")
-    parser.add_argument("--held-out", help="pattern of the held-out records, if not as the run has it")
+    parser.add_argument(
+        "--held-out", help="pattern of the held-out records, if not as the run has it"
+    )
     args = parser.parse_args(argv)
 
     import tensorflow as tf
     import tf_keras
     from official.core import task_factory
 
+    from spherodetect.graph.detector import Detector
+    from spherodetect.graph.network import Network
     from spherodetect.training.export import restore
-    from spherodetect.training.graph import Detector
-    from spherodetect.training.network import Network
     from spherodetect.training.run import chosen_checkpoint
 
     params = restore(args.run)[0]
@@ -66,9 +74,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     def with_statistics(of: Callable[[], Any] | None) -> Detector:
         model = task.build_model()
         checkpoint = tf.train.Checkpoint(model=model)
-        checkpoint.read(chosen_checkpoint(args.run, params)).expect_partial().assert_existing_objects_matched()
+        checkpoint.read(
+            chosen_checkpoint(args.run, params)
+        ).expect_partial().assert_existing_objects_matched()
         if of is not None:
-            layers = [layer for layer in model.submodules if isinstance(layer, tf_keras.layers.BatchNormalization)]
+            layers = [
+                layer
+                for layer in model.submodules
+                if isinstance(layer, tf_keras.layers.BatchNormalization)
+            ]
             reestimate(model, of(), layers)
         network = Network(model, params.task.model)
         return Detector(network, rbc_px=train.parser.rbc_px, class_names=params.task.class_names)

@@ -1,4 +1,5 @@
-"""A peer in a process of its own, so that memory and threads are its own, and it computes only while it is asked."""
+"""A peer in a process of its own, so that memory and threads are its own, and it computes only
+while it is asked."""
 
 from __future__ import annotations
 

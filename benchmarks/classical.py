@@ -1,13 +1,15 @@
-"""The classical baseline that the detector has to beat: watershed cells and eleven measurements of each.
+"""The classical baseline that the detector has to beat: watershed cells and eleven measurements of
+each.
 
     nice python -m benchmarks.classical --out runs/classical                           # 10 minutes on one busy core
     python -m benchmarks.classical --out runs/classical --against A=EVALUATION/labelled_cells.csv ...
 
-Cells come from segment.py, what is known of them from measure.py, and a logistic regression calls the spherocytes. It
-is trained and judged on the same folds of whole runs of files as the detector, and judged as `spherodetect evaluate`
-does it: every labelled point of known class counts, a missed cell is missed, and a second cell on top of a matched one
-counts against. `predictions.csv` has a row a labelled cell; `--against` compares its F1 with that of an evaluated
-detector on the same fields. Measurements are kept beside it while segment.py and measure.py stay the same.
+Cells come from segment.py, what is known of them from measure.py, and a logistic regression calls
+the spherocytes. It is trained and judged on the same folds of whole runs of files as the detector,
+and judged as `spherodetect evaluate` does it: every labelled point of known class counts, a missed
+cell is missed, and a second cell on top of a matched one counts against. `predictions.csv` has a
+row a labelled cell; `--against` compares its F1 with that of an evaluated detector on the same
+fields. Measurements are kept beside it while segment.py and measure.py stay the same.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import Cells
-from spherodetect.fields import read_image
+from spherodetect.detect.matching import match_points
+from spherodetect.fields.find import read_image
 from spherodetect.labels.annotations import LabelledField
-from spherodetect.labels.duplicates import near_duplicates
+from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.recipe import Recipe, load_recipe
 from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits, block_of
-from spherodetect.matching import match_points
 from spherodetect.measure import measure
 from spherodetect.safety import atomic_write
 from spherodetect.segment import segment
@@ -45,11 +47,13 @@ FEATURES = (
     "relative_diameter", "circularity", "solidity", "aspect_ratio", "nearest_px",
 )  # fmt: skip
 
-#: Probability from which a cell is called a spherocyte. The cut of best F1 on the training fields, each block called by
-#: the others, was tried too: it suits the slides that hold most spherocytes and no other; F1 fell from 0.873 to 0.818.
+#: Probability from which a cell is called a spherocyte. The cut of best F1 on the training fields,
+#: each block called by the others, was tried too: it suits the slides that hold most spherocytes
+#: and no other; F1 fell from 0.873 to 0.818.
 CUT = 0.5
 
-#: One row a labelled cell, or a second cell on top of one ("duplicate" as its label); the columns of predictions.csv.
+#: One row a labelled cell, or a second cell on top of one ("duplicate" as its label); the columns
+#: of predictions.csv.
 Rows = list[dict[str, Any]]
 
 
@@ -62,7 +66,8 @@ class LabelledCells:
         x_px, y_px: (N,) the labelled point, or a duplicate's centre.
         label: (N,) rbc, spherocyte, or duplicate.
         found: (N,) bool, whether a segmented cell stands for it.
-        features: (N, 11) in the order of FEATURES, NaN where there is no cell or it could not be measured.
+        features: (N, 11) in the order of FEATURES, NaN where there is no cell or it could not be
+            measured.
     """
 
     field: np.ndarray
@@ -74,12 +79,19 @@ class LabelledCells:
 
 
 def measured_cells(
-    fields: Iterable[LabelledField], recipe: Recipe, *, progress: Callable[[str], None] = lambda file: None
+    fields: Iterable[LabelledField],
+    recipe: Recipe,
+    *,
+    progress: Callable[[str], None] = lambda file: None,
 ) -> LabelledCells:
     """Segment and measure labelled fields, and match their points of known class to the cells."""
     parts: dict[str, list[Any]] = {name: [] for name in LabelledCells.__dataclass_fields__}
     for labelled in fields:
-        known = [(a.point_yx, name) for a in labelled.annotations if (name := recipe.meaning(a.name).class_name)]
+        known = [
+            (a.point_yx, name)
+            for a in labelled.annotations
+            if (name := recipe.meaning(a.name).class_name)
+        ]
         if labelled.path is None or not known:
             continue
         cells = _measured(read_image(labelled.path, name=labelled.file), labelled.file)
@@ -93,9 +105,13 @@ def measured_cells(
         features = np.concatenate([features, np.full((1, len(FEATURES)), np.nan, np.float32)])[rows]
         at = np.concatenate([points, center])
         columns = {
-            "field": [labelled.file] * len(rows), "x_px": at[:, 1], "y_px": at[:, 0],
-            "label": names + ["duplicate"] * len(twice), "found": rows >= 0, "features": features,
-        }  # fmt: skip
+            "field": [labelled.file] * len(rows),
+            "x_px": at[:, 1],
+            "y_px": at[:, 0],
+            "label": names + ["duplicate"] * len(twice),
+            "found": rows >= 0,
+            "features": features,
+        }
         for name, values in columns.items():
             parts[name].append(values)
         progress(labelled.file)
@@ -109,7 +125,9 @@ def _measured(image: np.ndarray, file: str) -> Cells:
     windows = ndimage.find_objects(labels)
     box = np.array([[y.start, x.start, y.stop, x.stop] for y, x in windows]).reshape(-1, 4)
     masks = [labels[window] == k for k, window in enumerate(windows, 1)]
-    cells = Cells.from_labels(box, np.ones(len(box)), masks, image_size_hw=image.shape[:2], field_id=file)
+    cells = Cells.from_labels(
+        box, np.ones(len(box)), masks, image_size_hw=image.shape[:2], field_id=file
+    )
     return measure(cells, image)
 
 
@@ -141,15 +159,19 @@ def _regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarr
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1000))
+    model = make_pipeline(
+        SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1000)
+    )
     model.fit(x, y)
     return lambda features: model.predict_proba(features)[:, 1]
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Recall, and F1, average precision, sensitivity and specificity of the class spherocyte; NaN where undefined.
+    """Recall, and F1, average precision, sensitivity and specificity of the class spherocyte; NaN
+    where undefined.
 
-    A missed cell is not called and has the lowest score; specificity is that of the found other red cells.
+    A missed cell is not called and has the lowest score; specificity is that of the found other red
+    cells.
     """
     label, called = (np.array([r[key] for r in rows], object) for key in ("label", "called"))
     found = np.array([int(r["found"]) for r in rows], bool)
@@ -175,7 +197,8 @@ def _ratio(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """F1 of ours less F1 of theirs on the same fields, and between which limits it lies in 90 of 100 bootstraps."""
+    """F1 of ours less F1 of theirs on the same fields, and between which limits it lies in 90 of
+    100 bootstraps."""
 
     ours: float
     theirs: float
@@ -195,12 +218,18 @@ class Difference:
 
 
 def paired_bootstrap(
-    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *, draws: int = 4000, seed: int = 1
+    ours: Sequence[Mapping[str, Any]],
+    theirs: Sequence[Mapping[str, Any]],
+    *,
+    draws: int = 4000,
+    seed: int = 1,
 ) -> Difference:
-    """Draw fields with replacement, the same for both, and compare F1 of the class spherocyte (Efron 1979).
+    """Draw fields with replacement, the same for both, and compare F1 of the class spherocyte
+    (Efron 1979).
 
     Args:
-        ours, theirs: rows with `field`, `label` and `called`, as predictions.csv and labelled_cells.csv have them.
+        ours, theirs: rows with `field`, `label` and `called`, as predictions.csv and
+            labelled_cells.csv have them.
 
     Raises:
         ValueError: no field in common, or a field with other labels in one than in the other.
@@ -210,9 +239,13 @@ def paired_bootstrap(
     differing = [f for f in fields if a[f][2] != b[f][2]]
     if not fields or differing:
         got = f"other labels in {differing[0]!r}" if differing else "none"
-        raise ValueError(f"expected fields in common with the same labels, got {got}; judge both by the same recipe")
+        raise ValueError(
+            f"expected fields in common with the same labels, got {got}; judge both by the same recipe"
+        )
     counts = np.array([[a[f], b[f]] for f in fields], float)
-    drawn = np.random.default_rng(seed).multinomial(len(fields), np.full(len(fields), 1 / len(fields)), draws)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(fields), np.full(len(fields), 1 / len(fields)), draws
+    )
 
     def f1(total: np.ndarray) -> np.ndarray:
         return 2 * total[..., 0] / np.maximum(total[..., 1] + total[..., 2], 1)
@@ -239,13 +272,21 @@ def read_rows(path: Path) -> Rows:
         return list(csv.DictReader(file))
 
 
-def run(out: Path, *, root: Path | None = None, progress: Callable[[str], None] = lambda file: None) -> dict[str, Rows]:
+def run(
+    out: Path, *, root: Path | None = None, progress: Callable[[str], None] = lambda file: None
+) -> dict[str, Rows]:
     """The rows of every fold; predictions.csv and the measurements lie in out afterwards."""
-    recipes = {fold: load_recipe(ROOT / "tfrecords" / name, root=root) for fold, name in FOLDS.items()}
+    recipes = {
+        fold: load_recipe(ROOT / "tfrecords" / name, root=root) for fold, name in FOLDS.items()
+    }
     recipe = recipes["A"]
     fields = read_labels(recipe).fields
-    groups = near_duplicates({f.file: f.path for f in fields if f.path is not None}, cache=out / "duplicates.json")
-    code = "".join(inspect.getsource(inspect.getmodule(function)) for function in (segment, measure))
+    groups = near_duplicates(
+        {f.file: f.path for f in fields if f.path is not None}, cache=out / "duplicates.json"
+    )
+    code = "".join(
+        inspect.getsource(inspect.getmodule(function)) for function in (segment, measure)
+    )
     kept = out / f"cells-{hashlib.sha256(code.encode()).hexdigest()[:12]}.npz"
     if kept.is_file():
         cells = LabelledCells(**np.load(kept, allow_pickle=False))
@@ -268,18 +309,31 @@ def run(out: Path, *, root: Path | None = None, progress: Callable[[str], None] 
 
 def table(results: Mapping[str, Rows]) -> str:
     """The folds' figures and, for each, those of its blocks, as a Markdown table."""
-    columns = ("fields", "cells", "spherocytes", "recall", "f1", "average_precision", "sensitivity", "specificity")
+    columns = (
+        "fields",
+        "cells",
+        "spherocytes",
+        "recall",
+        "f1",
+        "average_precision",
+        "sensitivity",
+        "specificity",
+    )
     names = [c.replace("_", " ") for c in columns]
     lines = [f"| held out | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
 
     def add(name: str, rows: Rows) -> None:
         values = figures(rows)
-        cells = [f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns]
+        cells = [
+            f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns
+        ]
         lines.append(f"| {name} | " + " | ".join(cells).replace("nan", "–") + " |")
 
     for fold, rows in results.items():
         add(f"**fold {fold}**", rows)
-        for block in sorted({r["block"] for r in rows}, key=lambda name: int(name.partition("-")[0])):
+        for block in sorted(
+            {r["block"] for r in rows}, key=lambda name: int(name.partition("-")[0])
+        ):
             add(block, [r for r in rows if r["block"] == block])
     add("**all folds**", list(chain.from_iterable(results.values())))
     return "\n".join(lines)
@@ -287,10 +341,22 @@ def table(results: Mapping[str, Rows]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, train, judge; print the table and, with --against, the difference."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the predictions and the measurements")
-    parser.add_argument("--root", type=Path, help="where Chula RBC-12 lies, if not where the recipes say")
-    parser.add_argument("--against", nargs="+", default=[], metavar="FOLD=CSV", help="labelled_cells.csv of evaluate")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the predictions and the measurements"
+    )
+    parser.add_argument(
+        "--root", type=Path, help="where Chula RBC-12 lies, if not where the recipes say"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="FOLD=CSV",
+        help="labelled_cells.csv of evaluate",
+    )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     results = run(args.out, root=args.root, progress=lambda file: print(file, end="\r", flush=True))
@@ -304,7 +370,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _by_fold(rows: Mapping[str, Rows]) -> Rows:
     """Rows whose fields are told apart by fold: near-duplicates may be held out by two."""
-    return [row | {"field": f"{fold} {row['field']}"} for fold, part in rows.items() for row in part]
+    return [
+        row | {"field": f"{fold} {row['field']}"} for fold, part in rows.items() for row in part
+    ]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""How many labelled images a second become TFRecords, beside Model Garden's `create_coco_tf_record`.
+"""How many labelled images a second become TFRecords, beside Model Garden's
+`create_coco_tf_record`.
 
     python -m benchmarks.conversion [--fields 8] [--cells 120] [--workers 1] [--rounds 5]
 
-Expected: at least 3 times as many; a minute on one core. Both read one export of drawn fields, JPEGs of 640 x 480
-pixels and a COCO file with the outline of every cell (some 25 corners, as people click them), and write it with a mask
-of every cell, in equally many processes (1: this one alone). Ours is all of `spherodetect tfrecords`: it also checks
-the labels, looks for near-duplicates, splits by source, decodes and re-encodes each image and writes an account. The
-peer is the script's own function with `include_masks`. What both wrote is compared: as many cells, masks of one area.
+Expected: at least 3 times as many; a minute on one core. Both read one export of drawn fields,
+JPEGs of 640 x 480 pixels and a COCO file with the outline of every cell (some 25 corners, as people
+click them), and write it with a mask of every cell, in equally many processes (1: this one alone).
+Ours is all of `spherodetect tfrecords`: it also checks the labels, looks for near-duplicates,
+splits by source, decodes and re-encodes each image and writes an account. The peer is the script's
+own function with `include_masks`. What both wrote is compared: as many cells, masks of one area.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from benchmarks.timing import Comparison, side_by_side
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.coco_writer import to_coco
 from spherodetect.labels.recipe import Recipe
-from spherodetect.tfrecords import build
+from spherodetect.records.tfrecords import build
 
 if TYPE_CHECKING:
     from spherodetect.synthetic import SyntheticField
@@ -37,9 +39,14 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
     from absl import flags
     from official.vision.data import create_coco_tf_record as peer
 
-    flags.FLAGS(["conversion", f"--num_processes={workers if workers > 1 else 0}"])  # 0: without processes
+    flags.FLAGS(
+        ["conversion", f"--num_processes={workers if workers > 1 else 0}"]
+    )  # 0: without processes
     with tempfile.TemporaryDirectory() as folder:
-        export, out = write_export(Path(folder) / "export", fields=fields, cells=cells), Path(folder)
+        export, out = (
+            write_export(Path(folder) / "export", fields=fields, cells=cells),
+            Path(folder),
+        )
         labels, numbers = str(export / _LABELS), iter(range(1000))
 
         def ours() -> None:
@@ -47,11 +54,21 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
 
         def theirs() -> None:
             peer._create_tf_record_from_coco_annotations(
-                labels, [str(export)], str(out / "peer"), 1, object_annotations_file=labels, include_masks=True
+                labels,
+                [str(export)],
+                str(out / "peer"),
+                1,
+                object_annotations_file=labels,
+                include_masks=True,
             )
 
-        result = side_by_side("conversion", ours, theirs, items=fields, unit="images", rounds=rounds)
-        areas = [list(_mask_areas(sorted(out.glob(pattern)))) for pattern in ("ours_0/*.tfrecord", "peer-*.tfrecord")]
+        result = side_by_side(
+            "conversion", ours, theirs, items=fields, unit="images", rounds=rounds
+        )
+        areas = [
+            list(_mask_areas(sorted(out.glob(pattern))))
+            for pattern in ("ours_0/*.tfrecord", "peer-*.tfrecord")
+        ]
     counts = [sum(map(len, each)) for each in areas]
     assert counts[0] == counts[1] > 0, f"expected the same cells, got {counts}"
     assert abs(np.sum(np.concatenate(areas[0])) / np.sum(np.concatenate(areas[1])) - 1) < 0.05
@@ -70,7 +87,11 @@ def write_export(folder: Path, *, fields: int, cells: int) -> Path:
         drawn = draw_field(np.random.default_rng(number), n_cells=cells)
         path = folder / f"field_{number:03d}.jpg"
         Image.fromarray(drawn.image).save(path, quality=92)
-        labelled.append(LabelledField(path.name, path, drawn.image.shape[:2], tuple(_outlines(drawn)), path.stem))
+        labelled.append(
+            LabelledField(
+                path.name, path, drawn.image.shape[:2], tuple(_outlines(drawn)), path.stem
+            )
+        )
     (folder / _LABELS).write_text(json.dumps(to_coco(labelled)), encoding="utf-8")
     return folder
 
@@ -98,7 +119,9 @@ def _mask_areas(paths: Sequence[Path]) -> Iterator[np.ndarray]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (("fields", 8), ("cells", 120), ("workers", 1), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     print(compare(**vars(parser.parse_args(argv))))

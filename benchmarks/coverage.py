@@ -1,12 +1,14 @@
-"""How often does the 95 % interval of the HS score hold the truth? Simulated patients, whose truth is known.
+"""How often does the 95 % interval of the HS score hold the truth? Simulated patients, whose truth
+is known.
 
     python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt   # 7 minutes of one core
 
-A patient has a true fraction of spherocytes; its fields scatter around that as a beta distribution of the stated
-intra-field correlation; its slide has a sensitivity and a specificity of its own. These come from the distribution
-between slides that the bundled model's blocks imply, and, in a second run, from a made-up well-behaved classifier that
-is known from twelve blocks only. Beside ours stand the interval of the percentage as counted, uncorrected, and that of
-an oracle that knows each patient's design effect. Fractions and rates are 0 to 1, printed percentages 0 to 100.
+A patient has a true fraction of spherocytes; its fields scatter around that as a beta distribution
+of the stated intra-field correlation; its slide has a sensitivity and a specificity of its own.
+These come from the distribution between slides that the bundled model's blocks imply, and, in a
+second run, from a made-up well-behaved classifier that is known from twelve blocks only. Beside
+ours stand the interval of the percentage as counted, uncorrected, and that of an oracle that knows
+each patient's design effect. Fractions and rates are 0 to 1, printed percentages 0 to 100.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect import score as scoring
-from spherodetect.rates import ClassifierRates
 from spherodetect.safety import read_json
+from spherodetect.score import counts as scoring
+from spherodetect.score.rates import ClassifierRates
 
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 0.40, 0.60)
 FIELDS = (3, 5, 10, 20, 40)
@@ -38,21 +40,30 @@ _STEPS = 1024  # of the grid in angle; 4096 moves a limit by less than a thousan
 
 @dataclass(frozen=True, eq=False)
 class Slides:
-    """A classifier: the rates that the score is told, and (conditions, B) those that new slides really have."""
+    """A classifier: the rates that the score is told, and (conditions, B) those that new slides
+    really have."""
 
     rates: ClassifierRates
     sensitivity: np.ndarray
     specificity: np.ndarray
 
 
-def bundled_slides(rng: np.random.Generator, patients: int, *, model_json: Path = BUNDLED) -> Iterator[Slides]:
-    """New slides of the classifier of a model.json, from the distribution that its own blocks imply."""
+def bundled_slides(
+    rng: np.random.Generator, patients: int, *, model_json: Path = BUNDLED
+) -> Iterator[Slides]:
+    """New slides of the classifier of a model.json, from the distribution that its own blocks
+    imply."""
     rates = ClassifierRates.from_model_json(read_json(model_json))
-    yield Slides(rates, *(rng.choice(rates.table[:, k], (len(CONDITIONS), patients)) for k in (0, 1)))
+    yield Slides(
+        rates, *(rng.choice(rates.table[:, k], (len(CONDITIONS), patients)) for k in (0, 1))
+    )
 
 
-def well_behaved_slides(rng: np.random.Generator, patients: int, *, models: int = 20) -> Iterator[Slides]:
-    """New slides of classifiers of sensitivity 0.87 (0.78 to 0.94) and specificity 0.985 (0.95 to 0.999).
+def well_behaved_slides(
+    rng: np.random.Generator, patients: int, *, models: int = 20
+) -> Iterator[Slides]:
+    """New slides of classifiers of sensitivity 0.87 (0.78 to 0.94) and specificity 0.985 (0.95 to
+    0.999).
 
     The score learns of them from twelve validation blocks, each a slide with rates of its own.
     """
@@ -71,7 +82,8 @@ class Coverage:
     """Figures of each of CONDITIONS, (320,): shares of patients 0 to 1, mean widths as fractions.
 
     Attributes:
-        held, uncorrected_held: intervals that hold the truth, ours and that of the percentage as counted.
+        held, uncorrected_held: intervals that hold the truth, ours and that of the percentage as
+            counted.
         low_is_zero: intervals that begin at 0.
         width, oracle_width: mean widths.
     """
@@ -85,7 +97,8 @@ class Coverage:
 
     @property
     def groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which conditions are the main ones (5 % and above, 5 fields and more), the other ones above 0, those at 0."""
+        """Which conditions are the main ones (5 % and above, 5 fields and more), the other ones
+        above 0, those at 0."""
         fraction, fields = np.array(CONDITIONS).T[:2]
         main, zero = (fraction >= 0.05) & (fields >= 5), fraction == 0
         return main, ~main & ~zero, zero
@@ -100,7 +113,9 @@ class Coverage:
             "main, width of the oracle's": (self.width[main] / self.oracle_width[main]).mean(),
             "other above 0, mean coverage": self.held[other].mean(),
             "other above 0, least coverage": self.held[other].min(),
-            "other above 0, width of the oracle's": (self.width[other] / self.oracle_width[other]).mean(),
+            "other above 0, width of the oracle's": (
+                self.width[other] / self.oracle_width[other]
+            ).mean(),
             "at 0, interval begins at 0": self.low_is_zero[zero].mean(),
             "at 0, least of them": self.low_is_zero[zero].min(),
         }
@@ -111,7 +126,12 @@ class Coverage:
         shape = len(rows), len(CORRELATIONS), len(CELLS_A_FIELD)
         held, raw, width, ratio = (
             values.reshape(shape).swapaxes(1, 2).reshape(len(rows), -1)
-            for values in (self.held, self.uncorrected_held, self.width, self.width / self.oracle_width)
+            for values in (
+                self.held,
+                self.uncorrected_held,
+                self.width,
+                self.width / self.oracle_width,
+            )
         )
         lines = [
             f"{self.patients} patients a cell; coverage in percent by cells a field and intra-field correlation",
@@ -124,14 +144,18 @@ class Coverage:
                 f"{100 * fraction:6.0f}  {fields:6d} | {each} | {100 * values[1].mean():11.1f} | "
                 f"{100 * values[2].mean():13.1f} | {values[3].mean():.2f}"
             )
-        return "\n".join([*lines, *(f"{name}: {value:.3f}" for name, value in self.figures().items())])
+        return "\n".join(
+            [*lines, *(f"{name}: {value:.3f}" for name, value in self.figures().items())]
+        )
 
 
 def simulate(slides: Sequence[Slides], *, rng: np.random.Generator) -> Coverage:
     """Score each slide as a patient under each condition."""
     parts = [_outcomes(one, rng) for one in slides]
     held, raw, zero, width, oracle = np.concatenate(parts, axis=2)
-    return Coverage(held.shape[1], *(values.mean(axis=1) for values in (held, raw, zero, width, oracle)))
+    return Coverage(
+        held.shape[1], *(values.mean(axis=1) for values in (held, raw, zero, width, oracle))
+    )
 
 
 def _outcomes(slides: Slides, rng: np.random.Generator) -> np.ndarray:
@@ -144,53 +168,80 @@ def _outcomes(slides: Slides, rng: np.random.Generator) -> np.ndarray:
         drawn = _counts(rng, se[:, None], sp[:, None], fraction, n_fields, correlation, cells)
         summaries = [scoring._summarise(s, m) for s, m in zip(*drawn, strict=True)]
         share, n = (np.array([getattr(s, name) for s in summaries]) for name in ("share", "n"))
-        effect, dof = np.array([s.design_effect for s in summaries]), np.full(n_patients, n_fields + 1.0)
+        effect, dof = (
+            np.array([s.design_effect for s in summaries]),
+            np.full(n_patients, n_fields + 1.0),
+        )
         low, high = _limits(share, n / effect, dof, table)
         low[share <= [blank_limit(int(k)) + 1e-12 for k in n]] = 0
-        raw_low, raw_high = _limits(share, n / effect, dof, np.array([[1, 1, 0.025], [1, 1, 0.975]]))
+        raw_low, raw_high = _limits(
+            share, n / effect, dof, np.array([[1, 1, 0.025], [1, 1, 0.975]])
+        )
         oracle_low, oracle_high = _limits(
-            share, n / _true_effect(se, sp, fraction, correlation, cells), np.full(n_patients, 1e6), table
+            share,
+            n / _true_effect(se, sp, fraction, correlation, cells),
+            np.full(n_patients, 1e6),
+            table,
         )
         outcomes[:, at] = (
-            (low <= fraction) & (fraction <= high), (raw_low <= fraction) & (fraction <= raw_high), low == 0,
-            high - low, oracle_high - oracle_low,
-        )  # fmt: skip
+            (low <= fraction) & (fraction <= high),
+            (raw_low <= fraction) & (fraction <= raw_high),
+            low == 0,
+            high - low,
+            oracle_high - oracle_low,
+        )
     return outcomes
 
 
 def _counts(
-    rng: np.random.Generator, se: np.ndarray, sp: np.ndarray, fraction: float, n_fields: int, correlation: float,
+    rng: np.random.Generator,
+    se: np.ndarray,
+    sp: np.ndarray,
+    fraction: float,
+    n_fields: int,
+    correlation: float,
     cells: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(B, J) cells called spherocytes, and countable cells, of each slide as a patient; se and sp are (B, 1)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(B, J) cells called spherocytes, and countable cells, of each slide as a patient; se and sp
+    are (B, 1)."""
     shape = len(se), n_fields
     countable = np.maximum(rng.poisson(cells, shape), 1)
     field = np.full(shape, fraction)
     if fraction and correlation:
         spread = 1 / correlation - 1
         field = rng.beta(fraction * spread, (1 - fraction) * spread, shape)
-    return rng.binomial(countable, field * se + (1 - field) * (1 - sp)).astype(float), countable.astype(float)
+    return rng.binomial(countable, field * se + (1 - field) * (1 - sp)).astype(
+        float
+    ), countable.astype(float)
 
 
-def _true_effect(se: np.ndarray, sp: np.ndarray, fraction: float, correlation: float, cells: int) -> np.ndarray:
+def _true_effect(
+    se: np.ndarray, sp: np.ndarray, fraction: float, correlation: float, cells: int
+) -> np.ndarray:
     """(B,) the design effect of the called cells, which only an oracle knows."""
     youden = se + sp - 1
     q = np.clip(fraction * youden + 1 - sp, 1e-9, 1 - 1e-9)
     return 1 + (cells - 1) * correlation * youden**2 * fraction * (1 - fraction) / (q * (1 - q))
 
 
-def _limits(share: np.ndarray, n_effective: np.ndarray, dof: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(2, B) limits of many patients; a table of two rows without errors gives those of the counted percentage."""
+def _limits(
+    share: np.ndarray, n_effective: np.ndarray, dof: np.ndarray, table: np.ndarray
+) -> np.ndarray:
+    """(2, B) limits of many patients; a table of two rows without errors gives those of the counted
+    percentage."""
     parts = []
     for first in range(0, len(share), _CHUNK):
         some = slice(first, first + _CHUNK)
-        draws = scoring.corrected_draws(share[some], n_effective[some], dof[some], table, steps=_STEPS)
+        draws = scoring.corrected_draws(
+            share[some], n_effective[some], dof[some], table, steps=_STEPS
+        )
         parts.append(draws.T if len(table) == 2 else np.quantile(draws, [0.025, 0.975], axis=1))
     return np.concatenate(parts, axis=1)
 
 
 def plot(results: dict[str, Coverage], path: Path) -> None:
-    """Coverage against the true percentage: a row a classifier, a column a number of fields, ours and uncorrected."""
+    """Coverage against the true percentage: a row a classifier, a column a number of fields, ours
+    and uncorrected."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -198,16 +249,26 @@ def plot(results: dict[str, Coverage], path: Path) -> None:
 
     shape = len(FRACTIONS), len(FIELDS), len(CORRELATIONS) * len(CELLS_A_FIELD)
     x = np.arange(1, len(FRACTIONS))
-    figure, axes = plt.subplots(len(results), len(FIELDS), figsize=(12, 3.0 * len(results)), sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        len(results),
+        len(FIELDS),
+        figsize=(12, 3.0 * len(results)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for row, (name, result) in zip(axes, results.items(), strict=True):
         for axis, j, n_fields in zip(row, range(len(FIELDS)), FIELDS, strict=True):
             axis.axhspan(93, 98, color="0.88", lw=0)
             for values, colour, label in (
-                (result.uncorrected_held, "#D55E00", "as counted"), (result.held, "#0072B2", "HS score"),
-            ):  # fmt: skip
+                (result.uncorrected_held, "#D55E00", "as counted"),
+                (result.held, "#0072B2", "HS score"),
+            ):
                 each = 100 * values.reshape(shape)[1:, j]
-                axis.fill_between(x, each.min(axis=1), each.max(axis=1), color=colour, alpha=0.2, lw=0)
+                axis.fill_between(
+                    x, each.min(axis=1), each.max(axis=1), color=colour, alpha=0.2, lw=0
+                )
                 axis.plot(x, each.mean(axis=1), color=colour, marker="o", ms=3.5, label=label)
             axis.set(xticks=x, xticklabels=[f"{100 * f:g}" for f in FRACTIONS[1:]], ylim=(0, 101))
             axis.set_title(f"{name}, {n_fields} fields", fontsize=9)
@@ -220,9 +281,15 @@ def plot(results: dict[str, Coverage], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Simulate both classifiers, print the tables, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=1000, help="patients a condition; default: 1000")
-    parser.add_argument("--model-json", type=Path, default=BUNDLED, help="default: the bundled model's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--patients", type=int, default=1000, help="patients a condition; default: 1000"
+    )
+    parser.add_argument(
+        "--model-json", type=Path, default=BUNDLED, help="default: the bundled model's"
+    )
     parser.add_argument("--plot", type=Path, help="also draw the figure there")
     args = parser.parse_args(argv)
     rng = np.random.default_rng(2024)

@@ -1,17 +1,20 @@
-"""What detecting costs: our exported model beside Model Garden's stock experiment by its own export.
+"""What detecting costs: our exported model beside Model Garden's stock experiment by its own
+export.
 
     python -m benchmarks.detect [--model MODEL] [--stock RUN] [--fields 8] [--rounds 5] [--profile]
 
-Expected: at least 3 times as many fields a second (goal 4), and at most half the memory above the loaded, idle process.
-Both get the same 640x480 fields of 115 to 135 cells as pixels: real ones of Chula RBC-12 where they lie beside the
-repository, drawn ones elsewhere. The stock model is `maskrcnn_mobilenet_coco` with the 300 detections that such fields
-ask for and everything else as it is; it resizes to what our network sees of such a field, rounded up to its strides, or
-with --stock-hw to any size. Its weights are those of RUN, which `benchmarks.stock` trained on our records and judges;
-without one they are random, and its threshold is set so that it finds about as many cells as ours, because the time of
-its suppression depends on that. Each runs in a process of its own that waits while the other is timed.
+Expected: at least 3 times as many fields a second (goal 4), and at most half the memory above the
+loaded, idle process. Both get the same 640x480 fields of 115 to 135 cells as pixels: real ones of
+Chula RBC-12 where they lie beside the repository, drawn ones elsewhere. The stock model is
+`maskrcnn_mobilenet_coco` with the 300 detections that such fields ask for and everything else as it
+is; it resizes to what our network sees of such a field, rounded up to its strides, or with
+--stock-hw to any size. Its weights are those of RUN, which `benchmarks.stock` trained on our
+records and judges; without one they are random, and its threshold is set so that it finds about as
+many cells as ours, because the time of its suppression depends on that. Each runs in a process of
+its own that waits while the other is timed.
 
-Beside it: the time of each stage from a file to a score, the network's multiply-adds against those of a matrix product
-on this machine, the classical baseline's time, and what larger images cost.
+Beside it: the time of each stage from a file to a score, the network's multiply-adds against those
+of a matrix product on this machine, the classical baseline's time, and what larger images cost.
 """
 
 from __future__ import annotations
@@ -53,12 +56,17 @@ def write_fields(folder: Path, n: int) -> list[Path]:
         return [real[k % len(real)] for k in range(n)]
     paths = [folder / f"field_{number}.jpg" for number in range(n)]
     for number, path in enumerate(paths):
-        Image.fromarray(draw_field(np.random.default_rng(number), n_cells=120).image).save(path, quality=90)
+        Image.fromarray(draw_field(np.random.default_rng(number), n_cells=120).image).save(
+            path, quality=90
+        )
     return paths
 
 
-def export_stock(folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int) -> Path:
-    """The stock model with random weights, by Model Garden's own export; it finds about n_cells in the image."""
+def export_stock(
+    folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int
+) -> Path:
+    """The stock model with random weights, by Model Garden's own export; it finds about n_cells in
+    the image."""
     import tensorflow as tf
     from official.core import exp_factory
     from official.vision.configs import maskrcnn  # noqa: F401  (importing registers the experiment)
@@ -79,14 +87,21 @@ def export_stock(folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n
     tf.train.Checkpoint(model=built.model).save(str(folder / "ckpt"))
     low, high = 0.0, 1.0
     for _ in range(8):
-        threshold = built.model.detection_generator._config_dict["pre_nms_score_threshold"] = (low + high) / 2
+        threshold = built.model.detection_generator._config_dict["pre_nms_score_threshold"] = (
+            low + high
+        ) / 2
         found = int(built.serve(tf.constant(image[None]))["num_detections"][0])
         low, high = (threshold, high) if found > n_cells else (low, threshold)
     model.detection_generator.pre_nms_score_threshold = high
     export_saved_model_lib.export_inference_graph(
-        input_type="image_tensor", batch_size=1, input_image_size=list(size_hw), params=params,
-        checkpoint_path=str(folder / "ckpt-1"), export_dir=str(folder / "stock"), log_model_flops_and_params=False,
-    )  # fmt: skip
+        input_type="image_tensor",
+        batch_size=1,
+        input_image_size=list(size_hw),
+        params=params,
+        checkpoint_path=str(folder / "ckpt-1"),
+        export_dir=str(folder / "stock"),
+        log_model_flops_and_params=False,
+    )
     return folder / "stock"
 
 
@@ -96,7 +111,7 @@ class Detector:
     def __init__(self, saved_model: Path, fields: Sequence[Path], um_per_px: float) -> None:
         import tensorflow as tf
 
-        from spherodetect.fields import read_image
+        from spherodetect.fields.find import read_image
 
         self.images = [tf.constant(read_image(path)) for path in fields]
         saved = tf.saved_model.load(str(saved_model))
@@ -114,7 +129,9 @@ class Detector:
     def detect(self) -> tuple[float, float]:
         """Seconds, and seconds of processor time, for all fields."""
         wall, processor = time.perf_counter(), time.process_time()
-        self.counts = [int(np.ravel(self.call(image)["num_detections"])[0]) for image in self.images]
+        self.counts = [
+            int(np.ravel(self.call(image)["num_detections"])[0]) for image in self.images
+        ]
         return time.perf_counter() - wall, time.process_time() - processor
 
     def found(self) -> list[int]:
@@ -135,7 +152,9 @@ class Detector:
                 self.detect()
             (file,) = Path(folder).rglob("*.xplane.pb")
             space = xplane_pb2.XSpace.FromString(file.read_bytes())
-        return {name: total / 1e9 / len(self.images) for name, total in operation_times(space).items()}
+        return {
+            name: total / 1e9 / len(self.images) for name, total in operation_times(space).items()
+        }
 
     def by_size(self, factors: Sequence[int] = (1, 2, 4, 8, 16)) -> list[tuple[float, float]]:
         """Megapixels and seconds of images that are so many fields beside each other."""
@@ -154,19 +173,28 @@ class Detector:
     def multiply_adds(self) -> dict[str, float]:
         """Millions in each part of our network for one of the fields."""
         import tensorflow as tf
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
 
         network = self.saved.detector.network
-        regions = {"classify": int(math.prod(SEEN_HW) / (0.75 * 32**2)) + 50, "outline": self.found()[0] + 1}
+        regions = {
+            "classify": int(math.prod(SEEN_HW) / (0.75 * 32**2)) + 50,
+            "outline": self.found()[0] + 1,
+        }
         counted = {}
         for name in ("features", "classify", "outline"):
             run = getattr(network, name).run
             known = (*SEEN_HW, 3) if name == "features" else (regions[name],)
             specs = [
-                tf.TensorSpec([known[k] if d is None else d for k, d in enumerate(spec.shape)], spec.dtype)
+                tf.TensorSpec(
+                    [known[k] if d is None else d for k, d in enumerate(spec.shape)], spec.dtype
+                )
                 for spec in run.structured_input_signature[0]
             ]
-            traced = convert_variables_to_constants_v2(tf.function(run, autograph=False).get_concrete_function(*specs))
+            traced = convert_variables_to_constants_v2(
+                tf.function(run, autograph=False).get_concrete_function(*specs)
+            )
             options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
             options["output"] = "none"
             profile = tf.compat.v1.profiler.profile(traced.graph, cmd="op", options=options)
@@ -236,7 +264,9 @@ def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, 
         cells = timed("detect", model.detect, image, UM_PER_PX)
         timed("measure", measure, cells, image)
         called = cells.class_id == model.class_names.index("spherocyte") + 1
-        counts.append((len(cells), int(cells.countable.sum()), int((cells.countable & called).sum())))
+        counts.append(
+            (len(cells), int(cells.countable.sum()), int((cells.countable & called).sum()))
+        )
     n, countable, spherocytes = np.array(counts).T
     timed("score", score_counts, spherocytes, countable, model=model)
     return int(n.sum()), seconds
@@ -256,18 +286,39 @@ def classical(fields: Sequence[Path]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Export the stock model, detect in turn, print the ratios and where the time goes."""
-    from spherodetect.detect import BUNDLED
-    from spherodetect.fields import read_image
+    from spherodetect.detect.model import BUNDLED
+    from spherodetect.fields.find import read_image
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=BUNDLED, help="a model folder; default: the bundled model")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, default=BUNDLED, help="a model folder; default: the bundled model"
+    )
     parser.add_argument("--fields", type=int, default=8, help="default: 8")
-    parser.add_argument("--rounds", type=int, default=5, help="in each, both detect all fields; default: 5")
-    parser.add_argument("--stock", metavar="RUN", type=Path, help="a run of benchmarks.stock; default: random weights")
-    parser.add_argument("--stock-hw", type=int, nargs=2, default=SIZE_HW, metavar=("H", "W"),
-                        help="size to which the stock model resizes; default: 448 576")  # fmt: skip
-    parser.add_argument("--unknown-scale", action="store_true", help="let the fields tell their scale")
-    parser.add_argument("--profile", action="store_true", help="also print the time by type of operation")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="in each, both detect all fields; default: 5"
+    )
+    parser.add_argument(
+        "--stock",
+        metavar="RUN",
+        type=Path,
+        help="a run of benchmarks.stock; default: random weights",
+    )
+    parser.add_argument(
+        "--stock-hw",
+        type=int,
+        nargs=2,
+        default=SIZE_HW,
+        metavar=("H", "W"),
+        help="size to which the stock model resizes; default: 448 576",
+    )
+    parser.add_argument(
+        "--unknown-scale", action="store_true", help="let the fields tell their scale"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="also print the time by type of operation"
+    )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         fields = write_fields(Path(folder), args.fields)
@@ -278,7 +329,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             size_hw = tuple(args.stock_hw)
             if args.stock:
-                stock = pool.apply(exported, (args.stock, Path(folder) / "stock"), {"size_hw": size_hw})
+                stock = pool.apply(
+                    exported, (args.stock, Path(folder) / "stock"), {"size_hw": size_hw}
+                )
             else:
                 options = {"size_hw": size_hw, "n_cells": n_found}
                 stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), options)
@@ -296,22 +349,41 @@ def _compare(both: dict[str, Child], *, rounds: int, profile: bool) -> None:
     memory = {name: child.ask("memory") for name, child in both.items()}
     found = {name: child.ask("found") for name, child in both.items()}
     n = len(found["ours"])
-    print(Comparison(f"detecting in {n} fields of 640x480", "fields", n, tuple(times["ours"]), tuple(times["stock"])))
+    print(
+        Comparison(
+            f"detecting in {n} fields of 640x480",
+            "fields",
+            n,
+            tuple(times["ours"]),
+            tuple(times["stock"]),
+        )
+    )
     for name, (idle, above) in memory.items():
-        print(f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; {np.mean(found[name]):.0f} cells a field")
-    print(f"memory above the loaded, idle process: {memory['ours'][1] / memory['stock'][1]:.2f} of stock's")
+        print(
+            f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; {np.mean(found[name]):.0f} cells a field"
+        )
+    print(
+        f"memory above the loaded, idle process: {memory['ours'][1] / memory['stock'][1]:.2f} of stock's"
+    )
     millions, peak = both["ours"].ask("multiply_adds"), both["ours"].ask("matmul")
     parts = ", ".join(f"{name} {count:.0f}" for name, count in millions.items())
     rate = sum(millions.values()) * n / min(wall for wall, _ in times["ours"])
     print(f"\nnetwork: {sum(millions.values()):.0f} million multiply-adds a field ({parts})")
-    print(f"with all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product: {peak / 1e3:.1f}")
+    print(
+        f"with all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product: {peak / 1e3:.1f}"
+    )
     sizes = both["ours"].ask("by_size")
-    print("image size: " + ", ".join(f"{mp:.1f} MP {1e3 * s:.0f} ms ({1e3 * s / mp:.0f} a MP)" for mp, s in sizes))
+    print(
+        "image size: "
+        + ", ".join(f"{mp:.1f} MP {1e3 * s:.0f} ms ({1e3 * s / mp:.0f} a MP)" for mp, s in sizes)
+    )
     if profile:
         profiles = {name: child.ask("profile") for name, child in both.items()}
         print(f"\n{'ms of thread time a field':40s}" + "".join(f"{name:>9}" for name in both))
         kinds = {kind for each in profiles.values() for kind in each}
-        for kind in sorted(kinds, key=lambda k: -max(each.get(k, 0.0) for each in profiles.values()))[:20]:
+        for kind in sorted(
+            kinds, key=lambda k: -max(each.get(k, 0.0) for each in profiles.values())
+        )[:20]:
             print(f"{kind:40s}" + "".join(f"{profiles[name].get(kind, 0):9.1f}" for name in both))
 
 

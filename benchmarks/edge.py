@@ -1,9 +1,11 @@
-"""What do the LiteRT files lose, and what do they cost? Beside the SavedModel that they were made from.
+"""What do the LiteRT files lose, and what do they cost? Beside the SavedModel that they were made
+from.
 
     python -m benchmarks.edge MODEL [--every 7]       # 10 minutes of two cores; MODEL held out the fields
 
-On every Nth held-out field of tfrecords/chula.yaml: recall, F1 and the other figures of each form of the model, cells
-whose class differs from the SavedModel's, and seconds a field. All three are given the pixel size.
+On every Nth held-out field of tfrecords/chula.yaml: recall, F1 and the other figures of each form
+of the model, cells whose class differs from the SavedModel's, and seconds a field. All three are
+given the pixel size.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import numpy as np
 
 from benchmarks.stock import ROOT, judge
 from spherodetect.cells import Cells
-from spherodetect.matching import iou
-from spherodetect.training.truth import Labelled, open_truth
+from spherodetect.detect.matching import iou
+from spherodetect.evaluation.truth import Labelled, open_truth
 
 UM_PER_PX = 0.193
 SIZE_HW = 480, 640
@@ -66,7 +68,9 @@ def interpreted(file: Path) -> Callable[[np.ndarray], Cells]:
     def detect(image: np.ndarray) -> Cells:
         found = run(image=image[np.newaxis], um_per_px=np.array([UM_PER_PX], np.float32))
         n = int(found["num_detections"][0])
-        return Cells(**{name: found[key][0][:n] for name, key in COLUMNS.items()}, image_size_hw=SIZE_HW)
+        return Cells(
+            **{name: found[key][0][:n] for name, key in COLUMNS.items()}, image_size_hw=SIZE_HW
+        )
 
     return detect
 
@@ -77,17 +81,23 @@ def differing(one: Cells, other: Cells) -> tuple[int, int]:
         return len(one), 0
     agree = iou(one.box_yxyx.astype(float), other.box_yxyx.astype(float))
     has = agree.max(axis=1) > 0.5
-    return int((~has).sum()), int((one.class_id[has] != other.class_id[agree.argmax(axis=1)[has]]).sum())
+    return int((~has).sum()), int(
+        (one.class_id[has] != other.class_id[agree.argmax(axis=1)[has]]).sum()
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a row a form."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("--every", type=int, default=7, help="every Nth held-out field; default: 7")
     args = parser.parse_args(argv)
     fields = [
-        f for f in open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None) if f.image.shape[:2] == SIZE_HW
+        f
+        for f in open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None)
+        if f.image.shape[:2] == SIZE_HW
     ]
     fields = fields[:: args.every]
     with tempfile.TemporaryDirectory() as folder:
@@ -99,10 +109,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(fields)} fields, {sum(map(len, first.found.values()))} cells")
     for name, form in by_form.items():
         figures = judge(lambda one, form=form: form.found[one.field], fields)
-        lost = np.sum([differing(first.found[f.field], form.found[f.field]) for f in fields], axis=0)
+        lost = np.sum(
+            [differing(first.found[f.field], form.found[f.field]) for f in fields], axis=0
+        )
         told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
-        print(f"{name}: {told}; {lost[0]} cells not found, {lost[1]} of another class; "
-              f"{np.median(form.seconds):.2f} s a field")  # fmt: skip
+        print(
+            f"{name}: {told}; {lost[0]} cells not found, {lost[1]} of another class; "
+            f"{np.median(form.seconds):.2f} s a field"
+        )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
     python -m benchmarks.invariance [--every N] [--um-per-px F]      # 36 fields, 8 minutes of two cores
 
-Fields of Chula RBC-12 (../shared/data), two thirds of them with five or more labelled spherocytes, by the bundled
-model; each is turned over, turned, cropped, enlarged, reduced and cut into tiles. Without --um-per-px the field's own
-cells give the scale, so that its jitter is in the figures. A cropped field is compared on what both have in common, a
-cell's width from the border. No photograph of 0.028 µm a pixel is public, so the last row enlarges a part of each field
-to 2400x1800 at that size and compares what is found there and on its reduction by area to 0.193 µm.
+Fields of Chula RBC-12 (../shared/data), two thirds of them with five or more labelled spherocytes,
+by the bundled model; each is turned over, turned, cropped, enlarged, reduced and cut into tiles.
+Without --um-per-px the field's own cells give the scale, so that its jitter is in the figures. A
+cropped field is compared on what both have in common, a cell's width from the border. No photograph
+of 0.028 µm a pixel is public, so the last row enlarges a part of each field to 2400x1800 at that
+size and compares what is found there and on its reduction by area to 0.193 µm.
 
-Printed are the mean over the fields of the absolute change of a field's number of cells, in percent of it, and then
-sums over the fields of the absolute changes, in percent of the sum of the counts: cells, cells called spherocytes, and
-of both those that are countable. Spherocytes are pooled because one more is 50 % in a field of two; a field without any
-still adds to the changes. Goal: 1 % of the cells and 3 % of the spherocytes.
+Printed are the mean over the fields of the absolute change of a field's number of cells, in percent
+of it, and then sums over the fields of the absolute changes, in percent of the sum of the counts:
+cells, cells called spherocytes, and of both those that are countable. Spherocytes are pooled
+because one more is 50 % in a field of two; a field without any still adds to the changes. Goal: 1 %
+of the cells and 3 % of the spherocytes.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Counts = np.ndarray  #: cells, spherocytes, countable cells, countable spherocyt
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the picture: what it is called and the counts before and after, each (fields, 4)."""
+    """One change of the picture: what it is called and the counts before and after, each (fields,
+    4)."""
 
     name: str
     before: np.ndarray
@@ -47,12 +50,18 @@ class Change:
     @property
     def percent(self) -> np.ndarray:
         """(4,) change in percent of the counts before."""
-        return 100 * np.abs(self.after - self.before).sum(axis=0) / np.maximum(self.before.sum(axis=0), 1)
+        return (
+            100
+            * np.abs(self.after - self.before).sum(axis=0)
+            / np.maximum(self.before.sum(axis=0), 1)
+        )
 
     @property
     def mean_percent(self) -> float:
         """Mean over the fields of the change of the number of cells, in percent of it."""
-        return float(np.mean(100 * np.abs(self.after - self.before)[:, 0] / np.maximum(self.before[:, 0], 1)))
+        return float(
+            np.mean(100 * np.abs(self.after - self.before)[:, 0] / np.maximum(self.before[:, 0], 1))
+        )
 
     def __str__(self) -> str:
         return f"{self.name:16}" + "".join(f"{p:8.2f}" for p in (self.mean_percent, *self.percent))
@@ -60,7 +69,10 @@ class Change:
 
 def fields(every: int = 1) -> list[Path]:
     """24 fields with spherocytes and 12 without, spread over the data set; every Nth of them."""
-    codes = {f: [line.split()[-1] for line in f.read_text().splitlines() if line] for f in DATA.glob("labels/*.txt")}
+    codes = {
+        f: [line.split()[-1] for line in f.read_text().splitlines() if line]
+        for f in DATA.glob("labels/*.txt")
+    }
     ordered = sorted(codes, key=lambda f: int(f.stem))
     some = [f for f in ordered if codes[f].count(_SPHEROCYTE) >= 5]
     none = [f for f in ordered if _SPHEROCYTE not in codes[f] and len(codes[f]) >= 5]
@@ -74,26 +86,42 @@ def changes(model: Model, paths: Sequence[Path], *, um_per_px: float | None = No
     for path in paths:
         for name, before, after in _changed(model, read_image(path), um_per_px):
             rows.setdefault(name, []).append((before, after))
-    return [Change(name, *(np.array(side) for side in zip(*pairs, strict=True))) for name, pairs in rows.items()]
+    return [
+        Change(name, *(np.array(side) for side in zip(*pairs, strict=True)))
+        for name, pairs in rows.items()
+    ]
 
 
-def _changed(model: Model, image: np.ndarray, um_per_px: float | None) -> Iterator[tuple[str, Counts, Counts]]:
+def _changed(
+    model: Model, image: np.ndarray, um_per_px: float | None
+) -> Iterator[tuple[str, Counts, Counts]]:
     from PIL import Image
 
     found = model.detect(image, um_per_px)
     whole = _counts(found)
     turns: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "left to right": lambda a: a[:, ::-1], "upside down": lambda a: a[::-1],
-        "quarter turn": np.rot90, "half turn": lambda a: a[::-1, ::-1], "three quarters": lambda a: np.rot90(a, 3),
-    }  # fmt: skip
+        "left to right": lambda a: a[:, ::-1],
+        "upside down": lambda a: a[::-1],
+        "quarter turn": np.rot90,
+        "half turn": lambda a: a[::-1, ::-1],
+        "three quarters": lambda a: np.rot90(a, 3),
+    }
     for name, turn in turns.items():
         yield name, whole, _counts(model.detect(np.ascontiguousarray(turn(image)), um_per_px))
     margin = 1.2 * (found.rbc_diameter_px or 0)
     for y, x in SHIFTS:
         cut = model.detect(np.ascontiguousarray(image[y:, x:]), um_per_px)
-        yield f"shift {y}, {x}", _counts(found, inside=(y + margin, x + margin)), _counts(cut, inside=(margin, margin))
+        yield (
+            f"shift {y}, {x}",
+            _counts(found, inside=(y + margin, x + margin)),
+            _counts(cut, inside=(margin, margin)),
+        )
     for tile_px in TILES_PX:
-        yield f"tiles of {tile_px} px", whole, _counts(model.detect(image, um_per_px, tile_px=tile_px))
+        yield (
+            f"tiles of {tile_px} px",
+            whole,
+            _counts(model.detect(image, um_per_px, tile_px=tile_px)),
+        )
     height, width = image.shape[:2]
 
     def resized(pixels: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -102,32 +130,49 @@ def _changed(model: Model, image: np.ndarray, um_per_px: float | None) -> Iterat
 
     for factor in (2.0, 0.5):
         other = resized(image, (round(height * factor), round(width * factor)))
-        yield f"{factor:g} times", whole, _counts(model.detect(other, um_per_px and um_per_px / factor))
+        yield (
+            f"{factor:g} times",
+            whole,
+            _counts(model.detect(other, um_per_px and um_per_px / factor)),
+        )
     part = round(_FINE_HW[0] * _FINE_UM / _UM), round(_FINE_HW[1] * _FINE_UM / _UM)
     y, x = (height - part[0]) // 2, (width - part[1]) // 2
     fine = resized(image[y : y + part[0], x : x + part[1]], _FINE_HW)
     coarse, scale = resized(fine, part), um_per_px and um_per_px * part[0] / _FINE_HW[0]
-    yield "0.028 and 0.193", _counts(model.detect(coarse, um_per_px)), _counts(model.detect(fine, scale))
+    yield (
+        "0.028 and 0.193",
+        _counts(model.detect(coarse, um_per_px)),
+        _counts(model.detect(fine, scale)),
+    )
 
 
 def _counts(cells: Cells, *, inside: tuple[float, float] = (0.0, 0.0)) -> Counts:
     """Counts of the cells whose box's centre lies below and right of a point."""
     cells = cells[((cells.box_yxyx[:, :2] + cells.box_yxyx[:, 2:]) / 2 >= inside).all(axis=1)]
     sphere = cells.names == "spherocyte"
-    return np.array([len(cells), sphere.sum(), cells.countable.sum(), (cells.countable & sphere).sum()], float)
+    return np.array(
+        [len(cells), sphere.sum(), cells.countable.sum(), (cells.countable & sphere).sum()], float
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--every", metavar="N", type=int, default=1, help="every Nth field only")
     parser.add_argument("--um-per-px", type=float, help="pixel size, 0.193 for these fields")
     args = parser.parse_args(argv)
     paths = fields(args.every)
     found = changes(load_model(), paths, um_per_px=args.um_per_px)
-    print(f"{len(paths)} fields; per field: cells, spherocytes, countable, countable spherocytes", end=" ")
+    print(
+        f"{len(paths)} fields; per field: cells, spherocytes, countable, countable spherocytes",
+        end=" ",
+    )
     print(", ".join(f"{n:.1f}" for n in found[0].before.mean(axis=0)))
-    print("in percent; per field: cells; in sums: cells, spherocytes, countable, countable spherocytes")
+    print(
+        "in percent; per field: cells; in sums: cells, spherocytes, countable, countable spherocytes"
+    )
     print("\n".join(map(str, found)))
 
 

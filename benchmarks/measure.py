@@ -1,12 +1,13 @@
-"""How many cells a second `measure` gets through, beside scikit-image's `regionprops_table` with the same columns.
+"""How many cells a second `measure` gets through, beside scikit-image's `regionprops_table` with
+the same columns.
 
     python -m benchmarks.measure [--fields 4] [--cells 120] [--rounds 9]
 
-Expected: at least 5 times as many; half a minute on one core. Both get the same drawn fields of 640 x 480 pixels, cell
-by cell the same pixels (as box-local masks, or as a label image), and both find the optical density of the whole field
-first, by our own function, since scikit-image has none. Central pallor is an extra property there, written as its
-definition reads. Two more lines say what either part does: with the density at hand on both sides, and without the
-peer's pallor columns.
+Expected: at least 5 times as many; half a minute on one core. Both get the same drawn fields of 640
+x 480 pixels, cell by cell the same pixels (as box-local masks, or as a label image), and both find
+the optical density of the whole field first, by our own function, since scikit-image has none.
+Central pallor is an extra property there, written as its definition reads. Two more lines say what
+either part does: with the density at hand on both sides, and without the peer's pallor columns.
 """
 
 from __future__ import annotations
@@ -46,18 +47,25 @@ def compare(*, fields: int = 4, cells: int = 120, rounds: int = 9) -> list[Compa
             peer(labels, density[..., 1] if at_hand else green_density(image), pallor=pallor)
 
     return [
-        side_by_side(name, partial(ours, at_hand), partial(theirs, at_hand, pallor), items=n_cells, unit="cells",
-                     rounds=rounds)
+        side_by_side(
+            name,
+            partial(ours, at_hand),
+            partial(theirs, at_hand, pallor),
+            items=n_cells,
+            unit="cells",
+            rounds=rounds,
+        )
         for name, at_hand, pallor in (
             ("measure(cells, image)", False, True),
             ("with the optical density at hand", True, True),
             ("the peer without pallor", False, False),
         )
-    ]  # fmt: skip
+    ]
 
 
 def peer(labels: np.ndarray, density: np.ndarray, *, pallor: bool = True) -> dict[str, np.ndarray]:
-    """The columns of `measure` by scikit-image; what follows from others in one step is not worth its time."""
+    """The columns of `measure` by scikit-image; what follows from others in one step is not worth
+    its time."""
     from scipy.spatial import KDTree
     from skimage.measure import regionprops_table
 
@@ -93,14 +101,25 @@ def _field(seed: int, cells: int) -> tuple[np.ndarray, np.ndarray, Cells]:
     windows = {number: window for number, window in enumerate(find_objects(labels), 1) if window}
     boxes = np.array([(y.start, x.start, y.stop, x.stop) for y, x in windows.values()])
     masks = [labels[window] == number for number, window in windows.items()]
-    return drawn.image, labels, Cells.from_labels(boxes, np.ones(len(masks)), masks, image_size_hw=labels.shape)
+    return (
+        drawn.image,
+        labels,
+        Cells.from_labels(boxes, np.ones(len(masks)), masks, image_size_hw=labels.shape),
+    )
 
 
 def _require_agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> None:
     """The columns are the same ones; perimeter and hull are defined a little otherwise."""
-    alike = {"area_px": "area", "diameter_px": "equivalent_diameter_area", "major_px": "axis_major_length",
-             "minor_px": "axis_minor_length", "mean_od": "intensity_mean", "nearest_px": "nearest_px",
-             "pallor_fraction": "_pallor-0", "center_rim_ratio": "_pallor-1"}  # fmt: skip
+    alike = {
+        "area_px": "area",
+        "diameter_px": "equivalent_diameter_area",
+        "major_px": "axis_major_length",
+        "minor_px": "axis_minor_length",
+        "mean_od": "intensity_mean",
+        "nearest_px": "nearest_px",
+        "pallor_fraction": "_pallor-0",
+        "center_rim_ratio": "_pallor-1",
+    }
     for name, other in alike.items():
         np.testing.assert_allclose(ours[name], theirs[other], rtol=1e-3, atol=1e-3, err_msg=name)
     large = ours["area_px"] > 300
@@ -110,7 +129,9 @@ def _require_agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (("fields", 4), ("cells", 120), ("rounds", 9)):
         parser.add_argument(f"--{name}", type=int, default=default)
     print("\n".join(map(str, compare(**vars(parser.parse_args(argv))))))

@@ -2,14 +2,16 @@
 
     python -m benchmarks.pseudo_patients [MODEL/model.json]
 
-Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its truth is the share
-of these cells that people labelled spherocyte, its counts are what the model called them, and the error rates come from
-the other runs alone. A model.json from before counts a field were kept has its cells dealt evenly to the block's
-fields, which understates their scatter. The same is printed for single blocks, with the rates of the other runs.
+Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its
+truth is the share of these cells that people labelled spherocyte, its counts are what the model
+called them, and the error rates come from the other runs alone. A model.json from before counts a
+field were kept has its cells dealt evenly to the block's fields, which understates their scatter.
+The same is printed for single blocks, with the rates of the other runs.
 
-People name cells otherwise when they label them again (calibrate.py has the figures), so a label share is itself known
-within limits only: from all its spherocytes being slips of other cells to as many being missed. How many intervals meet
-these limits stands beside the strict count. Percentages are 0 to 100.
+People name cells otherwise when they label them again (calibrate.py has the figures), so a label
+share is itself known within limits only: from all its spherocytes being slips of other cells to as
+many being missed. How many intervals meet these limits stands beside the strict count. Percentages
+are 0 to 100.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect import score as scoring
-from spherodetect.rates import ClassifierRates
 from spherodetect.safety import read_json
-from spherodetect.score import PatientScore, score_counts
+from spherodetect.score import counts as scoring
+from spherodetect.score.counts import PatientScore, score_counts
+from spherodetect.score.rates import ClassifierRates
 from spherodetect.training.calibrate import OTHERS_MISNAMED, SPHEROCYTES_MISNAMED
 
 BUNDLED = Path(scoring.__file__).parent / "models" / "bundled" / "model.json"
@@ -37,7 +39,8 @@ Block = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PseudoPatient:
-    """A run or block: its label share in percent, and the score from the counts and the other runs' rates."""
+    """A run or block: its label share in percent, and the score from the counts and the other runs'
+    rates."""
 
     truth: float
     score: PatientScore
@@ -48,7 +51,8 @@ class PseudoPatient:
 
     @property
     def held_within_slips(self) -> bool:
-        """Whether the interval meets the shares that the labels allow, slips being all one way or all the other."""
+        """Whether the interval meets the shares that the labels allow, slips being all one way or
+        all the other."""
         least = (self.truth - 100 * OTHERS_MISNAMED) / (1 - OTHERS_MISNAMED)
         most = self.truth / (1 - SPHEROCYTES_MISNAMED)
         return self.score.hs_score_low <= most and least <= self.score.hs_score_high
@@ -75,7 +79,8 @@ def pseudo_patients(model: Mapping[str, Any], *, whole_runs: bool = True) -> lis
 
 
 def _runs(blocks: Iterable[Block]) -> list[list[Block]]:
-    """Blocks of file numbers that follow upon each other, which may be of one slide; other blocks are patients."""
+    """Blocks of file numbers that follow upon each other, which may be of one slide; other blocks
+    are patients."""
     runs: list[list[Block]] = []
     end = None
     for block in sorted(blocks, key=lambda block: (_numbers(block) or (0, 0), block["name"])):
@@ -118,16 +123,27 @@ def _fields(block: Block) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the pseudo-patients of a model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model_json", type=Path, nargs="?", default=BUNDLED, help="default: the bundled model's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model_json", type=Path, nargs="?", default=BUNDLED, help="default: the bundled model's"
+    )
     model = read_json(parser.parse_args(argv).model_json)
     for whole_runs in (True, False):
         patients = pseudo_patients(model, whole_runs=whole_runs)
-        print("      run" if whole_runs else "    block", "  cells  labels  called   score    low   high  held")
+        print(
+            "      run" if whole_runs else "    block",
+            "  cells  labels  called   score    low   high  held",
+        )
         print("\n".join(map(str, patients)))
-        held, within = (sum(getattr(p, name) for p in patients) for name in ("held", "held_within_slips"))
+        held, within = (
+            sum(getattr(p, name) for p in patients) for name in ("held", "held_within_slips")
+        )
         n = len(patients)
-        print(f"{held} of {n} intervals ({100 * held / n:.0f} %) hold the label share, {within} within its slips\n")
+        print(
+            f"{held} of {n} intervals ({100 * held / n:.0f} %) hold the label share, {within} within its slips\n"
+        )
 
 
 if __name__ == "__main__":

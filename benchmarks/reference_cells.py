@@ -1,11 +1,13 @@
-"""What labelled cells measure, for the report to draw beside a patient's: prints report/reference.py's numbers.
+"""What labelled cells measure, for the report to draw beside a patient's: prints
+report/reference.py's numbers.
 
     python -m benchmarks.reference_cells [--every N]
 
-Normal cells and spherocytes of Chula RBC-12 (../shared/data), found by the bundled model and named by the people who
-labelled them; only countable cells of fields that pass quality control. Sizes in µm are by the scale bars' 0.193 µm/px;
-relative sizes and densities are to the field's median, in fields where the model calls at most a third spherocytes, so
-that this median is that of other cells. Quantiles in steps of 5 %.
+Normal cells and spherocytes of Chula RBC-12 (../shared/data), found by the bundled model and named
+by the people who labelled them; only countable cells of fields that pass quality control. Sizes in
+µm are by the scale bars' 0.193 µm/px; relative sizes and densities are to the field's median, in
+fields where the model calls at most a third spherocytes, so that this median is that of other
+cells. Quantiles in steps of 5 %.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from spherodetect import load_model, measure, read_image
 from spherodetect.cells import Cells
-from spherodetect.matching import match_points
+from spherodetect.detect.matching import match_points
 from spherodetect.quality import assess
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "chula-rbc-12"
@@ -30,8 +32,12 @@ MAX_SPHEROCYTES = 1 / 3
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the quantiles of each measurement and class."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", metavar="N", type=int, default=1, help="look at every Nth labelled field only")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--every", metavar="N", type=int, default=1, help="look at every Nth labelled field only"
+    )
     step = parser.parse_args(argv).every
     values: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for file in sorted((DATA / "labels").glob("*.txt"), key=lambda file: int(file.stem))[::step]:
@@ -54,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _field(file: Path) -> tuple[Cells, np.ndarray] | None:
     """The cells of a labelled field, and the class that each is labelled with, -1 for none."""
     rows = [line.split() for line in file.read_text().splitlines()]
-    points = np.array([[int(y), int(x), int(c)] for x, y, c in (row for row in rows if len(row) == 3)]).reshape(-1, 3)
+    points = np.array(
+        [[int(y), int(x), int(c)] for x, y, c in (row for row in rows if len(row) == 3)]
+    ).reshape(-1, 3)
     image = read_image(DATA / "images" / f"{file.stem}.jpg")
     cells = measure(load_model().detect(image, UM_PER_PX, field_id=file.stem), image)
     if not len(points) or not assess(image, cells).accepted:

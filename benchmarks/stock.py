@@ -5,15 +5,17 @@
     python -m benchmarks.stock renew runs/stock                                # two minutes
     python -m benchmarks.stock judge runs/stock --ours MODEL [--every 1]       # MODEL held out what is judged
 
-Speed says little without it: `benchmarks.detect --stock runs/stock` times what was trained here. The stock task,
-network, losses and trainer are Model Garden's; what is ours is what its settings ask of any user: class names, room
-for 300 cells, crops at the scale of `benchmarks.detect`, and, because batches hold 4 crops and not 512, the optimiser
-and its schedule of experiments/chula.yaml. Cells of unknown class are crowds to it, which it passes over. After a few
-hundred steps its moving averages of batch normalisation still carry the first ones and it finds nothing at all
+Speed says little without it: `benchmarks.detect --stock runs/stock` times what was trained here.
+The stock task, network, losses and trainer are Model Garden's; what is ours is what its settings
+ask of any user: class names, room for 300 cells, crops at the scale of `benchmarks.detect`, and,
+because batches hold 4 crops and not 512, the optimiser and its schedule of experiments/chula.yaml.
+Cells of unknown class are crowds to it, which it passes over. After a few hundred steps its moving
+averages of batch normalisation still carry the first ones and it finds nothing at all
 (benchmarks/batch_norm.py), so `renew` takes them anew from training batches.
 
-Judged are the held-out fields of tfrecords/chula.yaml as `spherodetect evaluate` judges them, by the stock export; of
-two classes on one cell the likelier counts, and its threshold is the one that suits it best there.
+Judged are the held-out fields of tfrecords/chula.yaml as `spherodetect evaluate` judges them, by
+the stock export; of two classes on one cell the likelier counts, and its threshold is the one that
+suits it best there.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ import numpy as np
 
 from benchmarks.train_step import stock_experiment
 from spherodetect.cells import CLASS_NAMES, RED_CELLS, Cells
-from spherodetect.matching import iou, match_points
-from spherodetect.training.truth import Labelled, open_truth
+from spherodetect.detect.matching import iou, match_points
+from spherodetect.evaluation.truth import Labelled, open_truth
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, BATCH, STOCK_DETECTIONS = 384, 4, 300
-#: To what it resizes fields of 640x480 (benchmarks/detect.py): 0.9 of their size. Its crops are cut from this, more or
-#: less enlarged.
+#: To what it resizes fields of 640x480 (benchmarks/detect.py): 0.9 of their size. Its crops are cut
+#: from this, more or less enlarged.
 SIZE_HW, JITTER = (448, 576), 1.25
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -54,7 +56,11 @@ def experiment(records: Path, *, steps: int) -> Any:
     ours = load_experiment(ROOT / "experiments" / "chula.yaml", overrides=overrides)
     trainer.optimizer_config = ours.trainer.optimizer_config
     trainer.train_steps, trainer.steps_per_loop, trainer.summary_interval = steps, 20, 20
-    trainer.checkpoint_interval, trainer.max_to_keep, trainer.best_checkpoint_export_subdir = 100, 1, ""
+    trainer.checkpoint_interval, trainer.max_to_keep, trainer.best_checkpoint_export_subdir = (
+        100,
+        1,
+        "",
+    )
     return params
 
 
@@ -69,11 +75,14 @@ def train(run: Path, records: Path, *, steps: int) -> None:
     params = experiment(records, steps=steps)
     hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
     task = task_factory.get_task(params.task, logging_dir=str(run))
-    train_lib.run_experiment(tf.distribute.OneDeviceStrategy("/cpu:0"), task, "train", params, str(run))
+    train_lib.run_experiment(
+        tf.distribute.OneDeviceStrategy("/cpu:0"), task, "train", params, str(run)
+    )
 
 
 def renew(run: Path, records: Path, *, batches: int = 40) -> None:
-    """Write a checkpoint beside the last one whose statistics of normalisation are means over training batches."""
+    """Write a checkpoint beside the last one whose statistics of normalisation are means over
+    training batches."""
     import tensorflow as tf
     import tf_keras
     from official.core import task_factory
@@ -85,14 +94,19 @@ def renew(run: Path, records: Path, *, batches: int = 40) -> None:
     task = task_factory.get_task(params.task)
     model = task.build_model()
     checkpoint = tf.train.Checkpoint(model=model)
-    checkpoint.read(tf.train.latest_checkpoint(str(run))).expect_partial().assert_existing_objects_matched()
-    norms = [layer for layer in model.submodules if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    checkpoint.read(
+        tf.train.latest_checkpoint(str(run))
+    ).expect_partial().assert_existing_objects_matched()
+    norms = [
+        layer for layer in model.submodules if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
     reestimate(model, task.build_inputs(params.task.train_data).take(batches), norms)
     checkpoint.save(str(run / "renewed" / "ckpt"))
 
 
 def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> Path:
-    """The SavedModel of a run by Model Garden's own export, with the detections that a field of 120 cells asks for."""
+    """The SavedModel of a run by Model Garden's own export, with the detections that a field of 120
+    cells asks for."""
     import tensorflow as tf
     from official.core import exp_factory
     from official.modeling import hyperparams
@@ -103,22 +117,31 @@ def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> 
     params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
     params.task.model.detection_generator.max_num_detections = STOCK_DETECTIONS
     export_saved_model_lib.export_inference_graph(
-        input_type="image_tensor", batch_size=1, input_image_size=list(size_hw), params=params,
-        checkpoint_path=tf.train.latest_checkpoint(str(run / "renewed")) or tf.train.latest_checkpoint(str(run)),
-        export_dir=str(folder), log_model_flops_and_params=False,
-    )  # fmt: skip
+        input_type="image_tensor",
+        batch_size=1,
+        input_image_size=list(size_hw),
+        params=params,
+        checkpoint_path=tf.train.latest_checkpoint(str(run / "renewed"))
+        or tf.train.latest_checkpoint(str(run)),
+        export_dir=str(folder),
+        log_model_flops_and_params=False,
+    )
     return folder
 
 
 def stock_detector(saved_model: Path) -> Detect:
-    """The cells of an exported stock model in native pixels, their best scores beside as confidence."""
+    """The cells of an exported stock model in native pixels, their best scores beside as
+    confidence."""
     import tensorflow as tf
 
     saved = tf.saved_model.load(str(saved_model))
     call = saved.signatures["serving_default"]
 
     def detect(labelled: Labelled) -> Cells:
-        found = {key: value.numpy()[0] for key, value in call(inputs=tf.constant(labelled.image[None])).items()}
+        found = {
+            key: value.numpy()[0]
+            for key, value in call(inputs=tf.constant(labelled.image[None])).items()
+        }
         n = int(found["num_detections"])
         scores, ids = found["detection_scores"][:n], found["detection_classes"][:n].astype(int)
         boxes = found["detection_boxes"][:n] / np.tile(found["image_info"][2], 2)
@@ -130,8 +153,12 @@ def stock_detector(saved_model: Path) -> Detect:
             if not agree[k, kept].any():
                 kept.append(k)
         rows = best[kept]
-        cells = Cells.from_labels(boxes[rows], ids[rows], np.ones((len(rows), 1, 1), bool),
-                                  image_size_hw=labelled.image.shape[:2])  # fmt: skip
+        cells = Cells.from_labels(
+            boxes[rows],
+            ids[rows],
+            np.ones((len(rows), 1, 1), bool),
+            image_size_hw=labelled.image.shape[:2],
+        )
         cells.confidence[:] = scores[rows]
         return cells
 
@@ -139,15 +166,21 @@ def stock_detector(saved_model: Path) -> Detect:
     return detect
 
 
-def judge(detect: Detect, fields: Sequence[Labelled], *, threshold: float = 0.0) -> dict[str, float]:
-    """Recall of red cells, and sensitivity, precision and F1 of spherocytes, missed and doubled cells counted."""
+def judge(
+    detect: Detect, fields: Sequence[Labelled], *, threshold: float = 0.0
+) -> dict[str, float]:
+    """Recall of red cells, and sensitivity, precision and F1 of spherocytes, missed and doubled
+    cells counted."""
     hits = called = true = red = found = 0
     for labelled in fields:
         cells = detect(labelled)
         cells = cells[cells.confidence >= threshold]
         matching = match_points(cells, labelled.points_yx)
         sphere = cells.names == CLASS_NAMES[1]
-        is_true, is_red = labelled.classes == "spherocyte", np.isin(labelled.classes, list(RED_CELLS))
+        is_true, is_red = (
+            labelled.classes == "spherocyte",
+            np.isin(labelled.classes, list(RED_CELLS)),
+        )
         at, known = matching.detection, is_red & matching.found
         red, found = red + int(is_red.sum()), found + int(known.sum())
         hits += int((sphere[at[known]] & is_true[known]).sum())
@@ -155,17 +188,28 @@ def judge(detect: Detect, fields: Sequence[Labelled], *, threshold: float = 0.0)
         true += int(is_true.sum())
     sensitivity, precision = hits / max(true, 1), hits / max(called, 1)
     f1 = 2 * hits / max(called + true, 1)
-    return {"recall": found / max(red, 1), "sensitivity": sensitivity, "precision": precision, "f1": f1}
+    return {
+        "recall": found / max(red, 1),
+        "sensitivity": sensitivity,
+        "precision": precision,
+        "f1": f1,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, renew or judge."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["train", "renew", "judge"])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--records", type=Path, default=Path("tfrecords/records"), help="folder of the data sets")
+    parser.add_argument(
+        "--records", type=Path, default=Path("tfrecords/records"), help="folder of the data sets"
+    )
     parser.add_argument("--steps", type=int, default=1500, help="default: 1500")
-    parser.add_argument("--ours", type=Path, help="a model folder that held out the fields that are judged")
+    parser.add_argument(
+        "--ours", type=Path, help="a model folder that held out the fields that are judged"
+    )
     parser.add_argument("--every", type=int, default=1, help="judge every Nth held-out field only")
     args = parser.parse_args(argv)
     if args.what == "train":
@@ -179,7 +223,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     fields = list(open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None))[:: args.every]
     detect = stock_detector(exported(args.run, args.run / "exported"))
     remembered = {labelled.field: detect(labelled) for labelled in fields}
-    by_threshold = {t: judge(lambda one: remembered[one.field], fields, threshold=t) for t in THRESHOLDS}
+    by_threshold = {
+        t: judge(lambda one: remembered[one.field], fields, threshold=t) for t in THRESHOLDS
+    }
     best = max(by_threshold, key=lambda t: by_threshold[t]["f1"])
     figures = {f"stock, from a score of {best}": by_threshold[best]}
     if args.ours:

@@ -1,4 +1,5 @@
-"""Two ways to the same result, timed in turn in one process, so that what else the machine does disturbs both alike."""
+"""Two ways to the same result, timed in turn in one process, so that what else the machine does
+disturbs both alike."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was timed: a round's entry is (seconds, seconds of processor time) of a call that gets through all items."""
+    """What was timed: a round's entry is (seconds, seconds of processor time) of a call that gets
+    through all items."""
 
     name: str
     unit: str
@@ -36,7 +38,13 @@ class Comparison:
 
 
 def side_by_side(
-    name: str, ours: Callable[[], object], peer: Callable[[], object], *, items: int, unit: str, rounds: int
+    name: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    *,
+    items: int,
+    unit: str,
+    rounds: int,
 ) -> Comparison:
     """Call each once to warm up, then both in every round, taking turns to begin."""
     calls = {"ours": ours, "peer": peer}

@@ -2,13 +2,15 @@
 
     nice python -m benchmarks.train_step [--side 384] [--batch 4] [--rounds 5] [--profile]
 
-Expected: the stock experiment (`maskrcnn_mobilenet_coco`) takes at least 1.8 times as long; ten minutes on two cores.
-Both train on the same drawn square fields, which fill the canvas of `side` pixels with cells at our nominal size, with
-batch normalisation, augmentation, optimiser and everything else as their experiment has it. What is made equal: batch,
-canvas, cells in an image (no scale jitter on either side, the stock cap of instances raised to ours), number of
-classes, float32. Ours reads its own records, the stock experiment the same fields in the stock form with a mask of the
-whole frame a cell. Each runs in a process of its own, stopped while the other's steps are timed, so that neither
-prefetches in the other's time; processor time counts every thread of the process, those of the input pipeline too.
+Expected: the stock experiment (`maskrcnn_mobilenet_coco`) takes at least 1.8 times as long; ten
+minutes on two cores. Both train on the same drawn square fields, which fill the canvas of `side`
+pixels with cells at our nominal size, with batch normalisation, augmentation, optimiser and
+everything else as their experiment has it. What is made equal: batch, canvas, cells in an image (no
+scale jitter on either side, the stock cap of instances raised to ours), number of classes, float32.
+Ours reads its own records, the stock experiment the same fields in the stock form with a mask of
+the whole frame a cell. Each runs in a process of its own, stopped while the other's steps are
+timed, so that neither prefetches in the other's time; processor time counts every thread of the
+process, those of the input pipeline too.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) 
     from PIL import Image
 
     from spherodetect.labels.annotations import LabelledField
-    from spherodetect.labels.drawn import _annotations
-    from spherodetect.labels.ledger import LabelSet
+    from spherodetect.labels.readers.drawn import _annotations
+    from spherodetect.labels.readers.ledger import LabelSet
     from spherodetect.labels.recipe import Recipe
+    from spherodetect.records.tfrecords import write_tfrecords
     from spherodetect.synthetic import draw_field, random_style
-    from spherodetect.tfrecords import write_tfrecords
     from spherodetect.training.experiment import SmearParserConfig
 
     native = round(side * 7.5 / UM_PER_PX / SmearParserConfig().rbc_px)
@@ -49,17 +51,33 @@ def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) 
     for number in range(fields):
         rng = np.random.default_rng(number)
         drawn = draw_field(
-            rng, n_cells=cells, spherocyte_fraction=0.2, size_hw=(native, native),
-            style=random_style(rng, um_per_px=UM_PER_PX), n_platelets=6, n_white=1,
-        )  # fmt: skip
+            rng,
+            n_cells=cells,
+            spherocyte_fraction=0.2,
+            size_hw=(native, native),
+            style=random_style(rng, um_per_px=UM_PER_PX),
+            n_platelets=6,
+            n_white=1,
+        )
         path = folder / f"drawn_{number}.png"
         Image.fromarray(drawn.image).save(path)
         labelled.append(
-            LabelledField(path.name, path, (native, native), _annotations(drawn), path.stem, um_per_px=UM_PER_PX)
+            LabelledField(
+                path.name,
+                path,
+                (native, native),
+                _annotations(drawn),
+                path.stem,
+                um_per_px=UM_PER_PX,
+            )
         )
     recipe = Recipe("drawn", "synthetic", folder, um_per_px=UM_PER_PX)
     write_tfrecords(
-        recipe, folder, labels=LabelSet(tuple(labelled)), splits={f.file: "train" for f in labelled}, full_masks=True
+        recipe,
+        folder,
+        labels=LabelSet(tuple(labelled)),
+        splits={f.file: "train" for f in labelled},
+        full_masks=True,
     )
 
 
@@ -70,11 +88,13 @@ def our_experiment(records: Path, *, side: int, batch: int) -> Any:
     return load_experiment(
         ROOT / "experiments" / "chula.yaml",
         overrides=[
-            f"task.train_data.input_path={records}/drawn-*.tfrecord", "task.train_data.weights=null",
-            f"task.train_data.global_batch_size={batch}", f"task.model.input_size=[{side}, {side}, 3]",
+            f"task.train_data.input_path={records}/drawn-*.tfrecord",
+            "task.train_data.weights=null",
+            f"task.train_data.global_batch_size={batch}",
+            f"task.model.input_size=[{side}, {side}, 3]",
             "task.train_data.parser.scale_jitter=1.0",
         ],
-    )  # fmt: skip
+    )
 
 
 def stock_experiment(records: Path, *, side: int, batch: int) -> Any:
@@ -86,7 +106,11 @@ def stock_experiment(records: Path, *, side: int, batch: int) -> Any:
     params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
     ours = load_experiment(ROOT / "experiments" / "chula.yaml")
     data, model = params.task.train_data, params.task.model
-    data.input_path, data.global_batch_size, data.dtype = f"{records}/full-*.tfrecord", batch, "float32"
+    data.input_path, data.global_batch_size, data.dtype = (
+        f"{records}/full-*.tfrecord",
+        batch,
+        "float32",
+    )
     data.shuffle_buffer_size = 64  # the stock 10,000 would be filled with copies of a few fields
     data.parser.max_num_instances = ours.task.train_data.parser.max_num_instances
     data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
@@ -121,7 +145,11 @@ class Trainer:
 
     def cells(self, batches: int = 3) -> float:
         """Labelled cells in an image, as the experiment's own input pipeline hands them over."""
-        return float(np.mean([(next(self.batches)[1]["gt_classes"].numpy() >= 0).sum(1) for _ in range(batches)]))
+        return float(
+            np.mean(
+                [(next(self.batches)[1]["gt_classes"].numpy() >= 0).sum(1) for _ in range(batches)]
+            )
+        )
 
     def profile(self, steps: int = 2) -> dict[str, float]:
         """Milliseconds of thread time a step by type of operation, input pipeline included."""
@@ -137,17 +165,23 @@ class Trainer:
 
 
 def operation_times(space: Any) -> Counter[str]:
-    """Picoseconds by type of operation in a profile; what an operation calls counts for the called alone.
+    """Picoseconds by type of operation in a profile; what an operation calls counts for the called
+    alone.
 
-    The profiler names an operation name:Type, its own and the runtime's work Class::Method, and nests on a thread what
-    runs inside of something else.
+    The profiler names an operation name:Type, its own and the runtime's work Class::Method, and
+    nests on a thread what runs inside of something else.
     """
     totals: Counter[str] = Counter()
     for plane in space.planes:
         for line in plane.lines:
-            named = ((e.offset_ps, -e.duration_ps, plane.event_metadata[e.metadata_id].name) for e in line.events)
+            named = (
+                (e.offset_ps, -e.duration_ps, plane.event_metadata[e.metadata_id].name)
+                for e in line.events
+            )
             running: list[tuple[int, str]] = []
-            for start, minus_duration, name in sorted(e for e in named if ":" in e[2] and "::" not in e[2]):
+            for start, minus_duration, name in sorted(
+                e for e in named if ":" in e[2] and "::" not in e[2]
+            ):
                 while running and running[-1][0] <= start:
                     running.pop()
                 kind = name.rpartition(":")[2]
@@ -177,12 +211,20 @@ def children(*args: Any) -> Iterator[dict[str, Child]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw, train in turn, print the ratio and where the time goes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=384, help="of the square canvas in pixels; default: 384")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--side", type=int, default=384, help="of the square canvas in pixels; default: 384"
+    )
     parser.add_argument("--batch", type=int, default=4, help="default: 4")
-    parser.add_argument("--rounds", type=int, default=5, help="in each, both train --steps; default: 5")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="in each, both train --steps; default: 5"
+    )
     parser.add_argument("--steps", type=int, default=2, help="default: 2")
-    parser.add_argument("--profile", action="store_true", help="also print the time by type of operation")
+    parser.add_argument(
+        "--profile", action="store_true", help="also print the time by type of operation"
+    )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         draw_records(Path(folder), side=args.side)
@@ -192,20 +234,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for name in sorted(both, reverse=number % 2 == 0):
                     times[name].append(both[name].ask("train", args.steps))
             cells = {name: child.ask("cells") for name, child in both.items()}
-            profiles = {name: child.ask("profile") for name, child in both.items()} if args.profile else {}
+            profiles = (
+                {name: child.ask("profile") for name, child in both.items()} if args.profile else {}
+            )
     title = f"training step, batch {args.batch}, {args.side} x {args.side}"
     items = args.batch * args.steps
     print(Comparison(title, "images", items, tuple(times["ours"]), tuple(times["stock"])))
     for name, each in times.items():
         wall, processor = (np.median([t[clock] for t in each]) / args.steps for clock in (0, 1))
-        print(f"{name}: {wall:.2f} s a step, {processor:.2f} s of processor time, {cells[name]:.0f} cells an image")
+        print(
+            f"{name}: {wall:.2f} s a step, {processor:.2f} s of processor time, {cells[name]:.0f} cells an image"
+        )
     if profiles:
         print(f"\n{'ms of thread time a step':40s}{'ours':>9}{'stock':>9}")
         kinds = sorted(
-            {k for p in profiles.values() for k in p}, key=lambda k: -max(p.get(k, 0) for p in profiles.values())
+            {k for p in profiles.values() for k in p},
+            key=lambda k: -max(p.get(k, 0) for p in profiles.values()),
         )
         for kind in kinds[:20]:
-            print(f"{kind:40s}" + "".join(f"{profiles[name].get(kind, 0):9.0f}" for name in EXPERIMENTS))
+            print(
+                f"{kind:40s}"
+                + "".join(f"{profiles[name].get(kind, 0):9.0f}" for name in EXPERIMENTS)
+            )
 
 
 if __name__ == "__main__":

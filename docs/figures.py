@@ -1,7 +1,8 @@
-"""Draws the pictures of README and pages, all from synthetic smears: `make figures`, the same bytes at every run.
+"""Draws the pictures of README and pages, all from synthetic smears: `make figures`, the same bytes
+at every run.
 
-overview.png: a field, its cells as the bundled model outlines them, and the patient's score as the report shows it.
-traps.png: what goes wrong with labels, and what is made of it.
+overview.png: a field, its cells as the bundled model outlines them, and the patient's score as the
+report shows it. traps.png: what goes wrong with labels, and what is made of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from PIL import Image, ImageDraw
 
 import spherodetect
 from spherodetect.cells import Cells
-from spherodetect.grades import ICSH2015
 from spherodetect.report.overlays import draw_overlay
 from spherodetect.report.patient import graded_scale
-from spherodetect.score import RESEARCH_USE, PatientScore
+from spherodetect.score.counts import RESEARCH_USE, PatientScore
+from spherodetect.score.grades import ICSH2015
 from spherodetect.synthetic import SmearStyle
 
 HERE = Path(__file__).parent / "figures"
@@ -45,17 +46,25 @@ def use_style() -> None:
 def overview(path: Path) -> None:
     """One field of a drawn patient, its cells, and the patient's score from all twelve fields."""
     style = SmearStyle()
-    drawn = spherodetect.draw_patient(6, spherocyte_fraction=0.18, n_fields=12, style=style, patient_id="drawn")
+    drawn = spherodetect.draw_patient(
+        6, spherocyte_fraction=0.18, n_fields=12, style=style, patient_id="drawn"
+    )
     model = spherodetect.load_model()
     found = [model.detect(field.image, style.um_per_px) for field in drawn]
     called = [int((cells.countable & (cells.names == "spherocyte")).sum()) for cells in found]
-    score = spherodetect.score_counts(called, [int(cells.countable.sum()) for cells in found], model=model)
+    score = spherodetect.score_counts(
+        called, [int(cells.countable.sum()) for cells in found], model=model
+    )
     figure, axes = _panels(3)
     axes[0].imshow(_window(Image.fromarray(drawn[0].image)))
     axes[1].imshow(_window(draw_overlay(drawn[0].image, found[0], scale=SCALE), scale=SCALE))
     _title(axes[0], "A field", "of a drawn smear")
     _title(axes[1], "Its cells", "spherocytes blue, not counted dashed")
-    _title(axes[2], "The patient's HS score", f"{score.n_countable:,} countable cells, {score.n_fields} fields")
+    _title(
+        axes[2],
+        "The patient's HS score",
+        f"{score.n_countable:,} countable cells, {score.n_fields} fields",
+    )
     _score(axes[2], score)
     _save(figure, path)
 
@@ -70,11 +79,20 @@ def _score(axis: Any, score: PatientScore) -> None:
     axis.text(0, 72, interval, color=SOFT)
     for shade, band in zip(BANDS, scale["bands"], strict=False):
         axis.add_patch(plt.Rectangle((band["x"], 38), band["width"], 11, color=shade, lw=0))
-        axis.text(band["x"] + band["width"] / 2, 43.5, band["name"], ha="center", va="center", fontsize=17)
+        axis.text(
+            band["x"] + band["width"] / 2, 43.5, band["name"], ha="center", va="center", fontsize=17
+        )
     for tick in scale["ticks"]:
-        axis.plot([tick["x"]] * 2, [35.5, 49 if tick["limit"] else 38], color=INK, lw=2 if tick["limit"] else 1)
+        axis.plot(
+            [tick["x"]] * 2,
+            [35.5, 49 if tick["limit"] else 38],
+            color=INK,
+            lw=2 if tick["limit"] else 1,
+        )
         weight = "bold" if tick["limit"] else "normal"
-        axis.text(tick["x"], 33.5, tick["label"], ha="center", va="top", fontsize=16, fontweight=weight)
+        axis.text(
+            tick["x"], 33.5, tick["label"], ha="center", va="top", fontsize=16, fontweight=weight
+        )
     axis.plot([scale["low"], scale["high"]], [56, 56], color=BLUE, lw=4, solid_capstyle="round")
     axis.plot(scale["at"], 56, "o", color=BLUE, ms=17, mec="white", mew=2.5)
     axis.text(0, 20, f"Grade {score.grade} ({score.grade_scheme})")
@@ -86,29 +104,52 @@ def traps(path: Path) -> None:
     """Four traps of label exports, each on a drawn field."""
     style = SmearStyle(falloff=0.05)
     rng = np.random.default_rng(11)
-    field = spherodetect.draw_field(rng, size_hw=(WINDOW_PX, WINDOW_PX), n_cells=26, n_white=0, style=style)
-    other = spherodetect.draw_field(rng, size_hw=(WINDOW_PX, WINDOW_PX), n_cells=26, n_white=0, style=style)
+    field = spherodetect.draw_field(
+        rng, size_hw=(WINDOW_PX, WINDOW_PX), n_cells=26, n_white=0, style=style
+    )
+    other = spherodetect.draw_field(
+        rng, size_hw=(WINDOW_PX, WINDOW_PX), n_cells=26, n_white=0, style=style
+    )
     red = field.cells[field.cells.names != "platelet"]
     figure, axes = _panels(2, rows=2)
     outlined = draw_overlay(field.image, red, scale=SCALE)
-    axes[0].imshow(_boxes(_window(outlined, scale=SCALE), red, lambda i: ORANGE, fill=f"{ORANGE}50"))
+    axes[0].imshow(
+        _boxes(_window(outlined, scale=SCALE), red, lambda i: ORANGE, fill=f"{ORANGE}50")
+    )
     _title(axes[0], "Boxes saved as masks", "what the mask head then learns")
-    squashed = Image.fromarray(field.image).resize((WINDOW_PX * 3 // 4, WINDOW_PX), Image.Resampling.BICUBIC)
+    squashed = Image.fromarray(field.image).resize(
+        (WINDOW_PX * 3 // 4, WINDOW_PX), Image.Resampling.BICUBIC
+    )
     canvas = Image.new("RGB", (WINDOW_PX, WINDOW_PX), "white")
     canvas.paste(squashed, (WINDOW_PX // 8, 0))
     axes[1].imshow(_window(canvas))
     _title(axes[1], "Stretched on export", "round cells become ovals")
     half = WINDOW_PX // 2 - 4
     canvas = Image.new("RGB", (WINDOW_PX, WINDOW_PX), "white")
-    small = [Image.fromarray(f.image).resize((half, half), Image.Resampling.LANCZOS) for f in (field, other)]
-    copies = [small[0], small[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT), small[1], small[0].rotate(90)]
-    for copy, at in zip(copies, ((0, 0), (half + 8, 0), (0, half + 8), (half + 8, half + 8)), strict=True):
+    small = [
+        Image.fromarray(f.image).resize((half, half), Image.Resampling.LANCZOS)
+        for f in (field, other)
+    ]
+    copies = [
+        small[0],
+        small[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        small[1],
+        small[0].rotate(90),
+    ]
+    for copy, at in zip(
+        copies, ((0, 0), (half + 8, 0), (0, half + 8), (half + 8, half + 8)), strict=True
+    ):
         canvas.paste(copy, at)
     axes[2].imshow(_window(canvas))
-    for (x, y), name in zip(((0.02, 0.98), (0.54, 0.98), (0.02, 0.46), (0.54, 0.46)),
-                            ("train", "val", "train", "val"), strict=True):  # fmt: skip
+    for (x, y), name in zip(
+        ((0.02, 0.98), (0.54, 0.98), (0.02, 0.46), (0.54, 0.46)),
+        ("train", "val", "train", "val"),
+        strict=True,
+    ):
         box = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
-        axes[2].text(x + 0.02, y - 0.025, name, transform=axes[2].transAxes, va="top", fontsize=16, bbox=box)
+        axes[2].text(
+            x + 0.02, y - 0.025, name, transform=axes[2].transAxes, va="top", fontsize=16, bbox=box
+        )
     _title(axes[2], "Copies in both splits", "the model is tried on what it knows")
     plain = _window(Image.fromarray(field.image))
     axes[3].imshow(_boxes(plain, red, lambda i: ORANGE if i % 3 == 0 else None))
@@ -116,7 +157,9 @@ def traps(path: Path) -> None:
     _save(figure, path)
 
 
-def _boxes(picture: Image.Image, cells: Cells, color: Any, *, fill: str | None = None) -> Image.Image:
+def _boxes(
+    picture: Image.Image, cells: Cells, color: Any, *, fill: str | None = None
+) -> Image.Image:
     """The boxes of cells in the colour that their number gets, or none."""
     draw = ImageDraw.Draw(picture, "RGBA")
     for i, (y0, x0, y1, x1) in enumerate((cells.box_yxyx * SCALE).tolist()):
@@ -144,7 +187,9 @@ def _panels(n: int, *, rows: int = 1) -> tuple[Any, Any]:
 
 
 def _title(axis: Any, what: str, more: str) -> None:
-    axis.text(0, 1.085, what, transform=axis.transAxes, fontsize=26, fontweight="bold", va="baseline")
+    axis.text(
+        0, 1.085, what, transform=axis.transAxes, fontsize=26, fontweight="bold", va="baseline"
+    )
     axis.text(0, 1.03, more, transform=axis.transAxes, color=SOFT, va="baseline")
 
 

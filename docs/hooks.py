@@ -1,7 +1,8 @@
-"""What the site is built with beside its pages: the repository's own texts, computed examples, and a check of names.
+"""What the site is built with beside its pages: the repository's own texts, computed examples, and
+a check of names.
 
-README.md and its like become pages, links between them included, so that nothing is told twice. A public name without a
-docstring, or that no page shows, is a warning, which fails the build.
+README.md and its like become pages, links between them included, so that nothing is told twice. A
+public name without a docstring, or that no page shows, is a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
 class Doctests(griffe.Extension):
-    """Examples of docstrings as code, wherever they stand, without what only doctest wants to know."""
+    """Examples of docstrings as code, wherever they stand, without what only doctest wants to
+    know."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
@@ -78,13 +80,18 @@ def _address(path: Path) -> str:
     """A repository's file as the site has it."""
     path = path.resolve()
     uris = {there.resolve(): uri for uri, there in TEXTS.items()}
-    return uris.get(path) or path.relative_to(ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT).as_posix()
+    return (
+        uris.get(path)
+        or path.relative_to(
+            ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
+        ).as_posix()
+    )
 
 
 def worked_example() -> dict[str, str]:
     """The figures of hs-score.md, by the code itself with the bundled model's error rates."""
-    from spherodetect.rates import ClassifierRates
-    from spherodetect.score import limit_of_blank, more_fields_needed, score_counts
+    from spherodetect.score.counts import limit_of_blank, more_fields_needed, score_counts
+    from spherodetect.score.rates import ClassifierRates
 
     rates = ClassifierRates.from_model_json(json.loads((BUNDLED / "model.json").read_text()))
     spherocytes, countable = [12, 15, 9, 14, 11, 13, 10, 16, 12, 11, 14, 13], [95] * 12
@@ -117,20 +124,25 @@ def worked_example() -> dict[str, str]:
 
 
 def interfaces() -> dict[str, str]:
-    """The figures of formats.md: each command's usage, and the statuses in the order of their codes."""
+    """The figures of formats.md: each command's usage, and the statuses in the order of their
+    codes."""
     from spherodetect.cli import _parser
-    from spherodetect.score import STATUSES
+    from spherodetect.score.counts import STATUSES
 
     (commands,) = (action.choices for action in _parser()._actions if action.dest == "command")
     usages = (" ".join(one.format_usage().split()) for one in commands.values())
     return {
-        "commands": _wrapped(*(usage.removeprefix("usage: ").replace(" [-h]", "") for usage in usages)),
+        "commands": _wrapped(
+            *(usage.removeprefix("usage: ").replace(" [-h]", "") for usage in usages)
+        ),
         "statuses": ", ".join(f"{code} `{name}`" for code, name in enumerate(STATUSES)),
     }
 
 
 def _wrapped(*lines: str) -> str:
-    return "\n".join(textwrap.fill(line, 78, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
+    return "\n".join(
+        textwrap.fill(line, 78, subsequent_indent="    ", break_on_hyphens=False) for line in lines
+    )
 
 
 def on_post_build(config: Any) -> None:
@@ -145,13 +157,16 @@ def on_post_build(config: Any) -> None:
 
 
 def public_names(package: Any) -> Iterator[tuple[str, bool]]:
-    """Each public function, class and method by its full name where it is defined, and whether it has a docstring."""
+    """Each public function, class and method by its full name where it is defined, and whether it
+    has a docstring."""
     # The package's `measure` and `segment` are functions, which hide their modules.
     modules = [package, *(package.modules_collection[f"{package.path}.{room}"] for room in PUBLIC)]
     for module in modules:
         for name, member in module.members.items():
             listed = module.exports is not None and name in module.exports
-            if listed or (module.exports is None and not name.startswith("_") and not member.is_alias):
+            if listed or (
+                module.exports is None and not name.startswith("_") and not member.is_alias
+            ):
                 found = member.final_target if member.is_alias else member
                 yield from _documented(found)
 

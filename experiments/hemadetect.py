@@ -1,9 +1,11 @@
-"""Write a few images of BCCD, with refined masks, as makesense.ai exports labels: the start of a few-shot training.
+"""Write a few images of BCCD, with refined masks, as makesense.ai exports labels: the start of a
+few-shot training.
 
     python experiments/hemadetect.py --root ../shared/data/bccd --out runs/hemadetect-export
 
-The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364; masks come from the boxes by
-segmentation (labels/refine.py). OUT then holds the images and labels_my-project.json, as the export's download does.
+The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364; masks come from the
+boxes by segmentation (labels/refine.py). OUT then holds the images and labels_my-project.json, as
+the export's download does.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from typing import Any
 import numpy as np
 from skimage.measure import find_contours
 
-from spherodetect.fields import read_image
-from spherodetect.labels.duplicates import near_duplicates
-from spherodetect.labels.masks import Instance, find_instances
+from spherodetect.fields.find import read_image
+from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.recipe import load_recipe
+from spherodetect.labels.repair.masks import Instance, find_instances
 from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits
 from spherodetect.safety import atomic_write
@@ -43,7 +45,9 @@ def main() -> None:
     annotations: list[dict[str, Any]] = []
     for number, field in enumerate(fields, 1):
         height, width = field.size_hw
-        images.append({"id": number, "width": width, "height": height, "file_name": field.path.name})
+        images.append(
+            {"id": number, "width": width, "height": height, "file_name": field.path.name}
+        )
         shutil.copy(field.path, args.out / field.path.name)
         for cell in find_instances(read_image(field.path), field, recipe).instances:
             if cell.class_id and cell.mask is not None:
@@ -67,11 +71,14 @@ def outlined(cell: Instance, image_id: int, number: int) -> dict[str, Any]:
     polygon = (outline - 0.5) * stretch + (y0, x0)
     (top, left), (bottom, right) = polygon.min(axis=0), polygon.max(axis=0)
     return {
-        "id": number, "iscrowd": 0, "image_id": image_id, "category_id": cell.class_id,
+        "id": number,
+        "iscrowd": 0,
+        "image_id": image_id,
+        "category_id": cell.class_id,
         "segmentation": [[round(float(v), 2) for v in polygon[:-1, ::-1].ravel()]],
         "bbox": [round(float(v), 2) for v in (left, top, right - left, bottom - top)],
         "area": round(float(cell.mask.sum() * stretch.prod()), 1),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python serving/client.py field.jpg other.png --um-per-px 0.193            # the cells of each image
     python serving/client.py --score patient_01/*.jpg --um-per-px 0.193       # one patient's score
 
-Images are JPEG or PNG files, sent as they are. Without --um-per-px the fields' own red cells give the scale. The score
-knows nothing of field quality: look at the fields first, as `spherodetect score` does. For Research Use Only. Not for
-use in diagnostic procedures.
+Images are JPEG or PNG files, sent as they are. Without --um-per-px the fields' own red cells give
+the scale. The score knows nothing of field quality: look at the fields first, as `spherodetect
+score` does. For Research Use Only. Not for use in diagnostic procedures.
 """
 
 from __future__ import annotations
@@ -26,17 +26,25 @@ STATUSES = (
 
 
 def detect(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> list[dict[str, Any]]:
-    """The outputs of serving_default, one dict an image; of the rows of cells, the first num_detections are cells."""
+    """The outputs of serving_default, one dict an image; of the rows of cells, the first
+    num_detections are cells."""
     rows = [{"image_bytes": encoded(data), "um_per_px": um_per_px} for data in images]
-    cells: list[dict[str, Any]] = _post(url, {"signature_name": "serving_default", "instances": rows})["predictions"]
+    cells: list[dict[str, Any]] = _post(
+        url, {"signature_name": "serving_default", "instances": rows}
+    )["predictions"]
     return cells
 
 
 def score(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> dict[str, Any]:
     """The outputs of score_patient for the fields of one patient."""
     # Its outputs have no batch axis, so it is asked in columns.
-    inputs = {"image_bytes": [encoded(data) for data in images], "um_per_px": [um_per_px] * len(images)}
-    result: dict[str, Any] = _post(url, {"signature_name": "score_patient", "inputs": inputs})["outputs"]
+    inputs = {
+        "image_bytes": [encoded(data) for data in images],
+        "um_per_px": [um_per_px] * len(images),
+    }
+    result: dict[str, Any] = _post(url, {"signature_name": "score_patient", "inputs": inputs})[
+        "outputs"
+    ]
     return result
 
 
@@ -46,7 +54,9 @@ def encoded(data: bytes) -> dict[str, str]:
 
 
 def _post(url: str, request: dict[str, Any]) -> dict[str, Any]:
-    asked = urllib.request.Request(f"{url}:predict", json.dumps(request).encode(), {"Content-Type": "application/json"})
+    asked = urllib.request.Request(
+        f"{url}:predict", json.dumps(request).encode(), {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(asked, timeout=600) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -58,23 +68,37 @@ def _post(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Ask, and print a line an image or a patient."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--um-per-px", type=float, default=0.0, metavar="F", help="pixel size; default: 0, unknown")
-    parser.add_argument("--score", action="store_true", help="the images are the fields of one patient")
-    parser.add_argument("--url", default="http://localhost:8501/v1/models/spherodetect", help="default: %(default)s")
+    parser.add_argument(
+        "--um-per-px", type=float, default=0.0, metavar="F", help="pixel size; default: 0, unknown"
+    )
+    parser.add_argument(
+        "--score", action="store_true", help="the images are the fields of one patient"
+    )
+    parser.add_argument(
+        "--url", default="http://localhost:8501/v1/models/spherodetect", help="default: %(default)s"
+    )
     args = parser.parse_args(argv)
     images = [path.read_bytes() for path in args.images]
     if args.score:
         found = score(args.url, images, args.um_per_px)
-        print(f"{found['n_spherocytes']} spherocytes of {found['n_countable']} countable cells in {len(images)} fields")
-        print(f"HS score {found['hs_score']:.1f} % (95 % interval {found['hs_score_low']:.1f} to "
-              f"{found['hs_score_high']:.1f}), {STATUSES[found['status_code']]}")  # fmt: skip
+        print(
+            f"{found['n_spherocytes']} spherocytes of {found['n_countable']} countable cells in {len(images)} fields"
+        )
+        print(
+            f"HS score {found['hs_score']:.1f} % (95 % interval {found['hs_score_low']:.1f} to "
+            f"{found['hs_score_high']:.1f}), {STATUSES[found['status_code']]}"
+        )
     else:
         for path, cells in zip(args.images, detect(args.url, images, args.um_per_px), strict=True):
             n = cells["num_detections"]
-            print(f"{path}: {n} cells, {sum(cells['countable'][:n])} countable, "
-                  f"red cells {cells['rbc_diameter_px']:.1f} px wide{', truncated' * cells['truncated']}")  # fmt: skip
+            print(
+                f"{path}: {n} cells, {sum(cells['countable'][:n])} countable, "
+                f"red cells {cells['rbc_diameter_px']:.1f} px wide{', truncated' * cells['truncated']}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What all tests share: where the real data is, the bundled model, and no way out to the network."""
+"""What all tests share: where the real data is, the bundled model, and no way out to the
+network."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "spherodetect" / "models" / "bundled"
 
 # The commands that tests start see the package under test too, installed or not.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
+)
 
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1", "", None}
 
@@ -21,7 +24,9 @@ def _refuse_network(event: str, args: tuple) -> None:
     """An audit hook, so that what C code or a library's own socket class does is seen too."""
     if event in {"socket.connect", "socket.sendto"}:
         address = args[1]
-        host = address[0] if isinstance(address, tuple) else None  # a path is a socket of this machine
+        host = (
+            address[0] if isinstance(address, tuple) else None
+        )  # a path is a socket of this machine
     elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
         host = args[0]
     else:
@@ -36,7 +41,8 @@ sys.addaudithook(_refuse_network)
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of the real data sets, which lies beside the repository and is never part of it."""
+    """The folder of the real data sets, which lies beside the repository and is never part of
+    it."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real data sets are not here: they are looked for in ../shared/data")

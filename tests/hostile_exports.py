@@ -1,6 +1,8 @@
-"""Exports as no tool should write them: whole ones with something wrong in them, as hypothesis strategies.
+"""Exports as no tool should write them: whole ones with something wrong in them, as hypothesis
+strategies.
 
-A seed decides what is changed, so that ten thousand of them cost minutes; hypothesis shrinks to the simplest seed.
+A seed decides what is changed, so that ten thousand of them cost minutes; hypothesis shrinks to the
+simplest seed.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ IMAGE_NAMES = (
 )
 
 
-def _photograph(seed: int, *, orientation: int = 1, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> bytes:
+def _photograph(
+    seed: int, *, orientation: int = 1, size_hw: tuple[int, int] = (HEIGHT, WIDTH)
+) -> bytes:
     noise = np.random.default_rng(seed).integers(0, 255, (*size_hw, 3), np.uint8)
     image, buffer = Image.fromarray(noise), io.BytesIO()
     exif = image.getexif()
@@ -64,22 +68,38 @@ PICTURES = (
 
 
 def whole(rng: random.Random) -> dict[str, Any]:
-    """A COCO data set in which nothing is wrong: polygons, several parts, run-length masks, boxes, crowds."""
+    """A COCO data set in which nothing is wrong: polygons, several parts, run-length masks, boxes,
+    crowds."""
     names = rng.sample(IMAGE_NAMES, rng.randrange(1, 4))
-    images = [{"id": k, "file_name": name, "height": HEIGHT, "width": WIDTH} for k, name in enumerate(names)]
+    images = [
+        {"id": k, "file_name": name, "height": HEIGHT, "width": WIDTH}
+        for k, name in enumerate(names)
+    ]
     annotations = []
     for number in range(rng.randrange(7)):
         shape = rng.choice((_polygons, _mask, _box))(rng)
         annotations.append(
-            {"id": number + 1, "image_id": rng.randrange(len(images)), "category_id": rng.randrange(1, 4), "iscrowd": 0,
-             "area": 1.0, **shape}
-        )  # fmt: skip
+            {
+                "id": number + 1,
+                "image_id": rng.randrange(len(images)),
+                "category_id": rng.randrange(1, 4),
+                "iscrowd": 0,
+                "area": 1.0,
+                **shape,
+            }
+        )
     categories = [{"id": 0, "name": "cells", "supercategory": "none"}] * rng.randrange(2)
     categories += [
         {"id": k, "name": name, "supercategory": "cells"}
         for k, name in enumerate(("RBC", "Spherocyte", "cell, odd"), 1)
     ]
-    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    return {
+        "info": {},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
 
 
 def _polygons(rng: random.Random) -> dict[str, Any]:
@@ -87,7 +107,9 @@ def _polygons(rng: random.Random) -> dict[str, Any]:
     for _ in range(rng.randrange(1, 3)):
         turn = np.sort([rng.uniform(0, 2 * math.pi) for _ in range(rng.randrange(5, 12))])
         x, y = rng.uniform(8, WIDTH - 8), rng.uniform(8, HEIGHT - 8)
-        parts.append(np.stack([x + 7 * np.cos(turn), y + 5 * np.sin(turn)], axis=1).ravel().tolist())
+        parts.append(
+            np.stack([x + 7 * np.cos(turn), y + 5 * np.sin(turn)], axis=1).ravel().tolist()
+        )
     points = np.concatenate([np.reshape(part, (-1, 2)) for part in parts])
     low, high = points.min(axis=0), points.max(axis=0)
     return {"segmentation": parts, "bbox": [*low.tolist(), *(high - low).tolist()]}
@@ -101,9 +123,10 @@ def _mask(rng: random.Random) -> dict[str, Any]:
         counts += [run, gap]
     counts += [run, HEIGHT * WIDTH - sum(counts) - run]
     return {
-        "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}, "bbox": [left, top, right - left, bottom - top],
+        "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts},
+        "bbox": [left, top, right - left, bottom - top],
         "iscrowd": rng.randrange(2),
-    }  # fmt: skip
+    }
 
 
 def _box(rng: random.Random) -> dict[str, Any]:
@@ -112,7 +135,8 @@ def _box(rng: random.Random) -> dict[str, Any]:
 
 
 def spoil(data: Any, rng: random.Random) -> Any:
-    """Change something at a random place: other content, left out, given twice, wrapped, or nested deeply."""
+    """Change something at a random place: other content, left out, given twice, wrapped, or nested
+    deeply."""
     path: list[Any] = []
     here = data
     while isinstance(here, dict | list) and here and (not path or rng.random() < 0.8):
@@ -143,11 +167,21 @@ def garble(text: bytes, rng: random.Random) -> bytes:
     """Damage a file as disks, editors and people do."""
     at = rng.randrange(len(text) + 1)
     ways: tuple[Callable[[], bytes], ...] = (
-        lambda: text[:at], lambda: text[at:], lambda: b"\xef\xbb\xbf" + text, lambda: text + b"}",
-        lambda: text[:at] + rng.choice((b"\0", b"\xff\xfe", b"[" * 5000, b"1e999", b'"', b"\xf0\x9f")) + text[at:],
-        lambda: text.decode(errors="replace").encode("utf-16"), lambda: b"[" * 100_000, lambda: b"",
-        lambda: text.replace(b"1", b"1" * 5000, 1), lambda: b"[" * 900 + text + b"]" * 900,
-    )  # fmt: skip
+        lambda: text[:at],
+        lambda: text[at:],
+        lambda: b"\xef\xbb\xbf" + text,
+        lambda: text + b"}",
+        lambda: (
+            text[:at]
+            + rng.choice((b"\0", b"\xff\xfe", b"[" * 5000, b"1e999", b'"', b"\xf0\x9f"))
+            + text[at:]
+        ),
+        lambda: text.decode(errors="replace").encode("utf-16"),
+        lambda: b"[" * 100_000,
+        lambda: b"",
+        lambda: text.replace(b"1", b"1" * 5000, 1),
+        lambda: b"[" * 900 + text + b"]" * 900,
+    )
     return rng.choice(ways)()
 
 
@@ -167,16 +201,23 @@ def _voc(rng: random.Random) -> Files:
     for name in rng.sample(IMAGE_NAMES, 2):
         objects = ""
         for _ in range(rng.randrange(4)):
-            corners = [rng.choice((1, 5, 20.5, 40, -3, "nan", "inf", "", "x", 10**30)) for _ in range(4)]
-            tags = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+            corners = [
+                rng.choice((1, 5, 20.5, 40, -3, "nan", "inf", "", "x", 10**30)) for _ in range(4)
+            ]
+            tags = "".join(
+                f"<{k}>{v}</{k}>"
+                for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+            )
             objects += rng.choice(
                 ("<object><name>RBC</name><bndbox>{}</bndbox></object>", "<object>{}</object>")
             ).format(tags)
-        size = rng.choice((f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>", "", "<size>9</size>"))
-        entity = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' if rng.random() < 0.1 else ""
-        text = (
-            f"{entity}<annotation><filename>{rng.choice(IMAGE_NAMES)}</filename>{size}{objects}</annotation>".encode()
+        size = rng.choice(
+            (f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>", "", "<size>9</size>")
         )
+        entity = (
+            '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' if rng.random() < 0.1 else ""
+        )
+        text = f"{entity}<annotation><filename>{rng.choice(IMAGE_NAMES)}</filename>{size}{objects}</annotation>".encode()
         files[name.rpartition(".")[0] + ".xml"] = garble(text, rng) if rng.random() < 0.2 else text
     return files
 
@@ -184,9 +225,15 @@ def _voc(rng: random.Random) -> Files:
 def _points(rng: random.Random) -> Files:
     files = {}
     for name in rng.sample(IMAGE_NAMES, 2):
-        cells = [[rng.choice((1, 20.5, "3,5", -1, 1e300, "nan", "", "x", "0")) for _ in range(3)] for _ in range(5)]
+        cells = [
+            [rng.choice((1, 20.5, "3,5", -1, 1e300, "nan", "", "x", "0")) for _ in range(3)]
+            for _ in range(5)
+        ]
         separator = rng.choice((" ", ",", ";", "\t"))
-        lines = ["X,Y,Counter".replace(",", separator), *(separator.join(map(str, row)) for row in cells)]
+        lines = [
+            "X,Y,Counter".replace(",", separator),
+            *(separator.join(map(str, row)) for row in cells),
+        ]
         text = "\n".join(lines[rng.randrange(2) :]).encode()
         suffix = rng.choice((".txt", ".csv"))
         files[name.rpartition(".")[0] + suffix] = garble(text, rng) if rng.random() < 0.2 else text

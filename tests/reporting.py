@@ -1,4 +1,5 @@
-"""What the tests of reports share: a score, fields with their pictures on disk, and a page taken apart."""
+"""What the tests of reports share: a score, fields with their pictures on disk, and a page taken
+apart."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from PIL import Image
 
 from spherodetect.cells import Cells
 from spherodetect.quality import FieldQuality
-from spherodetect.report.field import ReportField
-from spherodetect.score import PatientScore
+from spherodetect.report.scored_field import ReportField
+from spherodetect.score.counts import PatientScore
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\u202e{{7*7}}\udc80"
 NOTHING = {
@@ -26,23 +27,51 @@ SLIDE = 215
 
 def a_score(**changes) -> PatientScore:
     values = {
-        "patient_id": "patient 07", "status": "ok", "hs_score": 12.34, "hs_score_low": 9.1, "hs_score_high": 16.2,
-        "raw_percent": 13.0, "grade": "2+", "grade_scheme": "icsh2015", "p_above_5_percent": 1.0,
-        "p_above_20_percent": 0.003, "n_fields": 11, "n_fields_rejected": 1, "n_cells": 1500, "n_countable": 1200,
-        "n_spherocytes": 156, "model": "small", "version": "0.1.0",
-    }  # fmt: skip
+        "patient_id": "patient 07",
+        "status": "ok",
+        "hs_score": 12.34,
+        "hs_score_low": 9.1,
+        "hs_score_high": 16.2,
+        "raw_percent": 13.0,
+        "grade": "2+",
+        "grade_scheme": "icsh2015",
+        "p_above_5_percent": 1.0,
+        "p_above_20_percent": 0.003,
+        "n_fields": 11,
+        "n_fields_rejected": 1,
+        "n_cells": 1500,
+        "n_countable": 1200,
+        "n_spherocytes": 156,
+        "model": "small",
+        "version": "0.1.0",
+    }
     return PatientScore(**(values | changes))
 
 
 def a_quality(reason: str = "") -> FieldQuality:
     return FieldQuality(
-        accepted=not reason, reason=reason, focus=12.3, exposure=0.7, density=0.31, n_cells=3, rbc_diameter_px=40.0,
-        median_od=0.15, no_pallor=0.1, burnt=0.0, grain=0.01, explained=1.0, red_to_green=0.4, brighter=0.0,
-    )  # fmt: skip
+        accepted=not reason,
+        reason=reason,
+        focus=12.3,
+        exposure=0.7,
+        density=0.31,
+        n_cells=3,
+        rbc_diameter_px=40.0,
+        median_od=0.15,
+        no_pallor=0.1,
+        burnt=0.0,
+        grain=0.01,
+        explained=1.0,
+        red_to_green=0.4,
+        brighter=0.0,
+    )
 
 
-def some_cells(field_id: str, p: tuple[float, ...] = (0.9, 0.1, 0.7), *, um_per_px: float | None = 0.2) -> Cells:
-    """Squares of 18 pixels in rows of twenty; with p above a half a spherocyte; centre/rim is p, all else alike."""
+def some_cells(
+    field_id: str, p: tuple[float, ...] = (0.9, 0.1, 0.7), *, um_per_px: float | None = 0.2
+) -> Cells:
+    """Squares of 18 pixels in rows of twenty; with p above a half a spherocyte; centre/rim is p,
+    all else alike."""
     n = len(p)
     boxes = np.array([[30 * (i // 20) + 10, 30 * (i % 20) + 10] for i in range(n)]).reshape(-1, 2)
     ids = np.where(np.array(p) > 0.5, 2, 1)
@@ -50,20 +79,30 @@ def some_cells(field_id: str, p: tuple[float, ...] = (0.9, 0.1, 0.7), *, um_per_
     box_yxyx = np.concatenate([boxes, boxes + 18], axis=1)
     cells = Cells.from_labels(box_yxyx, ids, masks, image_size_hw=(480, 640), field_id=field_id)
     measured = {
-        "diameter_px": 36.0, "relative_diameter": 0.87, "pallor_fraction": 0.016, "relative_od": 1.29
-    }  # fmt: skip
-    columns = {name: np.full(n, value) for name, value in measured.items()} | {"center_rim_ratio": np.array(p, float)}
-    return replace(cells, p_spherocyte=np.array(p, float), um_per_px=um_per_px, measurements=columns)
+        "diameter_px": 36.0,
+        "relative_diameter": 0.87,
+        "pallor_fraction": 0.016,
+        "relative_od": 1.29,
+    }
+    columns = {name: np.full(n, value) for name, value in measured.items()} | {
+        "center_rim_ratio": np.array(p, float)
+    }
+    return replace(
+        cells, p_spherocyte=np.array(p, float), um_per_px=um_per_px, measurements=columns
+    )
 
 
 def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def a_field(
     folder: Path, field_id: str, *, reason: str = "", size: tuple[int, int] = (320, 250), **cells
 ) -> ReportField:
-    """A field with a photograph in which every cell has a shade of its own (its cell_id), and an overlay of noise."""
+    """A field with a photograph in which every cell has a shade of its own (its cell_id), and an
+    overlay of noise."""
     found = some_cells(field_id, **cells)
     pixels = np.full((*found.image_size_hw, 3), SLIDE, np.uint8)
     for i, (y0, x0, y1, x1) in enumerate(found.box_yxyx.astype(int), 1):
@@ -72,7 +111,12 @@ def a_field(
     Image.fromarray(pixels).save(folder / f"{name}.png")
     noise(*size).save(folder / f"{name}-overlay.png")
     return ReportField(
-        "patient 07", found, a_quality(reason), folder / f"{name}.png", folder / f"{name}-overlay.png", sha256="0" * 64
+        "patient 07",
+        found,
+        a_quality(reason),
+        folder / f"{name}.png",
+        folder / f"{name}-overlay.png",
+        sha256="0" * 64,
     )
 
 

@@ -1,7 +1,8 @@
 """Dataset A's real label boxes with cells drawn into them, as the zip that Roboflow gives.
 
-The photographs are 2400x1800 and come out stretched to 640x640; each training source comes as three zoomed copies with
-boxes of their own. A cell fills its box: so every label of the export is true of the picture.
+The photographs are 2400x1800 and come out stretched to 640x640; each training source comes as three
+zoomed copies with boxes of their own. A cell fills its box: so every label of the export is true of
+the picture.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 _NATIVE_HW = (1800, 2400)
-#: Optical density a channel of an eosin-stained cell, of a nucleus and of a platelet, relative to its green.
+#: Optical density a channel of an eosin-stained cell, of a nucleus and of a platelet, relative to
+#: its green.
 _STAIN = {
     "RBC": (0.35, 1.0, 0.75),
     "Spherocyte": (0.35, 1.0, 0.75),
@@ -26,8 +28,11 @@ _STAIN = {
 _DEPTH = {"RBC": 0.16, "Spherocyte": 0.27, "WBC": 0.5, "Platelets": 0.3}
 
 
-def write_export(source: Path, target: Path, *, patients: tuple[str, ...], sources_each: int) -> dict[str, int]:
-    """Write a zip of some sources of each patient (with all their copies, in both splits); returns labels a split."""
+def write_export(
+    source: Path, target: Path, *, patients: tuple[str, ...], sources_each: int
+) -> dict[str, int]:
+    """Write a zip of some sources of each patient (with all their copies, in both splits); returns
+    labels a split."""
     counts = {}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for split in ("train", "valid"):
@@ -47,7 +52,9 @@ def write_export(source: Path, target: Path, *, patients: tuple[str, ...], sourc
 
 def _chosen(images: list[dict], patients: tuple[str, ...], sources_each: int) -> Iterator[dict]:
     for patient in patients:
-        own = sorted((i for i in images if i["file_name"].startswith(patient)), key=lambda i: i["file_name"])
+        own = sorted(
+            (i for i in images if i["file_name"].startswith(patient)), key=lambda i: i["file_name"]
+        )
         sources = sorted({i["file_name"].split(".rf.")[0] for i in own})[:sources_each]
         yield from (i for i in own if i["file_name"].split(".rf.")[0] in sources)
 
@@ -63,13 +70,17 @@ def _photograph(image: dict, annotations: list[dict], names: dict[int, str]) -> 
         _paint(density, (y0, x0, y1, x1), names[annotation["category_id"]], rng)
     slide = np.array([225, 222, 228]) * (1 + 0.04 * np.linspace(-1, 1, width)[None, :, None])
     picture = slide * 10**-density + rng.normal(0, 2, density.shape)
-    stretched = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize((image["width"], image["height"]))
+    stretched = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(
+        (image["width"], image["height"])
+    )
     buffer = io.BytesIO()
     stretched.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
-def _paint(density: np.ndarray, box_yxyx: tuple[float, ...], name: str, rng: np.random.Generator) -> None:
+def _paint(
+    density: np.ndarray, box_yxyx: tuple[float, ...], name: str, rng: np.random.Generator
+) -> None:
     y0, x0, y1, x1 = box_yxyx
     top, left = max(0, int(y0)), max(0, int(x0))
     window = density[top : int(np.ceil(y1)), left : int(np.ceil(x1))]

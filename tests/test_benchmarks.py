@@ -1,4 +1,5 @@
-"""benchmarks: both sides do the same work, which each asserts itself; ratios are what they say; no time is judged."""
+"""benchmarks: both sides do the same work, which each asserts itself; ratios are what they say; no
+time is judged."""
 
 from __future__ import annotations
 
@@ -10,12 +11,15 @@ import pytest
 
 from benchmarks import ablations, edge, measure, stock, timing
 from spherodetect.cells import Cells
+from spherodetect.evaluation.truth import Labelled
 from spherodetect.training.calibrate import average_precision
-from spherodetect.training.truth import Labelled
 
 needs_model_garden = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 
 
@@ -30,7 +34,12 @@ def test_the_ratio_is_that_of_medians():
 def test_both_sides_take_turns_after_a_warm_up():
     calls: list[str] = []
     compared = timing.side_by_side(
-        "turns", lambda: calls.append("ours"), lambda: calls.append("peer"), items=1, unit="calls", rounds=2
+        "turns",
+        lambda: calls.append("ours"),
+        lambda: calls.append("peer"),
+        items=1,
+        unit="calls",
+        rounds=2,
     )
     assert calls == ["ours", "peer", "peer", "ours", "ours", "peer"]
     assert len(compared.ours) == len(compared.peer) == 2
@@ -46,7 +55,11 @@ def test_measuring_cells(capsys):
     ("name", "options"),
     [
         pytest.param("conversion", {"fields": 2, "cells": 12}, marks=needs_model_garden),
-        pytest.param("input_pipeline", {"fields": 2, "cells": 80, "batch": 2, "batches": 1}, marks=needs_model_garden),
+        pytest.param(
+            "input_pipeline",
+            {"fields": 2, "cells": 80, "batch": 2, "batches": 1},
+            marks=needs_model_garden,
+        ),
     ],
 )
 def test_training_data(name, options):
@@ -72,17 +85,23 @@ def test_a_cell_that_counts_twice_is_as_two_cells():
     weight = np.random.default_rng(1).integers(0, 4, len(one.truth))
     many = np.repeat(np.arange(len(weight)), weight)
     twice = ablations.Judged(one.block[many], one.truth[many], one.called[many], one.score[many])
-    np.testing.assert_allclose(one.figures(weight.astype(float)), twice.figures(np.ones(len(many))), atol=0.01)
+    np.testing.assert_allclose(
+        one.figures(weight.astype(float)), twice.figures(np.ones(len(many))), atol=0.01
+    )
     f1, ap, sensitivity, specificity = one.figures(np.ones(len(one.truth)))
     assert ap == pytest.approx(average_precision(one.score, one.truth))
     assert sensitivity == pytest.approx(one.called[one.truth].mean())
     assert specificity == pytest.approx((~one.called[~one.truth]).mean())
-    assert f1 == pytest.approx(2 * (one.called & one.truth).sum() / (one.called.sum() + one.truth.sum()))
+    assert f1 == pytest.approx(
+        2 * (one.called & one.truth).sum() / (one.called.sum() + one.truth.sum())
+    )
 
 
 def test_rows_are_compared_on_the_same_blocks():
     better = judged(gain=4.0)
-    head, _, first, same, other = ablations.compare({"a": judged(), "again": judged(), "better": better})
+    head, _, first, same, other = ablations.compare(
+        {"a": judged(), "again": judged(), "better": better}
+    )
     assert head.startswith("| held out |") and first.endswith("| – |")
     assert same.endswith("| +0.000 to +0.000 |")
     low, high = (float(v) for v in other.split("|")[-2].split(" to "))
@@ -96,16 +115,30 @@ def test_a_models_own_calibration_is_taken_out(tmp_path):
     (tmp_path / "b.csv").write_text(
         columns + rows + "images/30.jpg,duplicate,1,spherocyte,0.5\nimages/30.jpg,wbc,1,wbc,0\n"
     )
-    (tmp_path / "model.json").write_text(json.dumps({"thresholds": {"slope": 2.0, "intercept": 1.0}}))
+    (tmp_path / "model.json").write_text(
+        json.dumps({"thresholds": {"slope": 2.0, "intercept": 1.0}})
+    )
     one = ablations.from_rows([f"{tmp_path / 'a.csv'}@{tmp_path}", f"{tmp_path / 'b.csv'}"])
-    np.testing.assert_allclose(one.score, [(np.log(9) - 1) / 2, (np.log(0.25) - 1) / 2, -np.inf, 0], atol=1e-9)
-    assert one.block.tolist() == ["1-20"] * 3 + ["21-40"], "a field counts in the first table that has it"
-    assert one.truth.tolist() == [True, False, True, False] and one.called.tolist() == [True, False, False, True]
+    np.testing.assert_allclose(
+        one.score, [(np.log(9) - 1) / 2, (np.log(0.25) - 1) / 2, -np.inf, 0], atol=1e-9
+    )
+    assert one.block.tolist() == ["1-20"] * 3 + ["21-40"], (
+        "a field counts in the first table that has it"
+    )
+    assert one.truth.tolist() == [True, False, True, False] and one.called.tolist() == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def found(ids: list[int], boxes: list[list[float]]) -> Cells:
     return Cells.from_labels(
-        np.array(boxes, float), np.array(ids), np.ones((len(ids), 1, 1), bool), image_size_hw=(90, 90)
+        np.array(boxes, float),
+        np.array(ids),
+        np.ones((len(ids), 1, 1), bool),
+        image_size_hw=(90, 90),
     )
 
 
@@ -113,10 +146,24 @@ def test_missed_and_doubled_cells_count():
     boxes = [[0, 0, 20, 20], [0, 30, 20, 50], [30, 0, 50, 20], [30, 1, 50, 21], [60, 60, 80, 80]]
     points = np.array([[10.0, 10], [10, 40], [40, 10], [70, 10]])
     classes = np.array(["spherocyte", "rbc", "spherocyte", "spherocyte"], object)
-    field = Labelled("a", "", np.zeros((90, 90, 3), np.uint8), points, classes, classes, 4, 0, np.zeros((4, 4)), ())
-    # One right, one normal cell called so, one right and found twice, one missed, and one that no label speaks of.
+    field = Labelled(
+        "a",
+        "",
+        np.zeros((90, 90, 3), np.uint8),
+        points,
+        classes,
+        classes,
+        4,
+        0,
+        np.zeros((4, 4)),
+        (),
+    )
+    # One right, one normal cell called so, one right and found twice, one missed, and one that no
+    # label speaks of.
     figures = stock.judge(lambda labelled: found([2, 2, 2, 2, 2], boxes), [field])
-    assert figures == pytest.approx({"recall": 3 / 4, "sensitivity": 2 / 3, "precision": 2 / 4, "f1": 4 / 7})
+    assert figures == pytest.approx(
+        {"recall": 3 / 4, "sensitivity": 2 / 3, "precision": 2 / 4, "f1": 4 / 7}
+    )
 
 
 def test_what_differs_between_two_forms_of_a_model():

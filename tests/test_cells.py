@@ -1,4 +1,5 @@
-"""cells: a pixel is of one cell, the border is known, and cells keep their place in a larger image."""
+"""cells: a pixel is of one cell, the border is known, and cells keep their place in a larger
+image."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ def discs(centers: list[tuple[float, float]], radius: float = 10.0, **changes) -
     mask = np.clip(1 - 0.5 * np.hypot(at[:, None], at) * 1.0, 0, 1).astype(np.float32)
     center = np.array(centers, np.float32).reshape(-1, 2)
     box = np.concatenate([center - radius, center + radius], axis=1)
-    cells = Cells.from_labels(box, np.ones(len(box)), np.repeat(mask[None], len(box), axis=0), image_size_hw=SIZE)
+    cells = Cells.from_labels(
+        box, np.ones(len(box)), np.repeat(mask[None], len(box), axis=0), image_size_hw=SIZE
+    )
     return replace(cells, **changes)
 
 
@@ -32,7 +35,9 @@ def test_a_pixel_that_two_masks_claim_goes_to_the_surer():
 
 def test_masks_of_yes_and_no_go_by_confidence_and_then_by_order():
     square = [np.ones((10, 10), bool)] * 3
-    cells = Cells.from_labels([[0, 0, 10, 10], [0, 5, 10, 15], [5, 0, 15, 10]], [1, 1, 1], square, image_size_hw=SIZE)
+    cells = Cells.from_labels(
+        [[0, 0, 10, 10], [0, 5, 10, 15], [5, 0, 15, 10]], [1, 1, 1], square, image_size_hw=SIZE
+    )
     cells.confidence[:] = 0.5, 0.9, 0.5
     labels = cells.label_image()
     assert labels[2, 7] == 2 and labels[7, 2] == 1 and labels[12, 2] == 3 and labels[20, 20] == 0
@@ -42,7 +47,9 @@ def test_the_label_image_is_the_same_by_bands_and_holds_every_mask():
     rng = np.random.default_rng(0)
     cells = discs(list(rng.uniform(-5, 85, (25, 2))), confidence=rng.random(25).astype(np.float32))
     whole = cells.label_image()
-    np.testing.assert_array_equal(np.concatenate([cells.label_image((y, y + 12)) for y in range(0, 60, 12)]), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([cells.label_image((y, y + 12)) for y in range(0, 60, 12)]), whole
+    )
     painted = np.zeros(SIZE, bool)
     for mask, (y, x) in cells.pixel_masks():
         painted[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
@@ -52,17 +59,29 @@ def test_the_label_image_is_the_same_by_bands_and_holds_every_mask():
 
 @pytest.mark.parametrize(("diameter", "at"), [(None, False), (32.0, False), (268.0, True)])
 def test_cells_at_the_border_are_flagged(diameter, at):
-    # The last of these keeps four pixels away from the border: a sixtieth of a large cell, and enough for a small one.
+    # The last of these keeps four pixels away from the border: a sixtieth of a large cell, and
+    # enough for a small one.
     cells = discs([(30, 30), (9, 30), (30, 75), (66, 40), (14, 40)], rbc_diameter_px=diameter)
     cells = replace(cells, countable=~cells.at_border)
     assert cells.at_border.tolist() == [False, True, True, True, at]
-    assert cells.exclusion_reason.tolist() == ["", "border", "border", "border", "border" if at else ""]
+    assert cells.exclusion_reason.tolist() == [
+        "",
+        "border",
+        "border",
+        "border",
+        "border" if at else "",
+    ]
 
 
 def test_moved_cells_lie_there_with_all_that_says_where():
-    cells = discs([(30, 30), (20, 50)], measurements={"x_px": np.float32([30, 50]), "area_px": np.float32([314, 310])})
+    cells = discs(
+        [(30, 30), (20, 50)],
+        measurements={"x_px": np.float32([30, 50]), "area_px": np.float32([314, 310])},
+    )
     moved = cells.moved((1000, 20_000), (30_000, 40_000))
-    np.testing.assert_array_equal(moved.box_yxyx - cells.box_yxyx, [[1000, 20_000, 1000, 20_000]] * 2)
+    np.testing.assert_array_equal(
+        moved.box_yxyx - cells.box_yxyx, [[1000, 20_000, 1000, 20_000]] * 2
+    )
     np.testing.assert_array_equal(moved.measurements["x_px"], [20_030, 20_050])
     np.testing.assert_array_equal(moved.measurements["area_px"], [314, 310])
     assert moved.image_size_hw == (30_000, 40_000)

@@ -1,4 +1,5 @@
-"""benchmarks/classical: the baseline finds and calls drawn cells, and its figures and bootstrap are what they say."""
+"""benchmarks/classical: the baseline finds and calls drawn cells, and its figures and bootstrap are
+what they say."""
 
 from __future__ import annotations
 
@@ -20,16 +21,24 @@ def row(field: str, label: str, called: str, p: float = 0.0, found: int = 1) -> 
 
 def test_figures_count_missed_and_doubled_cells():
     rows = [
-        row("a", "spherocyte", "spherocyte", 0.9), row("a", "spherocyte", "rbc", 0.2), row("a", "rbc", "rbc", 0.1),
-        row("a", "rbc", "spherocyte", 0.8), row("b", "rbc", "", found=0), row("b", "spherocyte", "", found=0),
+        row("a", "spherocyte", "spherocyte", 0.9),
+        row("a", "spherocyte", "rbc", 0.2),
+        row("a", "rbc", "rbc", 0.1),
+        row("a", "rbc", "spherocyte", 0.8),
+        row("b", "rbc", "", found=0),
+        row("b", "spherocyte", "", found=0),
         row("b", "duplicate", "spherocyte", 0.7),
-    ]  # fmt: skip
+    ]
     found = figures(rows)
     assert (found["fields"], found["cells"], found["spherocytes"]) == (2, 6, 3)
     assert found["recall"] == pytest.approx(4 / 6)
     assert found["f1"] == pytest.approx(2 * 1 / (3 + 3)), "one hit, three called, three true"
-    assert found["sensitivity"] == pytest.approx(1 / 3) and found["specificity"] == pytest.approx(1 / 2)
-    assert found["average_precision"] == pytest.approx((1 + 2 / 4 + 3 / 7) / 3), "the missed one ranks last"
+    assert found["sensitivity"] == pytest.approx(1 / 3) and found["specificity"] == pytest.approx(
+        1 / 2
+    )
+    assert found["average_precision"] == pytest.approx((1 + 2 / 4 + 3 / 7) / 3), (
+        "the missed one ranks last"
+    )
     assert np.isnan(figures(rows[2:3])["f1"])
 
 
@@ -61,7 +70,9 @@ def test_the_same_predictions_do_not_differ():
 def test_the_better_one_is_better_within_the_limits():
     good, poor = predictions(errors=0.05, seed=1), predictions(errors=0.15, seed=2)
     found = paired_bootstrap(good, poor)
-    assert found.ours == pytest.approx(figures(good)["f1"]) and found.theirs == pytest.approx(figures(poor)["f1"])
+    assert found.ours == pytest.approx(figures(good)["f1"]) and found.theirs == pytest.approx(
+        figures(poor)["f1"]
+    )
     assert 0 < found.low < found.difference < found.high
     turned = paired_bootstrap(poor, good)
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
@@ -70,10 +81,15 @@ def test_the_better_one_is_better_within_the_limits():
 
 def test_nine_of_ten_intervals_hold_no_difference():
     held = [
-        (d := paired_bootstrap(predictions(errors=0.1, seed=2 * k), predictions(errors=0.1, seed=2 * k + 1))).low
-        < 0 < d.high
+        (
+            d := paired_bootstrap(
+                predictions(errors=0.1, seed=2 * k), predictions(errors=0.1, seed=2 * k + 1)
+            )
+        ).low
+        < 0
+        < d.high
         for k in range(1, 41)
-    ]  # fmt: skip
+    ]
     assert 0.75 < np.mean(held) < 1
 
 
@@ -88,12 +104,16 @@ def test_only_the_same_labels_are_compared():
 
 def as_point(outlined: Annotation) -> Annotation:
     ymin, xmin, ymax, xmax = outlined.box_yxyx
-    return Annotation(outlined.annotation_id, outlined.name, point_yx=((ymin + ymax) / 2, (xmin + xmax) / 2))
+    return Annotation(
+        outlined.annotation_id, outlined.name, point_yx=((ymin + ymax) / 2, (xmin + xmax) / 2)
+    )
 
 
-@pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn, of the extra [train], is not installed")
+@pytest.mark.skipif(
+    find_spec("sklearn") is None, reason="scikit-learn, of the extra [train], is not installed"
+)
 def test_drawn_spherocytes_are_found_and_called(tmp_path):
-    from spherodetect.labels.drawn import read_drawn
+    from spherodetect.labels.readers.drawn import read_drawn
 
     recipe = Recipe("drawn", "synthetic", tmp_path, n_fields=4, seed=5, um_per_px=0.3)
     labels = read_drawn(recipe)

@@ -1,4 +1,5 @@
-"""cli and console: the names, options and exit codes of the contract, and one line for whatever goes wrong."""
+"""cli and console: the names, options and exit codes of the contract, and one line for whatever
+goes wrong."""
 
 from __future__ import annotations
 
@@ -16,9 +17,19 @@ import pytest
 
 from spherodetect import cli, console
 from spherodetect.errors import SpherodetectError
-from spherodetect.score import RESEARCH_USE, score_counts
+from spherodetect.score.counts import RESEARCH_USE, score_counts
 
-COMMANDS = ("lint", "roboflow", "tfrecords", "train", "evaluate", "export", "detect", "score", "demo")
+COMMANDS = (
+    "lint",
+    "roboflow",
+    "tfrecords",
+    "train",
+    "evaluate",
+    "export",
+    "detect",
+    "score",
+    "demo",
+)
 
 
 @dataclass
@@ -33,7 +44,8 @@ class Result:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Puts a function where a handler imports one; its calls are noted, and it returns or raises what it is given."""
+    """Puts a function where a handler imports one; its calls are noted, and it returns or raises
+    what it is given."""
 
     def put(module: str, name: str, outcome: object) -> list[tuple[tuple, dict]]:
         calls: list[tuple[tuple, dict]] = []
@@ -85,17 +97,37 @@ def test_wrong_usage_exits_with_2(argv, capsys):
 
 def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsys):
     result = Result(scores=(patient(), patient("p2", 0)), report=tmp_path / "index.html")
-    calls = stand_in("spherodetect.pipeline", "score_paths", result)
-    argv = ["score", "a", "b", "--out", str(tmp_path), "--um-per-px", "0.1", "--scale-bar-um", "20", "--model", "m",
-            "--patient-regex", "(.)", "--grade-scheme", "own.yaml", "--pseudonymise"]  # fmt: skip
+    calls = stand_in("spherodetect.pipeline.run", "score_paths", result)
+    argv = [
+        "score",
+        "a",
+        "b",
+        "--out",
+        str(tmp_path),
+        "--um-per-px",
+        "0.1",
+        "--scale-bar-um",
+        "20",
+        "--model",
+        "m",
+        "--patient-regex",
+        "(.)",
+        "--grade-scheme",
+        "own.yaml",
+        "--pseudonymise",
+    ]
     assert cli.main(argv) == 0
     ((args, options),) = calls
     assert callable(options.pop("progress"))
     assert args == ([Path("a"), Path("b")], tmp_path)
     assert options == {
-        "um_per_px": 0.1, "scale_bar_um": 20, "model": Path("m"), "patient_regex": "(.)", "grade_scheme": "own.yaml",
+        "um_per_px": 0.1,
+        "scale_bar_um": 20,
+        "model": Path("m"),
+        "patient_regex": "(.)",
+        "grade_scheme": "own.yaml",
         "pseudonymise": True,
-    }  # fmt: skip
+    }
     out = capsys.readouterr().out
     assert "11.1 [" in out
     assert "at_or_below_limit_of_blank" in out
@@ -104,7 +136,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
 
 
 def test_the_defaults_are_the_bundled_model_and_the_scale_of_the_cells(stand_in, tmp_path):
-    calls = stand_in("spherodetect.pipeline", "score_paths", Result())
+    calls = stand_in("spherodetect.pipeline.run", "score_paths", Result())
     cli.main(["score", "a", "--out", str(tmp_path)])
     options = calls[0][1]
     assert (options["model"], options["um_per_px"], options["patient_regex"]) == (None, None, None)
@@ -113,7 +145,11 @@ def test_the_defaults_are_the_bundled_model_and_the_scale_of_the_cells(stand_in,
 
 def test_what_was_left_out_is_named_and_exits_with_3(stand_in, tmp_path, capsys):
     problem = "'broken.jpg': expected an image, got " + "a very long story, " * 30 + "copy it again"
-    stand_in("spherodetect.pipeline", "detect_images", Result(problems=(problem,), tables={"cells": Path("cells.csv")}))
+    stand_in(
+        "spherodetect.pipeline.run",
+        "detect_images",
+        Result(problems=(problem,), tables={"cells": Path("cells.csv")}),
+    )
     assert cli.main(["detect", "folder", "--out", str(tmp_path)]) == 3
     captured = capsys.readouterr()
     assert captured.err == f"spherodetect: {problem}\n"
@@ -129,7 +165,7 @@ def test_what_was_left_out_is_named_and_exits_with_3(stand_in, tmp_path, capsys)
     ],
 )
 def test_errors_are_one_line_and_have_their_code(error, code, stand_in, tmp_path, capsys):
-    stand_in("spherodetect.pipeline", "demo", error)
+    stand_in("spherodetect.pipeline.run", "demo", error)
     assert cli.main(["demo", "--out", str(tmp_path)]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -138,18 +174,24 @@ def test_errors_are_one_line_and_have_their_code(error, code, stand_in, tmp_path
 
 
 def test_a_mistake_of_our_own_is_not_called_the_users(stand_in, tmp_path):
-    stand_in("spherodetect.pipeline", "demo", ZeroDivisionError())
+    stand_in("spherodetect.pipeline.run", "demo", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo", "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize("out", ["file.txt", "file.txt/deeper", "/proc/nowhere/here"])
-def test_an_unwritable_output_is_refused_before_the_work(out, stand_in, tmp_path, monkeypatch, capsys):
+def test_an_unwritable_output_is_refused_before_the_work(
+    out, stand_in, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.txt").write_text("kept")
-    refused = stand_in("spherodetect.pipeline", "demo", Result())
+    refused = stand_in("spherodetect.pipeline.run", "demo", Result())
     if out.startswith("/proc"):  # root may write anywhere, so that only the attempt shows it
-        stand_in("spherodetect.pipeline", "demo", FileNotFoundError(2, "No such file or directory", out))
+        stand_in(
+            "spherodetect.pipeline.run",
+            "demo",
+            FileNotFoundError(2, "No such file or directory", out),
+        )
     assert cli.main(["demo", "--out", out]) == 2
     assert not refused
     captured = capsys.readouterr()
@@ -160,7 +202,11 @@ def test_an_unwritable_output_is_refused_before_the_work(out, stand_in, tmp_path
 
 def test_hostile_names_reach_the_terminal_harmlessly(stand_in, tmp_path, capsys):
     name = "\x1b[2J[red]p1[/red]\n\u202eexe\udc80"
-    stand_in("spherodetect.pipeline", "score_paths", Result(problems=(f"'{name}': bad",), scores=(patient(name),)))
+    stand_in(
+        "spherodetect.pipeline.run",
+        "score_paths",
+        Result(problems=(f"'{name}': bad",), scores=(patient(name),)),
+    )
     assert cli.main(["score", "x", "--out", str(tmp_path)]) == 3
     captured = capsys.readouterr()
     assert r"\x1b[2J[red]p1[/red] \u202eexe\udc80" in captured.out
@@ -210,7 +256,7 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert callable(options.pop("progress"))
     assert paths == (Path("e.yaml"), tmp_path)
     assert options == {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True}
-    evaluated = stand_in("spherodetect.training.evaluate", "evaluate", "recall 0.98")
+    evaluated = stand_in("spherodetect.evaluation.run", "evaluate", "recall 0.98")
     assert cli.main(["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]) == 0
     ((paths, options),) = evaluated
     assert callable(options.pop("progress"))
@@ -223,13 +269,24 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
     assert paths == (Path("run"), tmp_path / "m")
     assert options == {"folds": [Path("other")]}
     wrapped = stand_in("spherodetect.training.stock", "wrap", tmp_path / "s")
-    stock = ["export", "garden", "--classes", "rbc, spherocyte", "--rbc-px", "38", "--out", str(tmp_path / "s")]
+    stock = [
+        "export",
+        "garden",
+        "--classes",
+        "rbc, spherocyte",
+        "--rbc-px",
+        "38",
+        "--out",
+        str(tmp_path / "s"),
+    ]
     assert cli.main(stock) == 0
     ((paths, options),) = wrapped
     assert paths == (Path("garden"), tmp_path / "s")
     assert options == {
-        "class_names": ["rbc", "spherocyte"], "rbc_px": 38.0, "experiment": "maskrcnn_mobilenet_coco",
-    }  # fmt: skip
+        "class_names": ["rbc", "spherocyte"],
+        "rbc_px": 38.0,
+        "experiment": "maskrcnn_mobilenet_coco",
+    }
     assert cli.main([*stock[:4], "--out", str(tmp_path / "s")]) == 2
     out = capsys.readouterr().out
     assert "ckpt-9" in out
@@ -240,10 +297,17 @@ def coco_export(folder: Path, *, box: list[float], images: dict[str, bytes]) -> 
     """A COCO export of 40x40 images with one red cell each."""
     folder.mkdir()
     x, y, w, h = box
-    cell = {"category_id": 1, "bbox": box, "area": w * h, "iscrowd": 0,
-            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]}  # fmt: skip
+    cell = {
+        "category_id": 1,
+        "bbox": box,
+        "area": w * h,
+        "iscrowd": 0,
+        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+    }
     labels = {
-        "images": [{"id": n, "file_name": name, "width": 40, "height": 40} for n, name in enumerate(images)],
+        "images": [
+            {"id": n, "file_name": name, "width": 40, "height": 40} for n, name in enumerate(images)
+        ],
         "categories": [{"id": 1, "name": "RBC", "supercategory": "none"}],
         "annotations": [{"id": n, "image_id": n, **cell} for n in range(len(images))],
     }
@@ -271,7 +335,16 @@ def test_lint_exits_with_1_for_an_error_and_writes_its_findings(tmp_path, capsys
     assert cli.main(["lint", str(source), "--json", str(tmp_path / "findings.json")]) == 1
     found = json.loads((tmp_path / "findings.json").read_text())["findings"]
     assert "box-outside-image" in {f["code"] for f in found}
-    assert set(found[0]) == {"code", "severity", "file", "split", "count", "annotation_ids", "message", "mend"}
+    assert set(found[0]) == {
+        "code",
+        "severity",
+        "file",
+        "split",
+        "count",
+        "annotation_ids",
+        "message",
+        "mend",
+    }
     out = capsys.readouterr().out
     (line,) = (line for line in out.splitlines() if "box-outside-image" in line)
     assert line.split()[:3] == ["error", "box-outside-image", "1"]
@@ -282,7 +355,8 @@ def test_many_findings_of_a_kind_do_not_flood(capsys):
     from spherodetect.labels.annotations import Finding
 
     same = [
-        Finding("image-without-labels", "warning", f"{n}.jpg", None, 1, (), "no label", "label it") for n in range(9)
+        Finding("image-without-labels", "warning", f"{n}.jpg", None, 1, (), "no label", "label it")
+        for n in range(9)
     ]
     console.print_findings(same)
     out = capsys.readouterr().out.splitlines()
@@ -314,13 +388,20 @@ def test_a_lost_label_is_named_and_exits_with_3(tmp_path, capsys):
     images = {"a.png": png(), "cut.png": png(2)[:-300]}
     coco_export(tmp_path / "export", box=[10, 10, 12, 12], images=images)
     (tmp_path / "tiny.yaml").write_text(RECIPE)
-    assert cli.main(["tfrecords", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "records")]) == 3
+    assert (
+        cli.main(["tfrecords", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "records")])
+        == 3
+    )
     said = capsys.readouterr().err
     assert "spherodetect: 'cut.png': 1 label left out: " in said
 
 
 def test_thousands_of_lost_labels_are_summed_up():
-    lost = [{"file": f"{n}.jpg", "reason": "malformed", "annotation_id": f"{a}"} for n in range(25) for a in range(3)]
+    lost = [
+        {"file": f"{n}.jpg", "reason": "malformed", "annotation_id": f"{a}"}
+        for n in range(25)
+        for a in range(3)
+    ]
     spare = [{"file": "0.rf.jpg", "reason": "augmented-copy", "annotation_id": "1"}]
     lines = cli._lost_labels({"dropped_items": lost + spare})
     assert lines[0] == "'0.jpg': 3 labels left out: malformed"
@@ -329,7 +410,10 @@ def test_thousands_of_lost_labels_are_summed_up():
 
 
 def test_unusable_labels_exit_with_2(tmp_path, capsys):
-    for argv in (["lint", str(tmp_path / "missing")], ["tfrecords", "missing.yaml", "--out", str(tmp_path / "o")]):
+    for argv in (
+        ["lint", str(tmp_path / "missing")],
+        ["tfrecords", "missing.yaml", "--out", str(tmp_path / "o")],
+    ):
         assert cli.main(argv) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "o").exists()
@@ -362,10 +446,13 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress: types.SimpleNamespace("
         "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, problems=());"
-        "sys.modules['spherodetect.pipeline'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.run'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -375,14 +462,18 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 
 def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
     code = (
-        # A shell that runs the tests in the background has them ignore the signal, and children inherit that.
+        # A shell that runs the tests in the background has them ignore the signal, and children
+        # inherit that.
         "import signal, sys, time, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress: (print('on', flush=True), time.sleep(60));"
-        "sys.modules['spherodetect.pipeline'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.run'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout.readline() == "on\n"
         time.sleep(0.2)

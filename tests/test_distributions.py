@@ -1,4 +1,5 @@
-"""distributions: outlines hold the cells' shares, at their places, with the reference beside them."""
+"""distributions: outlines hold the cells' shares, at their places, with the reference beside
+them."""
 
 from __future__ import annotations
 
@@ -17,9 +18,13 @@ def _points(text: str) -> np.ndarray:
 
 
 def _field(folder, diameter_um, *, flagged: int, **options):
-    field = a_field(folder, "1", p=(0.9,) * flagged + (0.1,) * (len(diameter_um) - flagged), **options)
+    field = a_field(
+        folder, "1", p=(0.9,) * flagged + (0.1,) * (len(diameter_um) - flagged), **options
+    )
     columns = {"diameter_px": np.array(diameter_um) / 0.2}
-    return replace(field, cells=replace(field.cells, measurements=field.cells.measurements | columns))
+    return replace(
+        field, cells=replace(field.cells, measurements=field.cells.measurements | columns)
+    )
 
 
 def test_no_counted_cell_no_panel(tmp_path):
@@ -62,7 +67,11 @@ def test_the_reference_rises_and_tells_spherocytes_from_normal_cells():
             assert len(quantiles) == 21
             assert (np.diff(quantiles) >= 0).all()
     middle = {name: {c: q[10] for c, q in classes.items()} for name, classes in QUANTILES.items()}
-    assert middle["diameter_um"]["spherocyte"] < middle["diameter_um"]["normal"] == pytest.approx(7.5, abs=0.3)
+    assert (
+        middle["diameter_um"]["spherocyte"]
+        < middle["diameter_um"]["normal"]
+        == pytest.approx(7.5, abs=0.3)
+    )
     assert middle["pallor_fraction"]["spherocyte"] < 0.05 < middle["pallor_fraction"]["normal"]
     assert middle["relative_od"]["normal"] == pytest.approx(1, abs=0.05)
     assert middle["relative_od"]["spherocyte"] > 1.1

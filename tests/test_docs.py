@@ -1,4 +1,5 @@
-"""docs: the site builds, shows every public name and column, fetches nothing; pictures and citation."""
+"""docs: the site builds, shows every public name and column, fetches nothing; pictures and
+citation."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ import yaml
 from PIL import Image
 
 import spherodetect
-from spherodetect.labels.lint import CODES
+from spherodetect.labels.check.lint import CODES
 from spherodetect.report import tables
-from spherodetect.score import RESEARCH_USE, STATUSES
+from spherodetect.score.counts import RESEARCH_USE, STATUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -34,7 +35,9 @@ def hooks():
 def build(root: Path, site: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,11 @@ def test_a_public_name_without_a_docstring_is_found(tmp_path):
     room = griffe.load("room", search_paths=[str(tmp_path)], allow_inspection=False)
     hook = hooks()
     hook.PUBLIC = ()
-    assert dict(hook.public_names(room)) == {"room.plain": False, "room.Told": True, "room.Told.method": False}
+    assert dict(hook.public_names(room)) == {
+        "room.plain": False,
+        "room.Told": True,
+        "room.Told.method": False,
+    }
 
 
 @pytest.mark.slow
@@ -81,9 +88,13 @@ def test_a_broken_link_or_a_lost_name_fails_the_build(tmp_path):
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "mkdocs.yml"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("docs", "experiments", "tfrecords", "serving", "src"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "records"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "records")
+        )
     page, api = tmp_path / "docs" / "hs-score.md", tmp_path / "docs" / "api" / "quality.md"
-    page.write_text(page.read_text().replace("(model-card.md", "(modelcard.md") + "\n[lost](nowhere.md)\n")
+    page.write_text(
+        page.read_text().replace("(model-card.md", "(modelcard.md") + "\n[lost](nowhere.md)\n"
+    )
     api.write_text("# Quality\n")
     done = build(tmp_path, tmp_path / "site")
     assert done.returncode == 1
@@ -93,13 +104,24 @@ def test_a_broken_link_or_a_lost_name_fails_the_build(tmp_path):
 
 def test_the_site_fetches_nothing(site):
     fetched = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=["']?(?:https?:)?//""")
-    assert not [p.name for p in site.rglob("*.html") if fetched.search(p.read_text(encoding="utf-8"))]
-    assert not [p.name for p in site.rglob("*.css") if re.search(r"url\(['\"]?(?:https?:)?//", p.read_text())]
+    assert not [
+        p.name for p in site.rglob("*.html") if fetched.search(p.read_text(encoding="utf-8"))
+    ]
+    assert not [
+        p.name
+        for p in site.rglob("*.css")
+        if re.search(r"url\(['\"]?(?:https?:)?//", p.read_text())
+    ]
 
 
 def test_formats_name_every_column_and_command(site):
     page = words(site / "formats.html")
-    columns = {**tables.PATIENT_COLUMNS, **tables.CELL_COLUMNS, **tables.QUALITY_COLUMNS, **tables.COUNT_COLUMNS}
+    columns = {
+        **tables.PATIENT_COLUMNS,
+        **tables.CELL_COLUMNS,
+        **tables.QUALITY_COLUMNS,
+        **tables.COUNT_COLUMNS,
+    }
     assert not [name for name in (*columns, *tables.OBJECT_COLUMNS, *STATUSES) if name not in page]
     assert "spherodetect score --out DIR" in page
 
@@ -120,14 +142,20 @@ def test_the_worked_example_is_computed(site):
 
 def test_no_page_calls_anybody_positive(site):
     for page in site.rglob("*.html"):
-        assert not re.search(r"\bHS[- ]positive\b|\bdiagnosed with\b", words(page), re.IGNORECASE), page.name
+        assert not re.search(
+            r"\bHS[- ]positive\b|\bdiagnosed with\b", words(page), re.IGNORECASE
+        ), page.name
 
 
 def test_the_citation_says_what_the_package_says():
     said = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     required = {"cff-version", "message", "title", "authors"}
     assert required <= set(said)
-    assert (said["cff-version"], said["type"], said["license"]) == ("1.2.0", "software", "Apache-2.0")
+    assert (said["cff-version"], said["type"], said["license"]) == (
+        "1.2.0",
+        "software",
+        "Apache-2.0",
+    )
     assert said["version"] == spherodetect.__version__
     assert said["authors"] == [{"name": "The spherodetect developers"}]
 

@@ -1,4 +1,5 @@
-"""The mission's own path with the real commands: a Roboflow zip of MGG labels to a patient's score."""
+"""The mission's own path with the real commands: a Roboflow zip of MGG labels to a patient's
+score."""
 
 from __future__ import annotations
 
@@ -25,9 +26,15 @@ pytestmark = pytest.mark.train
 def command(*words: object, cwd: Path, expect: int = 0) -> str:
     """Run a spherodetect command and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "spherodetect", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "spherodetect", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == expect, (
+        f"{words}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    )
     return done.stdout
 
 
@@ -35,19 +42,34 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     pytest.importorskip("official", reason="tf-models-official is not installed")
     archive = tmp_path / "export.zip"
     counts = write_export(
-        shared_data / "dataset-a-roboflow", archive, patients=("patient_01", "patient_02"), sources_each=2
+        shared_data / "dataset-a-roboflow",
+        archive,
+        patients=("patient_01", "patient_02"),
+        sources_each=2,
     )
 
     command("lint", archive, "--json", tmp_path / "lint.json", cwd=tmp_path, expect=1)
-    codes = {finding["code"] for finding in json.loads((tmp_path / "lint.json").read_bytes())["findings"]}
-    assert {"rectangle-mask", "stretched-image", "augmented-copies", "patient-in-two-splits", "root-category"} <= codes
+    codes = {
+        finding["code"] for finding in json.loads((tmp_path / "lint.json").read_bytes())["findings"]
+    }
+    assert {
+        "rectangle-mask",
+        "stretched-image",
+        "augmented-copies",
+        "patient-in-two-splits",
+        "root-category",
+    } <= codes
 
     recipe = ROOT / "tfrecords" / "dataset_a.yaml"
     records = tmp_path / "records"
     command("tfrecords", recipe, "--root", archive, "--out", records, cwd=tmp_path)
     manifest = json.loads((records / "manifest.json").read_bytes())
     labels = manifest["annotations"]
-    assert labels["read"] == sum(counts.values()) == labels["written"] + sum(labels["dropped"].values())
+    assert (
+        labels["read"]
+        == sum(counts.values())
+        == labels["written"] + sum(labels["dropped"].values())
+    )
     assert set(labels["dropped"]) <= {"augmented-copy"}
     # Cells that fill their boxes are found in them: boxes became masks, and the stretch was undone.
     assert labels["repaired"]["box-to-mask"] > 0.7 * labels["written"]
@@ -57,22 +79,43 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     settings = [
         f"task.train_data.input_path={records}/dataset_a-train-*.tfrecord",
         f"task.validation_data.input_path={records}/dataset_a-val-*.tfrecord",
-        "task.model.input_size=[128, 128, 3]", "task.train_data.global_batch_size=2", "trainer.train_steps=3",
-        "trainer.steps_per_loop=3", "trainer.checkpoint_interval=3", "trainer.summary_interval=3",
-    ]  # fmt: skip
+        "task.model.input_size=[128, 128, 3]",
+        "task.train_data.global_batch_size=2",
+        "trainer.train_steps=3",
+        "trainer.steps_per_loop=3",
+        "trainer.checkpoint_interval=3",
+        "trainer.summary_interval=3",
+    ]
     options = [word for setting in settings for word in ("--set", setting)]
-    command("train", ROOT / "experiments" / "dataset_a.yaml", "--run", tmp_path / "run", *options, cwd=tmp_path)
+    command(
+        "train",
+        ROOT / "experiments" / "dataset_a.yaml",
+        "--run",
+        tmp_path / "run",
+        *options,
+        cwd=tmp_path,
+    )
     command("export", tmp_path / "run", "--out", tmp_path / "model", cwd=tmp_path)
 
     photographs = tmp_path / "photographs"
     command("demo", "--help", cwd=tmp_path)
     _unpack(archive, photographs)
-    # A model that three steps taught finds thousands of cells in each: one photograph a patient is enough.
+    # A model that three steps taught finds thousands of cells in each: one photograph a patient is
+    # enough.
     for patient in ("patient_01", "patient_02"):
         for spare in sorted(photographs.rglob(f"*{patient}*.jpg"))[1:]:
             spare.unlink()
-    command("score", photographs, "--model", tmp_path / "model", "--out", tmp_path / "out",
-            "--patient-regex", "(patient_[0-9]+)", cwd=tmp_path)  # fmt: skip
+    command(
+        "score",
+        photographs,
+        "--model",
+        tmp_path / "model",
+        "--out",
+        tmp_path / "out",
+        "--patient-regex",
+        "(patient_[0-9]+)",
+        cwd=tmp_path,
+    )
     with (tmp_path / "out" / "patients.csv").open() as file:
         rows = {row["patient_id"]: row for row in csv.DictReader(file)}
     # Three steps teach nothing: what counts is that each patient has a row that says so.
@@ -81,9 +124,18 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_class(tmp_path: Path) -> None:
+def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_class(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("official", reason="tf-models-official is not installed")
-    names = ["erythrocyte", "neutrophil", "basophil", "lymphocyte", "basophilic stippling", "platelet"]
+    names = [
+        "erythrocyte",
+        "neutrophil",
+        "basophil",
+        "lymphocyte",
+        "basophilic stippling",
+        "platelet",
+    ]
     export, settings = tmp_path / "export", {"task": {"class_names": names}}
     counts = _drawn_makesense(export, names)
     recipe = yaml.safe_load((ROOT / "tfrecords" / "hemadetect.yaml").read_text())
@@ -95,12 +147,22 @@ def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_cla
     assert {name: written[name] for name in names} == dict(counts)
 
     experiment = yaml.safe_load((ROOT / "experiments" / "hemadetect.yaml").read_text()) | settings
-    experiment["task"]["train_data"] = {"input_path": f"{tmp_path}/records/hemadetect-train-*.tfrecord"}
+    experiment["task"]["train_data"] = {
+        "input_path": f"{tmp_path}/records/hemadetect-train-*.tfrecord"
+    }
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
-    few = ["task.model.input_size=[128, 128, 3]", "task.train_data.global_batch_size=2", "trainer.train_steps=3",
-           "trainer.steps_per_loop=3", "trainer.checkpoint_interval=3", "trainer.summary_interval=3"]  # fmt: skip
+    few = [
+        "task.model.input_size=[128, 128, 3]",
+        "task.train_data.global_batch_size=2",
+        "trainer.train_steps=3",
+        "trainer.steps_per_loop=3",
+        "trainer.checkpoint_interval=3",
+        "trainer.summary_interval=3",
+    ]
     options = [word for setting in few for word in ("--set", setting)]
-    command("train", tmp_path / "experiment.yaml", "--run", tmp_path / "run", *options, cwd=tmp_path)
+    command(
+        "train", tmp_path / "experiment.yaml", "--run", tmp_path / "run", *options, cwd=tmp_path
+    )
     command("export", tmp_path / "run", "--out", tmp_path / "model", cwd=tmp_path)
     image = next(export.glob("*.png"))
     command("detect", image, "--model", tmp_path / "model", "--out", tmp_path / "out", cwd=tmp_path)
@@ -109,23 +171,44 @@ def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_cla
 
 
 def _drawn_makesense(folder: Path, names: list[str]) -> Counter[str]:
-    """One COCO file beside its images, as makesense.ai gives it; returns how many cells of each name it has."""
+    """One COCO file beside its images, as makesense.ai gives it; returns how many cells of each
+    name it has."""
     from spherodetect.report.interop import to_coco
 
     folder.mkdir()
     images, annotations, counts = [], [], Counter[str]()
     for number in range(1, 4):
-        drawn = draw_field(np.random.default_rng(number), size_hw=(360, 480), n_cells=30, spherocyte_fraction=0.2,
-                           n_white=3, n_platelets=3)  # fmt: skip
+        drawn = draw_field(
+            np.random.default_rng(number),
+            size_hw=(360, 480),
+            n_cells=30,
+            spherocyte_fraction=0.2,
+            n_white=3,
+            n_platelets=3,
+        )
         Image.fromarray(drawn.image).save(folder / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "width": 480, "height": 360})
         white = cycle(names[1:4])
-        for name, cell in zip(drawn.cells.names, to_coco([drawn.cells])["annotations"], strict=True):
-            six = {"rbc": names[0], "spherocyte": names[4], "platelet": names[5]}.get(name) or next(white)
+        for name, cell in zip(
+            drawn.cells.names, to_coco([drawn.cells])["annotations"], strict=True
+        ):
+            six = {"rbc": names[0], "spherocyte": names[4], "platelet": names[5]}.get(name) or next(
+                white
+            )
             x, y, w, h = cell["bbox"]
-            cell |= {"id": len(annotations), "image_id": number, "category_id": 1 + names.index(six), "iscrowd": 0}
+            cell |= {
+                "id": len(annotations),
+                "image_id": number,
+                "category_id": 1 + names.index(six),
+                "iscrowd": 0,
+            }
             annotations.append(
-                cell | {"segmentation": [[x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]]}
+                cell
+                | {
+                    "segmentation": [
+                        [x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]
+                    ]
+                }
             )
             counts[six] += 1
     categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]

@@ -1,4 +1,5 @@
-"""fhir: the grade goes under LOINC 802-9, the percentage under a code of our own, and nothing is interpreted."""
+"""fhir: the grade goes under LOINC 802-9, the percentage under a code of our own, and nothing is
+interpreted."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import pytest
 
 from reporting import NOTHING, a_score
 from spherodetect.report.fhir import to_observation
-from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, STATUSES
+from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
 
 
 def _components(observation: dict) -> dict[str, dict]:
@@ -19,13 +20,18 @@ def test_the_grade_is_the_value_of_802_9_and_the_percentage_is_not():
     observation = to_observation(a_score())
     assert observation["resourceType"] == "Observation"
     assert observation["status"] == "preliminary"
-    assert [(c["system"], c["code"]) for c in observation["code"]["coding"]] == [("http://loinc.org", "802-9")]
+    assert [(c["system"], c["code"]) for c in observation["code"]["coding"]] == [
+        ("http://loinc.org", "802-9")
+    ]
     assert observation["valueCodeableConcept"] == {"text": "2+ (icsh2015)"}
     assert "dataAbsentReason" not in observation
     parts = _components(observation)
     assert parts["spherocytes-percent"]["valueQuantity"] == {
-        "value": 12.34, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"
-    }  # fmt: skip
+        "value": 12.34,
+        "unit": "%",
+        "system": "http://unitsofmeasure.org",
+        "code": "%",
+    }
     interval = parts["spherocytes-percent-95-interval"]["valueRange"]
     assert (interval["low"]["value"], interval["high"]["value"]) == (9.1, 16.2)
     assert parts["countable-red-cells"]["valueInteger"] == 1200

@@ -24,13 +24,19 @@ def _disc(radius: int, hole: int = 0) -> np.ndarray:
 
 
 def _cells(*, confidence=(0.9, 0.8, 0.7, 0.95)) -> Cells:
-    """A disc, a ring, two separate blobs in one box that reaches the last pixel, and a disc over the first one."""
+    """A disc, a ring, two separate blobs in one box that reaches the last pixel, and a disc over
+    the first one."""
     blobs = np.zeros((20, 30), bool)
     blobs[:5, :7] = blobs[12:, 21:] = True
     masks = [_disc(10), _disc(12, hole=5), blobs, _disc(8)]
     corners = [(0, 0), (5, 40), (40, 60), (10, 10)]
-    box = [(y, x, y + mask.shape[0], x + mask.shape[1]) for (y, x), mask in zip(corners, masks, strict=True)]
-    cells = Cells.from_labels(box, [1, 2, 4, 3], masks, image_size_hw=SIZE_HW, field_id='p/"1".jpg', um_per_px=0.2)
+    box = [
+        (y, x, y + mask.shape[0], x + mask.shape[1])
+        for (y, x), mask in zip(corners, masks, strict=True)
+    ]
+    cells = Cells.from_labels(
+        box, [1, 2, 4, 3], masks, image_size_hw=SIZE_HW, field_id='p/"1".jpg', um_per_px=0.2
+    )
     cells.confidence[:] = confidence
     cells.measurements["diameter_px"] = np.array([21.0, np.nan, 7.5, 17.0])
     return cells
@@ -60,12 +66,20 @@ def test_coco_masks_are_the_masks():
 @given(mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), data=st.data())
 def test_any_mask_anywhere_survives_coco(mask, data):
     decode = pytest.importorskip("pycocotools.mask")
-    height, width = mask.shape[0] + data.draw(st.integers(0, 2000)), mask.shape[1] + data.draw(st.integers(0, 40))
-    y, x = data.draw(st.integers(0, height - mask.shape[0])), data.draw(st.integers(0, width - mask.shape[1]))
+    height, width = (
+        mask.shape[0] + data.draw(st.integers(0, 2000)),
+        mask.shape[1] + data.draw(st.integers(0, 40)),
+    )
+    y, x = (
+        data.draw(st.integers(0, height - mask.shape[0])),
+        data.draw(st.integers(0, width - mask.shape[1])),
+    )
     box = [[y, x, y + mask.shape[0], x + mask.shape[1]]]
     cells = Cells.from_labels(box, [1], [mask], image_size_hw=(height, width))
     (annotation,) = interop.to_coco([cells])["annotations"]
-    np.testing.assert_array_equal(decode.decode(annotation["segmentation"]).astype(bool), _full(cells)[0])
+    np.testing.assert_array_equal(
+        decode.decode(annotation["segmentation"]).astype(bool), _full(cells)[0]
+    )
     truth = decode.encode(np.asfortranarray(_full(cells)[0].astype(np.uint8)))
     assert annotation["segmentation"]["counts"] == truth["counts"].decode()
 
@@ -74,7 +88,9 @@ def test_probability_masks_are_pasted_over_their_boxes():
     decode = pytest.importorskip("pycocotools.mask")
     y, x = (np.mgrid[:28, :28] + 0.5) / 28 - 0.5
     disc = 1 / (1 + np.exp(60 * (np.hypot(y, x) - 0.4)))
-    cells = Cells.from_labels([[10.5, 20.25, 50.5, 60.25]], [1], disc[None], image_size_hw=(480, 640))
+    cells = Cells.from_labels(
+        [[10.5, 20.25, 50.5, 60.25]], [1], disc[None], image_size_hw=(480, 640)
+    )
     (annotation,) = interop.to_coco([cells])["annotations"]
     rows, columns = np.nonzero(decode.decode(annotation["segmentation"]))
     assert (rows.mean() + 0.5, columns.mean() + 0.5) == pytest.approx((30.5, 40.25), abs=0.2)
@@ -88,10 +104,22 @@ def test_a_coco_document_of_several_fields_is_consistent(tmp_path):
     assert [a["id"] for a in document["annotations"]] == list(range(1, 9))
     assert [a["image_id"] for a in document["annotations"]] == [1] * 4 + [3] * 4
     assert [image["patient_id"] for image in document["images"]] == ["a", "b", "a"]
-    assert [(image["height"], image["width"]) for image in document["images"]] == [(60, 90), (10, 20), (60, 90)]
-    assert {c["id"]: c["name"] for c in document["categories"]} == {1: "rbc", 2: "spherocyte", 3: "wbc", 4: "platelet"}
+    assert [(image["height"], image["width"]) for image in document["images"]] == [
+        (60, 90),
+        (10, 20),
+        (60, 90),
+    ]
+    assert {c["id"]: c["name"] for c in document["categories"]} == {
+        1: "rbc",
+        2: "spherocyte",
+        3: "wbc",
+        4: "platelet",
+    }
     assert [a["category_id"] for a in document["annotations"][:4]] == [1, 2, 4, 3]
-    assert [(a["score"], a["p_spherocyte"]) for a in document["annotations"][:2]] == [(0.9, 0), (0.8, 1)]
+    assert [(a["score"], a["p_spherocyte"]) for a in document["annotations"][:2]] == [
+        (0.9, 0),
+        (0.8, 1),
+    ]
     (tmp_path / "coco.json").write_text(json.dumps(document, allow_nan=False))
     loaded = coco_module.COCO(str(tmp_path / "coco.json"))
     assert len(loaded.getAnnIds(catIds=[2])) == 2
@@ -111,7 +139,9 @@ def _rasterised(geometry: dict, size_hw: tuple[int, int]) -> np.ndarray:
     """The pixels whose centres lie inside, by the even-odd rule over all rings."""
     from skimage.measure import points_in_poly
 
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    polygons = (
+        [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    )
     y, x = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
     centres = np.stack([x.ravel(), y.ravel()], axis=1)
     inside = np.zeros(len(centres), bool)
@@ -123,14 +153,21 @@ def _rasterised(geometry: dict, size_hw: tuple[int, int]) -> np.ndarray:
 def test_geojson_outlines_are_the_masks():
     cells = _cells()
     features = interop.to_geojson(cells)["features"]
-    assert [f["geometry"]["type"] for f in features] == ["Polygon", "Polygon", "MultiPolygon", "Polygon"]
+    assert [f["geometry"]["type"] for f in features] == [
+        "Polygon",
+        "Polygon",
+        "MultiPolygon",
+        "Polygon",
+    ]
     assert [len(f["geometry"]["coordinates"]) for f in features] == [1, 2, 2, 1]
     for feature, truth in zip(features, _full(cells), strict=True):
         np.testing.assert_array_equal(_rasterised(feature["geometry"], SIZE_HW), truth)
 
 
 def test_a_box_without_height_is_still_a_polygon_with_area():
-    cells = Cells.from_labels([[60, 20.9, 60, 40.7]], [1], [np.zeros((0, 21), bool)], image_size_hw=SIZE_HW)
+    cells = Cells.from_labels(
+        [[60, 20.9, 60, 40.7]], [1], [np.zeros((0, 21), bool)], image_size_hw=SIZE_HW
+    )
     (feature,) = interop.to_geojson(cells)["features"]
     x, y = np.array(feature["geometry"]["coordinates"][0]).T
     assert 0.5 * abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) == pytest.approx(1.98)
@@ -146,13 +183,17 @@ def test_geojson_rings_are_closed_and_the_outer_comes_first():
 @settings(max_examples=60, deadline=None)
 @given(mask=arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.booleans()))
 def test_any_mask_survives_geojson(mask):
-    cells = Cells.from_labels([[1, 2, 1 + mask.shape[0], 2 + mask.shape[1]]], [1], [mask], image_size_hw=(11, 12))
+    cells = Cells.from_labels(
+        [[1, 2, 1 + mask.shape[0], 2 + mask.shape[1]]], [1], [mask], image_size_hw=(11, 12)
+    )
     (feature,) = interop.to_geojson(cells)["features"]
     truth = _full(cells)[0]
     if mask.any():
         np.testing.assert_array_equal(_rasterised(feature["geometry"], (11, 12)), truth)
     else:
-        assert _rasterised(feature["geometry"], (11, 12)).sum() == mask.size  # the box stands for a cell without pixels
+        assert (
+            _rasterised(feature["geometry"], (11, 12)).sum() == mask.size
+        )  # the box stands for a cell without pixels
 
 
 def test_geojson_features_say_what_they_are():
@@ -160,10 +201,12 @@ def test_geojson_features_say_what_they_are():
     assert len(features) == 8
     first, second = features[:2]
     assert first["properties"] == {
-        "objectType": "detection", "name": "1", "field_id": 'p/"1".jpg',
+        "objectType": "detection",
+        "name": "1",
+        "field_id": 'p/"1".jpg',
         "classification": {"name": "rbc", "color": [0, 114, 178]},
         "measurements": {"confidence": 0.9, "p_spherocyte": 0.0, "diameter_px": 21.0},
-    }  # fmt: skip
+    }
     assert "diameter_px" not in second["properties"]["measurements"]  # it was not a number
     assert first["id"] != second["id"]
     assert interop.to_geojson(_cells())["features"][0]["id"] == first["id"]
@@ -216,36 +259,53 @@ def test_an_empty_field_is_a_black_label_image(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     empty = Cells.empty(field_id="a", image_size_hw=(10, 20))
     interop.to_label_tiff(empty, tmp_path / "a.tif")
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), np.zeros((10, 20), np.uint16))
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "a.tif"), np.zeros((10, 20), np.uint16)
+    )
     assert interop.to_geojson(empty)["features"] == []
 
 
 def test_binary_masks_of_a_class_hold_its_cells_and_no_others(tmp_path):
     cells = _cells()
     first, second, third, fourth = _full(cells)
-    for name, expected in {"rbc": first, "spherocyte": second, "platelet": third, "wbc": fourth}.items():
+    for name, expected in {
+        "rbc": first,
+        "spherocyte": second,
+        "platelet": third,
+        "wbc": fourth,
+    }.items():
         interop.to_class_mask(cells, name, tmp_path / "mask.png")
         with Image.open(tmp_path / "mask.png") as image:
             assert image.mode == "L"
             np.testing.assert_array_equal(np.asarray(image), np.where(expected, 255, 0))
-    interop.to_class_mask(Cells.empty(field_id="a", image_size_hw=(4, 5)), "rbc", tmp_path / "mask.png")
+    interop.to_class_mask(
+        Cells.empty(field_id="a", image_size_hw=(4, 5)), "rbc", tmp_path / "mask.png"
+    )
     with Image.open(tmp_path / "mask.png") as image:
         np.testing.assert_array_equal(np.asarray(image), np.zeros((4, 5)))
 
 
 @st.composite
 def _any_cells(draw) -> Cells:
-    """Up to five cells of any masks at any places, also overlapping, empty, and cut by the border."""
+    """Up to five cells of any masks at any places, also overlapping, empty, and cut by the
+    border."""
     height, width = draw(st.integers(1, 30)), draw(st.integers(1, 30))
     masks, boxes = [], []
     for _ in range(draw(st.integers(0, 5))):
         mask = draw(arrays(bool, st.tuples(st.integers(1, height), st.integers(1, width))))
-        y, x = draw(st.integers(0, height - mask.shape[0])), draw(st.integers(0, width - mask.shape[1]))
+        y, x = (
+            draw(st.integers(0, height - mask.shape[0])),
+            draw(st.integers(0, width - mask.shape[1])),
+        )
         masks.append(mask)
         boxes.append([y, x, y + mask.shape[0], x + mask.shape[1]])
     ids = draw(st.lists(st.integers(1, 4), min_size=len(masks), max_size=len(masks)))
-    cells = Cells.from_labels(np.array(boxes).reshape(-1, 4), ids, masks, image_size_hw=(height, width), field_id="f")
-    cells.confidence[:] = draw(st.lists(st.floats(0, 1, width=32), min_size=len(masks), max_size=len(masks)))
+    cells = Cells.from_labels(
+        np.array(boxes).reshape(-1, 4), ids, masks, image_size_hw=(height, width), field_id="f"
+    )
+    cells.confidence[:] = draw(
+        st.lists(st.floats(0, 1, width=32), min_size=len(masks), max_size=len(masks))
+    )
     return cells
 
 
@@ -257,11 +317,15 @@ def test_any_cells_survive_a_label_image_where_no_surer_cell_lies_on_them(cells)
         interop.to_label_tiff(cells, f"{folder}/labels.tif", um_per_px=0.2)
         labels = tifffile.imread(f"{folder}/labels.tif")
     truth = _full(cells)
-    np.testing.assert_array_equal(labels > 0, np.any(truth, axis=0) if truth else np.zeros(cells.image_size_hw, bool))
+    np.testing.assert_array_equal(
+        labels > 0, np.any(truth, axis=0) if truth else np.zeros(cells.image_size_hw, bool)
+    )
     for i, mask in enumerate(truth):
         rank = (-cells.confidence[i], i)
         surer = [m for k, m in enumerate(truth) if (-cells.confidence[k], k) < rank]
-        np.testing.assert_array_equal(labels == i + 1, mask & ~np.any(surer, axis=0) if surer else mask)
+        np.testing.assert_array_equal(
+            labels == i + 1, mask & ~np.any(surer, axis=0) if surer else mask
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -287,7 +351,9 @@ def test_supervision_knows_names_and_numbers_and_what_it_selects():
     sure = detections[detections.confidence > 0.85]
     assert list(sure.data["class_name"]) == ["rbc", "wbc"]
     np.testing.assert_array_equal(np.asarray(sure.mask), np.array(_full(cells))[[0, 3]])
-    outside = Cells.from_labels([[500, 500, 520, 520]], [1], [np.zeros((20, 20), bool)], image_size_hw=SIZE_HW)
+    outside = Cells.from_labels(
+        [[500, 500, 520, 520]], [1], [np.zeros((20, 20), bool)], image_size_hw=SIZE_HW
+    )
     assert not np.asarray(interop.to_supervision(outside).mask).any()
     annotated = supervision.MaskAnnotator().annotate(np.zeros((*SIZE_HW, 3), np.uint8), detections)
     assert annotated[17, 45].any()

@@ -23,7 +23,11 @@ def test_labels_turn_as_the_image_does(orientation):
     label = Annotation("1", "rbc", (4, 9, 12, 35), polygons=(corners,), mask=stored > 0)
     there = turned(label, orientation, STORED_HW)
     rows, columns = np.flatnonzero(upright.any(axis=1)), np.flatnonzero(upright.any(axis=0))
-    assert there.box_yxyx == there.outline_box_yxyx == (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    assert (
+        there.box_yxyx
+        == there.outline_box_yxyx
+        == (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    )
     np.testing.assert_array_equal(np.asarray(there.mask), upright)
     assert (there.annotation_id, there.name) == ("1", "rbc")
     y, x = turned(Annotation("2", "rbc", point_yx=(4.5, 9.5)), orientation, STORED_HW).point_yx

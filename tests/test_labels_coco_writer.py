@@ -1,4 +1,5 @@
-"""COCO from labels, as other readers take it; that ours gives the same labels back stands in test_labels_hostile."""
+"""COCO from labels, as other readers take it; that ours gives the same labels back stands in
+test_labels_hostile."""
 
 from __future__ import annotations
 
@@ -21,9 +22,16 @@ def test_the_box_is_the_outlines_and_x_comes_first():
     label = Annotation("7", "RBC", (5, 10, 25.4, 30), polygons=(SQUARE,), iscrowd=True)
     data = to_coco([field(label)])
     assert data["annotations"] == [
-        {"id": 7, "image_id": 1, "category_id": 1, "bbox": [10, 5, 20, 20], "iscrowd": 1, "area": 400,
-         "segmentation": [[10, 5, 30, 5, 30, 25, 10, 25]]}
-    ]  # fmt: skip
+        {
+            "id": 7,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [10, 5, 20, 20],
+            "iscrowd": 1,
+            "area": 400,
+            "segmentation": [[10, 5, 30, 5, 30, 25, 10, 25]],
+        }
+    ]
     assert data["images"] == [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}]
     assert [c["name"] for c in data["categories"]] == ["RBC"]
 

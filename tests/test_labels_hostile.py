@@ -1,4 +1,5 @@
-"""Whatever an export holds, it is read, or refused in one line: no uncaught error, and no label lost in silence."""
+"""Whatever an export holds, it is read, or refused in one line: no uncaught error, and no label
+lost in silence."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from spherodetect.cli import main
 from spherodetect.console import print_findings
 from spherodetect.errors import SpherodetectError
 from spherodetect.labels.annotations import Annotation
-from spherodetect.labels.coco import ROBOFLOW_FILE, find_coco_files, read_coco
+from spherodetect.labels.check.lint import CODES, findings_json, lint_labels
 from spherodetect.labels.coco_writer import to_coco
-from spherodetect.labels.ledger import LabelSet
-from spherodetect.labels.lint import CODES, findings_json, lint_labels
+from spherodetect.labels.readers.coco import ROBOFLOW_FILE, find_coco_files, read_coco
+from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.safety import write_json
@@ -42,14 +43,19 @@ def lay_out(root: Path, files: Files, as_zip: bool) -> Path:
 
 
 def n_entries(folder: Path) -> int | None:
-    """The annotations in the COCO files of an export, or None where one is no COCO, which is an error by itself."""
+    """The annotations in the COCO files of an export, or None where one is no COCO, which is an
+    error by itself."""
     total = 0
     for path in find_coco_files(folder):
         try:
             found = json.loads(path.read_bytes().decode("utf-8-sig"))
         except (ValueError, RecursionError):
             return None
-        lists = [found.get(key) for key in ("images", "annotations", "categories")] if isinstance(found, dict) else [0]
+        lists = (
+            [found.get(key) for key in ("images", "annotations", "categories")]
+            if isinstance(found, dict)
+            else [0]
+        )
         if not all(isinstance(value, list) for value in lists):
             return None
         total += len(lists[1])
@@ -57,7 +63,8 @@ def n_entries(folder: Path) -> int | None:
 
 
 def examine(files: Files, as_zip: bool) -> None:
-    """Lint an export: one line of refusal, or findings as the contract has them and an account that adds up."""
+    """Lint an export: one line of refusal, or findings as the contract has them and an account that
+    adds up."""
     with tempfile.TemporaryDirectory() as folder:
         source = lay_out(Path(folder), files, as_zip)
         try:
@@ -121,13 +128,25 @@ def test_coco_in_coco_out_gives_the_same_labels(seed, with_images):
     data = whole(random.Random(seed))
     with tempfile.TemporaryDirectory() as folder:
         first, second = read(Path(folder, "1"), data, with_images), None
-        assert first.n_read == len(data["annotations"]) == sum(len(f.annotations) for f in first.fields)
+        assert (
+            first.n_read
+            == len(data["annotations"])
+            == sum(len(f.annotations) for f in first.fields)
+        )
         written = to_coco(first.fields)
-        second = read(Path(folder, "2"), json.loads(json.dumps(written, allow_nan=False)), with_images)
-    assert [(f.file, f.size_hw) for f in first.fields] == [(f.file, f.size_hw) for f in second.fields]
+        second = read(
+            Path(folder, "2"), json.loads(json.dumps(written, allow_nan=False)), with_images
+        )
+    assert [(f.file, f.size_hw) for f in first.fields] == [
+        (f.file, f.size_hw) for f in second.fields
+    ]
     for before, after in zip(first.fields, second.fields, strict=True):
         assert sorted(map(_told, before.annotations)) == sorted(map(_told, after.annotations))
-    assert not {f.code for f in second.findings} & {"malformed", "box-polygon-mismatch", "root-category"}
+    assert not {f.code for f in second.findings} & {
+        "malformed",
+        "box-polygon-mismatch",
+        "root-category",
+    }
     assert to_coco(second.fields)["annotations"] == written["annotations"]
 
 
@@ -146,4 +165,11 @@ def _told(a: Annotation) -> tuple:
     """All that a label says, in a form that compares."""
     box = tuple(round(v, 6) for v in a.outline_box_yxyx or ())
     mask = None if a.mask is None else np.packbits(np.asarray(a.mask)).tobytes()
-    return a.annotation_id, a.name, a.iscrowd, box, tuple(p.tobytes() for p in a.polygons), mask or b""
+    return (
+        a.annotation_id,
+        a.name,
+        a.iscrowd,
+        box,
+        tuple(p.tobytes() for p in a.polygons),
+        mask or b"",
+    )

@@ -1,4 +1,5 @@
-"""Every code of lint: a drawn export that has the trap shows it, and one that has none shows nothing."""
+"""Every code of lint: a drawn export that has the trap shows it, and one that has none shows
+nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ import pytest
 from PIL import Image
 
 from spherodetect.labels.annotations import Finding, LabelledField
+from spherodetect.labels.check.lint import CODES, lint
 from spherodetect.labels.coco_writer import to_coco
-from spherodetect.labels.drawn import _annotations
-from spherodetect.labels.lint import CODES, lint
+from spherodetect.labels.readers.drawn import _annotations
 from spherodetect.synthetic import draw_field
 
 SIZE_HW = (240, 320)
@@ -26,7 +27,8 @@ Splits = dict[str, "Split"]
 
 @dataclass
 class Split:
-    """One folder of a Roboflow export: what its label file says, its images, and how EXIF has them turned."""
+    """One folder of a Roboflow export: what its label file says, its images, and how EXIF has them
+    turned."""
 
     coco: dict[str, Any]
     images: dict[str, np.ndarray]
@@ -73,7 +75,13 @@ def drawn() -> Splits:
         for number in (1, 2):
             name = f"patient_{patient:02d}_{number}.png"
             one = draw_field(
-                rng, size_hw=SIZE_HW, n_cells=26, n_white=0, n_platelets=2, overlap_fraction=0, touching_fraction=0
+                rng,
+                size_hw=SIZE_HW,
+                n_cells=26,
+                n_white=0,
+                n_platelets=2,
+                overlap_fraction=0,
+                touching_fraction=0,
             )
             fields.append(LabelledField(name, None, SIZE_HW, _annotations(one), name))
             images[name] = one.image
@@ -98,7 +106,11 @@ def sticking_out(splits: Splits) -> None:
 
 
 def mismatch(splits: Splits) -> None:
-    inner = [c for c in cells(splits) if c["bbox"][0] > 2 and c["bbox"][0] + c["bbox"][2] < SIZE_HW[1] - 2]
+    inner = [
+        c
+        for c in cells(splits)
+        if c["bbox"][0] > 2 and c["bbox"][0] + c["bbox"][2] < SIZE_HW[1] - 2
+    ]
     for cell in inner[:4]:
         cell["bbox"][0] += 0.4
 
@@ -116,9 +128,12 @@ def squashed(splits: Splits) -> None:
         image["width"] = width
     for cell in cells(splits):
         cell["bbox"] = [v * f for v, f in zip(cell["bbox"], (0.75, 1, 0.75, 1), strict=True)]
-        cell["segmentation"] = [[v * (0.75, 1)[k % 2] for k, v in enumerate(p)] for p in cell["segmentation"]]
+        cell["segmentation"] = [
+            [v * (0.75, 1)[k % 2] for k, v in enumerate(p)] for p in cell["segmentation"]
+        ]
     split.images = {
-        name: np.asarray(Image.fromarray(pixels).resize((width, SIZE_HW[0]))) for name, pixels in split.images.items()
+        name: np.asarray(Image.fromarray(pixels).resize((width, SIZE_HW[0])))
+        for name, pixels in split.images.items()
     }
 
 
@@ -241,7 +256,8 @@ def test_a_trap_is_found_and_nothing_else(drawn, tmp_path, code):
 
 
 def test_points_beside_cells(drawn, tmp_path):
-    """Points name the cells that they lie on; one that lies on the slide is found, and nothing else is."""
+    """Points name the cells that they lie on; one that lies on the slide is found, and nothing else
+    is."""
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     for name, pixels in drawn["train"].images.items():
@@ -255,7 +271,11 @@ def test_points_beside_cells(drawn, tmp_path):
     y, x = _empty_spot(drawn["train"].images["patient_01_1.png"])
     label_file.write_text(f"{x} {y} 3\n{label_file.read_text()}")
     (finding,) = lint(tmp_path)
-    assert (finding.code, finding.severity, finding.annotation_ids) == ("point-beside-cell", "warning", ("1",))
+    assert (finding.code, finding.severity, finding.annotation_ids) == (
+        "point-beside-cell",
+        "warning",
+        ("1",),
+    )
     assert finding.file == "labels/patient_01_1.txt"
 
 

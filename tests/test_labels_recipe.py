@@ -37,7 +37,12 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_every_key_arrives(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
-    assert (recipe.name, recipe.format, recipe.images, recipe.labels) == ("mine", "points", "pictures", "points")
+    assert (recipe.name, recipe.format, recipe.images, recipe.labels) == (
+        "mine",
+        "points",
+        "pictures",
+        "points",
+    )
     assert recipe.root == tmp_path / "data"
     assert recipe.classes == {"0": "rbc", "3": "spherocyte"}
     assert recipe.um_per_px == 0.1
@@ -57,7 +62,9 @@ def test_meanings(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
     assert recipe.meaning("0") == Meaning(1, "rbc", "normal", True)
     assert recipe.meaning("3") == Meaning(2, "spherocyte", "3", True)
-    assert recipe.meaning("RBC") == Meaning(0, None, "RBC", True)  # the recipe goes before the synonyms
+    assert recipe.meaning("RBC") == Meaning(
+        0, None, "RBC", True
+    )  # the recipe goes before the synonyms
     assert recipe.meaning("10") == Meaning(0, None, "10", False)
     assert recipe.meaning("Red Blood Cells") == Meaning(1, "rbc", "Red Blood Cells", True)
     assert recipe.meaning("Thrombocyte").class_id == 4
@@ -66,7 +73,9 @@ def test_meanings(tmp_path):
 
 def test_an_unmapped_name_lists_the_known_ones(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
-    with pytest.raises(BadLabelsError, match=r"mine\.yaml.*got 'Basophil\\n'; known: '0', '10', '3', 'RBC'"):
+    with pytest.raises(
+        BadLabelsError, match=r"mine\.yaml.*got 'Basophil\\n'; known: '0', '10', '3', 'RBC'"
+    ):
         recipe.meaning("Basophil\n")
 
 
@@ -115,7 +124,9 @@ def test_a_bad_value_is_named(tmp_path, line, key):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "just text", "a: [", "name: !!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize(
+    "text", ["", "[1, 2]", "just text", "a: [", "name: !!python/object/apply:os.getcwd []"]
+)
 def test_what_is_no_recipe_is_refused(tmp_path, text):
     with pytest.raises(BadLabelsError, match=r"mine\.yaml"):
         load_recipe(write(tmp_path, text))

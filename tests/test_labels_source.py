@@ -60,9 +60,15 @@ def test_a_zip_that_climbs_out_is_refused(tmp_path):
         ({"_annotations.coco.json": "{}"}, ("coco", "", "")),
         ({"train/_annotations.coco.json": "{}", "README.txt": ""}, ("coco", "", "")),
         ({"xml/1.xml": "<annotation/>", "jpg/1.jpg": ""}, ("voc", "jpg", "xml")),
-        ({"labels/a/1.txt": "", "labels/b/1.txt": "", "images/1.jpg": ""}, ("points", "images", "labels")),
+        (
+            {"labels/a/1.txt": "", "labels/b/1.txt": "", "images/1.jpg": ""},
+            ("points", "images", "labels"),
+        ),
         ({"1.csv": "", "1.jpg": ""}, ("points", "", "")),
-        ({"labels/1.txt": "", "images/1.jpg": "", "README.txt": ""}, ("points", "images", "labels")),
+        (
+            {"labels/1.txt": "", "images/1.jpg": "", "README.txt": ""},
+            ("points", "images", "labels"),
+        ),
     ],
 )
 def test_the_format_is_told_from_what_lies_there(tmp_path, files, expected):
@@ -79,7 +85,9 @@ def test_errors_name_the_zip_and_not_where_it_was_unpacked(tmp_path):
     path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"train/a.jpg": "x"})
     with pytest.raises(BadLabelsError, match=f"'{path}': expected _annotations"):
         read_labels(recipe_for(path))
-    path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"train/_annotations.coco.json": "{"})
+    path = zipped(
+        tmp_path / "export", tmp_path / "export.zip", **{"train/_annotations.coco.json": "{"}
+    )
     (finding,) = read_unmapped(recipe_for(path)).findings
     assert finding.message.startswith("expected JSON")
 
@@ -105,4 +113,6 @@ def test_a_broken_file_stops_the_records_but_not_lint(tmp_path):
     (tmp_path / "valid/_annotations.coco.json").write_text('{"images"')
     with pytest.raises(BadLabelsError, match=r"valid/_annotations\.coco\.json"):
         read_labels(Recipe("mine", "coco", tmp_path))
-    assert [f.file for f in read_unmapped(recipe_for(tmp_path)).findings] == ["valid/_annotations.coco.json"]
+    assert [f.file for f in read_unmapped(recipe_for(tmp_path)).findings] == [
+        "valid/_annotations.coco.json"
+    ]

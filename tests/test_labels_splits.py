@@ -1,4 +1,5 @@
-"""Splits: what belongs together stays together, in proportion, the same at every run; leaks are named."""
+"""Splits: what belongs together stays together, in proportion, the same at every run; leaks are
+named."""
 
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ from spherodetect.labels.splits import assign_splits, block_of, file_number, lea
 
 
 def field(
-    file: str, *, source: str | None = None, patient: str | None = None, split: str | None = None,
+    file: str,
+    *,
+    source: str | None = None,
+    patient: str | None = None,
+    split: str | None = None,
     names: Sequence[str] = ("rbc",),
-) -> LabelledField:  # fmt: skip
+) -> LabelledField:
     cells = tuple(Annotation(str(k), name, (0, 0, 9, 9)) for k, name in enumerate(names))
     return LabelledField(file, None, (9, 9), cells, source or file, patient, split)
 
@@ -40,7 +45,12 @@ def test_runs_of_file_numbers():
 
 def test_a_near_duplicate_follows_validation_and_validation_follows_test():
     fields = [field(f"{k}.jpg") for k in range(1, 31)]
-    groups = [("1.jpg", "5.jpg"), ("2.jpg", "3.jpg"), ("8.jpg", "9.jpg", "30.jpg"), ("4.jpg", "gone.jpg")]
+    groups = [
+        ("1.jpg", "5.jpg"),
+        ("2.jpg", "3.jpg"),
+        ("8.jpg", "9.jpg", "30.jpg"),
+        ("4.jpg", "gone.jpg"),
+    ]
     splits = assign_splits(fields, RUNS, duplicate_groups=groups)
     assert splits["1.jpg"] == splits["5.jpg"] == "val"
     assert splits["2.jpg"] == splits["3.jpg"] == splits["4.jpg"] == "train"
@@ -74,19 +84,33 @@ def test_a_name_that_no_field_has_is_an_error():
 
 
 def test_copies_of_a_source_stay_together_even_against_the_export():
-    fields = [field("train/a1.jpg", source="a", split="train"), field("valid/a2.jpg", source="a", split="val")]
+    fields = [
+        field("train/a1.jpg", source="a", split="train"),
+        field("valid/a2.jpg", source="a", split="val"),
+    ]
     assert set(assign_splits(fields, recipe("export")).values()) == {"val"}
     as_exported = {f.file: f.split for f in fields}
-    assert [(f.code, f.severity, f.count) for f in leaks(fields, as_exported)] == [("source-in-two-splits", "error", 1)]
+    assert [(f.code, f.severity, f.count) for f in leaks(fields, as_exported)] == [
+        ("source-in-two-splits", "error", 1)
+    ]
 
 
 def test_the_exports_own_split():
     fields = [field(f"{s}.jpg", split=s) for s in ("train", "val", "test", None)]
-    assert list(assign_splits(fields, recipe("export")).values()) == ["train", "val", "test", "train"]
+    assert list(assign_splits(fields, recipe("export")).values()) == [
+        "train",
+        "val",
+        "test",
+        "train",
+    ]
 
 
 def test_leaks_are_counted_and_named():
-    fields = [field(f"{s}{p}.jpg", patient=f"patient_{p}", split=s) for s in ("train", "val") for p in (1, 2, 3)]
+    fields = [
+        field(f"{s}{p}.jpg", patient=f"patient_{p}", split=s)
+        for s in ("train", "val")
+        for p in (1, 2, 3)
+    ]
     fields.append(field("train4.jpg", patient="patient_4", split="train"))
     splits = {f.file: f.split for f in fields}
     groups = [("train1.jpg", "val2.jpg"), ("train1.jpg", "train2.jpg")]
@@ -104,8 +128,12 @@ def test_validation_keeps_one_copy_of_a_source_and_training_all():
 
 def random_fields(seed: int, n: int) -> list[LabelledField]:
     rng = np.random.default_rng(seed)
-    names = [["rbc"] * rng.integers(1, 40) + ["spherocyte"] * rng.integers(0, 9) + ["wbc"] * rng.integers(0, 2)
-             for _ in range(n)]  # fmt: skip
+    names = [
+        ["rbc"] * rng.integers(1, 40)
+        + ["spherocyte"] * rng.integers(0, 9)
+        + ["wbc"] * rng.integers(0, 2)
+        for _ in range(n)
+    ]
     return [field(f"{k}.jpg", source=str(k // 2), names=names[k]) for k in range(n)]
 
 
@@ -128,7 +156,9 @@ def test_order_does_not_change_the_split():
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_few_sources_still_give_both_splits(n):
-    splits = assign_splits([field(f"{k}.jpg") for k in range(n)], recipe("source", val_fraction=0.1))
+    splits = assign_splits(
+        [field(f"{k}.jpg") for k in range(n)], recipe("source", val_fraction=0.1)
+    )
     assert set(splits.values()) == {"train", "val"}
 
 
@@ -137,9 +167,18 @@ def test_few_sources_still_give_both_splits(n):
 def test_no_group_is_ever_torn(data):
     n = data.draw(st.integers(1, 20))
     label = st.integers(0, 5).map(str)
-    fields = [field(f"{k}.jpg", source=data.draw(label), patient=data.draw(label), split=data.draw(
-        st.sampled_from(["train", "val", "test"]))) for k in range(n)]  # fmt: skip
-    groups = data.draw(st.lists(st.lists(st.integers(0, n - 1).map("{}.jpg".format), max_size=4), max_size=4))
+    fields = [
+        field(
+            f"{k}.jpg",
+            source=data.draw(label),
+            patient=data.draw(label),
+            split=data.draw(st.sampled_from(["train", "val", "test"])),
+        )
+        for k in range(n)
+    ]
+    groups = data.draw(
+        st.lists(st.lists(st.integers(0, n - 1).map("{}.jpg".format), max_size=4), max_size=4)
+    )
     by = data.draw(st.sampled_from(["patient", "source", "export"]))
     rule = recipe(by) if by == "export" else recipe(by, val_fraction=0.3)
     splits = assign_splits(fields, rule, duplicate_groups=groups)
@@ -149,6 +188,20 @@ def test_no_group_is_ever_torn(data):
 
 
 def test_a_block_is_twenty_numbers_or_the_patient():
-    names = ["images/0.png", "images/1.jpg", "20.jpg", "images/21.jpg", "p1_0100.jpg", "nameless.jpg"]
-    assert [block_of(name) for name in names] == ["1-20", "1-20", "1-20", "21-40", "81-100", "nameless.jpg"]
+    names = [
+        "images/0.png",
+        "images/1.jpg",
+        "20.jpg",
+        "images/21.jpg",
+        "p1_0100.jpg",
+        "nameless.jpg",
+    ]
+    assert [block_of(name) for name in names] == [
+        "1-20",
+        "1-20",
+        "1-20",
+        "21-40",
+        "81-100",
+        "nameless.jpg",
+    ]
     assert block_of("images/21.jpg", "patient 7") == "patient 7"

@@ -1,4 +1,5 @@
-"""measure: closed forms on drawn cells, agreement with scikit-image, invariants, and the pallor of real spherocytes."""
+"""measure: closed forms on drawn cells, agreement with scikit-image, invariants, and the pallor of
+real spherocytes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ from spherodetect.segment import optical_density, segment
 
 CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12"
 SLIDE = 200
-SHAPE = ("area_px", "diameter_px", "perimeter_px", "circularity", "solidity", "major_px", "minor_px", "aspect_ratio")
+SHAPE = (
+    "area_px",
+    "diameter_px",
+    "perimeter_px",
+    "circularity",
+    "solidity",
+    "major_px",
+    "minor_px",
+    "aspect_ratio",
+)
 
 
 def _ellipse(major: float, minor: float, angle: float = 0.0) -> np.ndarray:
@@ -38,8 +48,11 @@ def _blobs(rng: np.random.Generator, sizes: tuple[int, ...]) -> list[np.ndarray]
     return blobs
 
 
-def _scene(masks: list[np.ndarray], *, density: float = 0.2, seed: int = 0) -> tuple[np.ndarray, Cells]:
-    """The masks in a row on a clean slide, each with its own texture and paler towards its middle."""
+def _scene(
+    masks: list[np.ndarray], *, density: float = 0.2, seed: int = 0
+) -> tuple[np.ndarray, Cells]:
+    """The masks in a row on a clean slide, each with its own texture and paler towards its
+    middle."""
     rng = np.random.default_rng(seed)
     gap = 6
     height = max(m.shape[0] for m in masks) + 2 * gap
@@ -49,11 +62,15 @@ def _scene(masks: list[np.ndarray], *, density: float = 0.2, seed: int = 0) -> t
         h, w = mask.shape
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         texture = ndimage.gaussian_filter(rng.normal(0, 0.1, mask.shape), 2)
-        od[gap : gap + h, x : x + w][mask] = (density * (1.2 - 0.7 * depth / depth.max()) + texture)[mask]
+        od[gap : gap + h, x : x + w][mask] = (
+            density * (1.2 - 0.7 * depth / depth.max()) + texture
+        )[mask]
         boxes.append((gap, x, gap + h, x + w))
         x += w + gap
     grey = np.rint(SLIDE * 10 ** -np.clip(od, 0, 1.5)).astype(np.uint8)
-    cells = Cells.from_labels(np.array(boxes), np.ones(len(masks)), masks, image_size_hw=grey.shape, field_id="drawn")
+    cells = Cells.from_labels(
+        np.array(boxes), np.ones(len(masks)), masks, image_size_hw=grey.shape, field_id="drawn"
+    )
     return np.repeat(grey[..., None], 3, axis=2), cells
 
 
@@ -83,7 +100,9 @@ def test_an_ellipse_has_its_axes_and_circularity_in_every_direction(major, minor
     assert ellipse["major_px"] == pytest.approx(major, rel=0.02)
     assert ellipse["minor_px"] == pytest.approx(minor, rel=0.02)
     assert ellipse["aspect_ratio"] == pytest.approx(minor / major, rel=0.02)
-    assert ellipse["circularity"] == pytest.approx(4 * np.pi * np.pi * a * b / perimeter**2, rel=0.04)
+    assert ellipse["circularity"] == pytest.approx(
+        4 * np.pi * np.pi * a * b / perimeter**2, rel=0.04
+    )
 
 
 def test_a_square_is_its_own_hull_and_a_cross_is_not():
@@ -132,15 +151,24 @@ def test_what_scikit_image_defines_alike_comes_out_alike():
         labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = i
     for i, region in enumerate(regionprops(labels, optical_density(image)[..., 1])):
         expected = {
-            "y_px": region.centroid[0] + 0.5, "x_px": region.centroid[1] + 0.5, "area_px": region.area,
+            "y_px": region.centroid[0] + 0.5,
+            "x_px": region.centroid[1] + 0.5,
+            "area_px": region.area,
             "diameter_px": region.equivalent_diameter_area,
-            "major_px": region.axis_major_length, "minor_px": region.axis_minor_length,
-            "mean_od": region.intensity_mean, "integrated_od": region.intensity_mean * region.area,
-        }  # fmt: skip
+            "major_px": region.axis_major_length,
+            "minor_px": region.axis_minor_length,
+            "mean_od": region.intensity_mean,
+            "integrated_od": region.intensity_mean * region.area,
+        }
         assert {k: found[k][i] for k in expected} == pytest.approx(expected, rel=1e-4)
-        # Its perimeter has four directions, ours eight; its hull is counted in whole pixels, ours is measured.
-        assert found["perimeter_px"][i] == pytest.approx(perimeter_crofton(region.image, 4), rel=0.04)
-        assert found["solidity"][i] == pytest.approx(region.solidity, abs=0.03 if region.area > 300 else 0.08)
+        # Its perimeter has four directions, ours eight; its hull is counted in whole pixels, ours
+        # is measured.
+        assert found["perimeter_px"][i] == pytest.approx(
+            perimeter_crofton(region.image, 4), rel=0.04
+        )
+        assert found["solidity"][i] == pytest.approx(
+            region.solidity, abs=0.03 if region.area > 300 else 0.08
+        )
 
 
 def test_pallor_is_what_its_definition_says_pixel_by_pixel():
@@ -151,8 +179,12 @@ def test_pallor_is_what_its_definition_says_pixel_by_pixel():
         values = od[y : y + mask.shape[0], x : x + mask.shape[1]]
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] / _radius(mask)
         rim = np.percentile(values[(depth > 0.2) & (depth < 0.5)], 75)
-        assert found["center_rim_ratio"][i] == pytest.approx(values[depth > 0.75].mean() / rim, rel=1e-4)
-        assert found["pallor_fraction"][i] == pytest.approx((values[depth > 0.15] < 0.7 * rim).mean(), abs=1e-6)
+        assert found["center_rim_ratio"][i] == pytest.approx(
+            values[depth > 0.75].mean() / rim, rel=1e-4
+        )
+        assert found["pallor_fraction"][i] == pytest.approx(
+            (values[depth > 0.15] < 0.7 * rim).mean(), abs=1e-6
+        )
 
 
 def _radius(mask: np.ndarray) -> float:
@@ -167,7 +199,9 @@ def test_large_cells_averaged_in_blocks_have_nearly_the_profile_of_every_pixel()
     depth = ndimage.distance_transform_edt(mask) / _radius(mask)
     rim = np.percentile(od[(depth > 0.2) & (depth < 0.5)], 75)
     assert found["center_rim_ratio"][0] == pytest.approx(od[depth > 0.75].mean() / rim, abs=0.03)
-    assert found["pallor_fraction"][0] == pytest.approx((od[depth > 0.15] < 0.7 * rim).mean(), abs=0.03)
+    assert found["pallor_fraction"][0] == pytest.approx(
+        (od[depth > 0.15] < 0.7 * rim).mean(), abs=0.03
+    )
     assert found["mean_od"][0] == pytest.approx(od[mask].mean(), rel=1e-5)
 
 
@@ -176,10 +210,15 @@ def test_a_quarter_turn_changes_no_measurement():
     height, width = image.shape[:2]
     ymin, xmin, ymax, xmax = cells.box_yxyx.T
     turned = Cells.from_labels(
-        np.stack([width - xmax, ymin, width - xmin, ymax], 1), cells.class_id, [np.rot90(m) for m in cells.masks],
+        np.stack([width - xmax, ymin, width - xmin, ymax], 1),
+        cells.class_id,
+        [np.rot90(m) for m in cells.masks],
         image_size_hw=(width, height),
-    )  # fmt: skip
-    before, after = measure(cells, image).measurements, measure(turned, np.rot90(image).copy()).measurements
+    )
+    before, after = (
+        measure(cells, image).measurements,
+        measure(turned, np.rot90(image).copy()).measurements,
+    )
     for name in set(MEASUREMENTS) - {"x_px", "y_px", "diameter_um"}:
         np.testing.assert_allclose(after[name], before[name], rtol=2e-4, atol=2e-4, err_msg=name)
     np.testing.assert_allclose(after["x_px"], before["y_px"], atol=1e-3)
@@ -201,7 +240,9 @@ def test_probability_masks_measure_like_the_outline_they_stand_for():
     y, x = (np.mgrid[:28, :28] + 0.5) / 28 - 0.5
     probability = 1 / (1 + np.exp((np.hypot(y, x) - 0.5) * 60))
     masks = np.repeat(probability[None].astype(np.float32), 2, axis=0)
-    cells = Cells.from_labels([[10, 10, 50, 50], [60.5, 20.25, 160.5, 120.25]], [1, 1], masks, image_size_hw=(180, 140))
+    cells = Cells.from_labels(
+        [[10, 10, 50, 50], [60.5, 20.25, 160.5, 120.25]], [1, 1], masks, image_size_hw=(180, 140)
+    )
     found = measure(cells, np.full((180, 140, 3), SLIDE, np.uint8)).measurements
     np.testing.assert_allclose(found["diameter_px"], [40, 100], rtol=0.03)
     np.testing.assert_allclose(found["y_px"], [30, 110.5], atol=0.15)
@@ -221,18 +262,27 @@ def test_the_input_stays_as_it_was_and_other_measurements_stay_too():
 
 
 def test_no_cells_give_typed_empty_columns():
-    found = measure(Cells.empty(field_id="a", image_size_hw=(9, 9)), np.zeros((9, 9, 3), np.uint8)).measurements
+    found = measure(
+        Cells.empty(field_id="a", image_size_hw=(9, 9)), np.zeros((9, 9, 3), np.uint8)
+    ).measurements
     assert tuple(found) == MEASUREMENTS
     assert all(values.shape == (0,) and values.dtype == np.float32 for values in found.values())
 
 
 def test_what_cannot_be_measured_is_nan_and_never_an_error():
-    masks = [np.zeros((9, 9), bool), np.ones((1, 1), bool), np.ones((1, 12), bool), np.ones((5, 5), bool)]
+    masks = [
+        np.zeros((9, 9), bool),
+        np.ones((1, 1), bool),
+        np.ones((1, 12), bool),
+        np.ones((5, 5), bool),
+    ]
     boxes = [[0, 0, 9, 9], [3, 3, 4, 4], [20, 2, 21, 14], [200, 200, 205, 205]]
     cells = Cells.from_labels(boxes, [1] * 4, masks, image_size_hw=(40, 40))
     found = measure(cells, np.full((40, 40, 3), SLIDE, np.uint8)).measurements
     for name in MEASUREMENTS:
-        assert np.isnan(found[name][[0, 3]]).all(), name  # an empty mask, and a box outside the image
+        assert np.isnan(found[name][[0, 3]]).all(), (
+            name
+        )  # an empty mask, and a box outside the image
     assert found["area_px"][[1, 2]].tolist() == [1, 12]
     assert np.isnan(found["center_rim_ratio"][[1, 2]]).all()
     assert np.isnan(found["diameter_um"]).all()
@@ -255,12 +305,20 @@ def test_relative_measures_are_against_the_countable_red_cells_of_field_or_patie
         return measure(replace(cells, class_id=ids, um_per_px=um_per_px, countable=ids < 3), image)
 
     field = measured([40, 40, 40, 20, 90, 90, 90, 90], [1, 1, 1, 2, 3, 3, 3, 3], None)
-    np.testing.assert_allclose(field.measurements["relative_diameter"][[0, 3, 4]], [1, 0.5, 2.25], rtol=0.02)
+    np.testing.assert_allclose(
+        field.measurements["relative_diameter"][[0, 3, 4]], [1, 0.5, 2.25], rtol=0.02
+    )
     patient = relative_to_patient([field, measured([20] * 9, [1] * 9, None)])
-    np.testing.assert_allclose(patient[0].measurements["relative_diameter"][[0, 3]], [2, 1], rtol=0.02)
+    np.testing.assert_allclose(
+        patient[0].measurements["relative_diameter"][[0, 3]], [2, 1], rtol=0.02
+    )
     # Where every pixel size is known, cells of two magnifications compare in µm.
-    scaled = relative_to_patient([measured([40] * 3, [1] * 3, 0.2), measured([80] * 3, [2] * 3, 0.1)])
-    np.testing.assert_allclose(np.concatenate([f.measurements["relative_diameter"] for f in scaled]), 1, rtol=0.01)
+    scaled = relative_to_patient(
+        [measured([40] * 3, [1] * 3, 0.2), measured([80] * 3, [2] * 3, 0.1)]
+    )
+    np.testing.assert_allclose(
+        np.concatenate([f.measurements["relative_diameter"] for f in scaled]), 1, rtol=0.01
+    )
     np.testing.assert_allclose(scaled[1].measurements["diameter_um"], 8, rtol=0.01)
     without = measured([40, 40], [3, 3], None)
     assert np.isnan(without.measurements["relative_od"]).all()
@@ -268,7 +326,9 @@ def test_relative_measures_are_against_the_countable_red_cells_of_field_or_patie
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    return float((positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean())
+    return float(
+        (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
+    )
 
 
 @pytest.mark.skipif(not CHULA.is_dir(), reason="the Chula RBC-12 fields are not at ../shared/data")
@@ -282,11 +342,17 @@ def test_real_spherocytes_lack_the_pallor_of_real_normal_cells():
         slices = ndimage.find_objects(labels)
         masks = [labels[where] == i for i, where in enumerate(slices, 1)]
         boxes = np.array([(y.start, x.start, y.stop, x.stop) for y, x in slices])
-        cells = measure(Cells.from_labels(boxes, np.ones(len(masks)), masks, image_size_hw=labels.shape), image)
+        cells = measure(
+            Cells.from_labels(boxes, np.ones(len(masks)), masks, image_size_hw=labels.shape), image
+        )
         whole = cells.countable & (cells.measurements["solidity"] > 0.93)
         for line in points.read_text().splitlines():
             x, y, kind = ([*line.split(), "", "", ""])[:3]
-            cell = labels[int(y), int(x)] - 1 if kind in ratio and int(y) < 480 and int(x) < 640 else -1
+            cell = (
+                labels[int(y), int(x)] - 1
+                if kind in ratio and int(y) < 480 and int(x) < 640
+                else -1
+            )
             if cell >= 0 and whole[cell]:
                 ratio[kind].append(float(cells.measurements["center_rim_ratio"][cell]))
     assert min(map(len, ratio.values())) > 30

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherodetect import cli, pipeline, safety
+from spherodetect import cli, safety
 from spherodetect.errors import SpherodetectError
-from spherodetect.fields import read_image
+from spherodetect.fields.find import read_image
+from spherodetect.pipeline.run import run as pipeline
 from spherodetect.synthetic import SmearStyle, draw_patient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,13 @@ PHONE_HW, ORIENTATION, TURNED = (1700, 2268), 0x0112, 6
 @pytest.fixture(scope="module")
 def picture() -> Image.Image:
     (drawn,) = draw_patient(
-        3, spherocyte_fraction=0.3, n_fields=1, n_cells=40, size_hw=(320, 400), style=SmearStyle(), patient_id="p"
+        3,
+        spherocyte_fraction=0.3,
+        n_fields=1,
+        n_cells=40,
+        size_hw=(320, 400),
+        style=SmearStyle(),
+        patient_id="p",
     )
     return Image.fromarray(drawn.image)
 
@@ -53,7 +60,8 @@ def full(*_, **__):
 
 @pytest.fixture
 def looked(monkeypatch) -> list[list[tuple[str, str]]]:
-    """Stops a run where the model would begin; holds the patient and field that it would look at."""
+    """Stops a run where the model would begin; holds the patient and field that it would look
+    at."""
     seen: list[list[tuple[str, str]]] = []
 
     def stop(found, *_, **__):
@@ -67,7 +75,8 @@ def looked(monkeypatch) -> list[list[tuple[str, str]]]:
 
 @pytest.fixture
 def run(tmp_path, capsys, caplog):
-    """Runs a command with its results in a folder of the test's own; what it said, without the research notice."""
+    """Runs a command with its results in a folder of the test's own; what it said, without the
+    research notice."""
 
     def command(*words: object, expect: int) -> str:
         assert cli.main([*map(str, words), "--out", str(tmp_path / "out")]) == expect
@@ -81,7 +90,10 @@ def run(tmp_path, capsys, caplog):
 def test_a_flat_folder_of_several_patients_is_named(photographs, looked, run):
     folder = photographs("flat/patient_01_a.jpg", "flat/patient_02_a.jpg")
     said = run("score", folder / "flat", expect=2)
-    assert "'flat' is counted as one patient, but its paths speak of 2: 'patient_01', 'patient_02'" in said
+    assert (
+        "'flat' is counted as one patient, but its paths speak of 2: 'patient_01', 'patient_02'"
+        in said
+    )
     assert "--patient-regex '(?i)(patient_[0-9]+)'" in said
     run("score", folder / "flat", "--patient-regex", "(?i)(patient_[0-9]+)", expect=2)
     assert [patient for patient, _ in looked[1]] == ["patient_01", "patient_02"]
@@ -90,7 +102,9 @@ def test_a_flat_folder_of_several_patients_is_named(photographs, looked, run):
 def test_a_folder_of_folders_of_folders_is_named(photographs, looked, run):
     folder = photographs("all/2024/lab/anna/a.jpg", "all/2024/lab/bert/a.jpg")
     said = run("score", folder / "all", expect=2)
-    assert "'2024' is counted as one patient, in the folders '2024/lab/anna', '2024/lab/bert'" in said
+    assert (
+        "'2024' is counted as one patient, in the folders '2024/lab/anna', '2024/lab/bert'" in said
+    )
     assert f"if each is a patient, score '{folder / 'all' / '2024' / 'lab'}'" in said
 
 
@@ -123,7 +137,9 @@ def test_extensions_in_capitals_are_images(photographs, looked, run):
 
 def test_a_manifest_from_excel_is_read(photographs, looked, run):
     folder = photographs("smears/01/a.jpg", "smears/02/a.jpg")
-    rows = "patient_id;field;um_per_px\r\n01;smears\\01\\a.jpg;0,193\r\n02;smears\\02\\a.jpg;0,193\r\n"
+    rows = (
+        "patient_id;field;um_per_px\r\n01;smears\\01\\a.jpg;0,193\r\n02;smears\\02\\a.jpg;0,193\r\n"
+    )
     (folder / "manifest.csv").write_bytes(rows.encode("utf-8-sig"))
     run("score", folder / "manifest.csv", expect=2)
     assert looked == [[("01", "smears/01/a.jpg"), ("02", "smears/02/a.jpg")]]
@@ -132,19 +148,31 @@ def test_a_manifest_from_excel_is_read(photographs, looked, run):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ("patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n", "got one that leaves it; state it from there"),
-        ("patient_id;field\r\n01;smears\\01\\b.jpg\r\n", "a field's path is relative to the manifest"),
-        ("Patient;File name\r\n01;a.jpg\r\n", "got 'Patient, File name'; name them in the first line"),
+        (
+            "patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n",
+            "got one that leaves it; state it from there",
+        ),
+        (
+            "patient_id;field\r\n01;smears\\01\\b.jpg\r\n",
+            "a field's path is relative to the manifest",
+        ),
+        (
+            "Patient;File name\r\n01;a.jpg\r\n",
+            "got 'Patient, File name'; name them in the first line",
+        ),
     ],
 )
-def test_a_manifest_that_names_no_photograph_says_what_is_expected(rows, sentence, photographs, run):
+def test_a_manifest_that_names_no_photograph_says_what_is_expected(
+    rows, sentence, photographs, run
+):
     folder = photographs("smears/01/a.jpg")
     (folder / "manifest.csv").write_bytes(rows.encode("utf-8-sig"))
     assert sentence in run("score", folder / "manifest.csv", expect=2)
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"), [("smears.zip", "unpack it first"), ("list.xlsx", "save it as CSV"), ("a.pdf", "as PNG, JPEG")]
+    ("name", "mend"),
+    [("smears.zip", "unpack it first"), ("list.xlsx", "save it as CSV"), ("a.pdf", "as PNG, JPEG")],
 )
 @pytest.mark.parametrize("command", ["score", "detect"])
 def test_a_zip_or_a_workbook_in_place_of_a_folder(command, name, mend, tmp_path, photographs, run):
@@ -159,14 +187,18 @@ def test_a_zip_or_a_workbook_in_place_of_a_folder(command, name, mend, tmp_path,
 def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, bundled_model, run):
     photographs("s/p1/good.jpg")
     other = {
-        "a.jpg": b"%PDF-1.7\n1 0 obj\n", "b.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+        "a.jpg": b"%PDF-1.7\n1 0 obj\n",
+        "b.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
         "c.jpg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
-    }  # fmt: skip
+    }
     for name, data in other.items():
         (tmp_path / "s" / "p1" / name).write_bytes(data)
     said = run("score", tmp_path / "s", expect=3)
     for name in other:
-        assert f"'p1/{name}': expected a JPEG, PNG, TIFF, BMP or WebP image, got something else" in said
+        assert (
+            f"'p1/{name}': expected a JPEG, PNG, TIFF, BMP or WebP image, got something else"
+            in said
+        )
     (tmp_path / "s" / "p1" / "good.jpg").unlink()
     assert "no image could be used" in run("score", tmp_path / "s", expect=2)
 
@@ -187,10 +219,14 @@ def test_a_telephone_photograph_is_turned_upright_and_scored(tmp_path, picture, 
     assert height < max(float(row.split(",")[ymax]) for row in cells[1:]) <= width
 
 
-def test_a_large_photograph_of_something_else_is_refused_at_once(tmp_path, bundled_model, run, monkeypatch):
-    from spherodetect.detect import Model
+def test_a_large_photograph_of_something_else_is_refused_at_once(
+    tmp_path, bundled_model, run, monkeypatch
+):
+    from spherodetect.detect.model import Model
 
-    monkeypatch.setattr(Model, "detect", lambda *_, **__: pytest.fail("nobody should look for cells in this"))
+    monkeypatch.setattr(
+        Model, "detect", lambda *_, **__: pytest.fail("nobody should look for cells in this")
+    )
     height, width = PHONE_HW
     grain = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     y, x = np.mgrid[:height, :width]
@@ -202,7 +238,9 @@ def test_a_large_photograph_of_something_else_is_refused_at_once(tmp_path, bundl
     assert not run("score", tmp_path / "s", expect=0).count("cells than")
     rows = list(csv.DictReader((tmp_path / "out" / "patients.csv").open()))
     assert {row["patient_id"]: row["n_cells"] for row in rows} == {"face": "0", "grain": "0"}
-    assert all(row["status"] in {"out_of_domain", "field_quality"} and not row["grade"] for row in rows)
+    assert all(
+        row["status"] in {"out_of_domain", "field_quality"} and not row["grade"] for row in rows
+    )
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -210,14 +248,19 @@ def test_a_full_disk_says_so_and_what_to_do(photographs, bundled_model, run, mon
     folder = photographs("s/p1/a.jpg")
     monkeypatch.setattr(safety.os, "fsync", full)
     said = run("score", folder / "s", expect=2)
-    assert "cannot be written (No space left on device); name a place that can be written, with space left" in said
+    assert (
+        "cannot be written (No space left on device); name a place that can be written, with space left"
+        in said
+    )
     monkeypatch.setattr(Path, "mkdir", full)
     assert "cannot be written (No space left on device); name a folder with --out" in run(
         "score", folder / "s", expect=2
     )
 
 
-def test_a_full_disk_while_unpacking_does_not_blame_the_archive(tmp_path, photographs, monkeypatch, capsys):
+def test_a_full_disk_while_unpacking_does_not_blame_the_archive(
+    tmp_path, photographs, monkeypatch, capsys
+):
     photographs("a.jpg")
     with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
         archive.write(tmp_path / "a.jpg", "a.jpg")
@@ -246,7 +289,12 @@ def test_an_old_python_is_told_before_anything_is_installed(python, tmp_path):
         fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.25 && exit 0\nexit 1\n')
         fake.chmod(0o755)
     done = subprocess.run(
-        ["make", "demo", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        ["make", "demo", f"PYTHON={fake}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2
     assert "spherodetect needs Python 3.11, 3.12 or 3.13" in done.stderr
@@ -265,9 +313,7 @@ def test_training_on_hardware_that_is_not_there_says_what_to_use(hardware, monke
     for variable in ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
-    expected = (
-        f"--hardware {hardware}: expected a {hardware.upper()} that TensorFlow sees, got none; use --hardware cpu"
-    )
+    expected = f"--hardware {hardware}: expected a {hardware.upper()} that TensorFlow sees, got none; use --hardware cpu"
     with pytest.raises(SpherodetectError, match=expected):
         _strategy(hardware)
 
@@ -275,8 +321,13 @@ def test_training_on_hardware_that_is_not_there_says_what_to_use(hardware, monke
 def test_the_commands_of_the_first_day_say_research_use_only(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert "For Research Use Only. Not for use in diagnostic procedures." in " ".join(capsys.readouterr().out.split())
+    assert "For Research Use Only. Not for use in diagnostic procedures." in " ".join(
+        capsys.readouterr().out.split()
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "spherodetect", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "spherodetect", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.startswith("spherodetect ")

@@ -1,4 +1,5 @@
-"""The notebooks: what is stored is clean and short, and each runs from top to bottom without a network."""
+"""The notebooks: what is stored is clean and short, and each runs from top to bottom without a
+network."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from spherodetect.score import STATUSES
+from spherodetect.score.counts import STATUSES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = ["1_labels", "2_train", "3_score_patient", "4_savedmodel_only"]
 MOST_LINES = 15
-#: Runs before anything else in a notebook's process: what leaves the machine is refused, as in the tests.
+#: Runs before anything else in a notebook's process: what leaves the machine is refused, as in the
+#: tests.
 _GUARD = """
 import sys
 def refuse(event, args):
@@ -36,13 +38,20 @@ sys.addaudithook(refuse)
 
 
 def _cells(path: Path, kind: str) -> list[str]:
-    return ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+    return [
+        "".join(c["source"])
+        for c in json.loads(path.read_text())["cells"]
+        if c["cell_type"] == kind
+    ]
 
 
 def _modules(source: str) -> set[str]:
     nodes = list(ast.walk(ast.parse(source)))
     named = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
-    return {m.partition(".")[0] for m in named | {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom)}}
+    return {
+        m.partition(".")[0]
+        for m in named | {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom)}
+    }
 
 
 def test_there_are_four_to_be_read_in_order():
@@ -53,10 +62,14 @@ def test_there_are_four_to_be_read_in_order():
 def test_what_is_stored_is_clean(path):
     text = path.read_text()
     notebook = json.loads(text)
-    assert text == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "not written as git wants it"
+    assert text == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", (
+        "not written as git wants it"
+    )
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert set(notebook["metadata"]) <= {"accelerator", "colab", "kernelspec", "language_info"}
-    assert notebook["metadata"]["language_info"] == {"name": "python"}, "a version differs from machine to machine"
+    assert notebook["metadata"]["language_info"] == {"name": "python"}, (
+        "a version differs from machine to machine"
+    )
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(ids) == len(set(ids)) and all(re.fullmatch("[a-z][a-z-]*", name) for name in ids)
     for cell in notebook["cells"]:
@@ -70,10 +83,14 @@ def test_it_is_short_and_says_what_a_reader_needs(path):
     prose, code = _cells(path, "markdown"), _cells(path, "code")
     assert prose[0].startswith(f"# {path.stem[0]}. ")
     assert "For Research Use Only. Not for use in diagnostic procedures." in prose[0]
-    badge = re.findall(r"https://colab\.research\.google\.com/github/([\w-]+/[\w-]+)/blob/main/(\S+)\)", prose[0])
+    badge = re.findall(
+        r"https://colab\.research\.google\.com/github/([\w-]+/[\w-]+)/blob/main/(\S+)\)", prose[0]
+    )
     installs = [cell for cell in code if '"pip"' in cell]
     assert len(badge) == len(installs) == 1 and badge[0][1] == f"notebooks/{path.name}"
-    assert f"git+https://github.com/{badge[0][0]}" in installs[0], "the badge and what is installed are one repository"
+    assert f"git+https://github.com/{badge[0][0]}" in installs[0], (
+        "the badge and what is installed are one repository"
+    )
     assert installs[0].count("SPHERODETECT_SOURCE") == 1
     for cell in code:
         assert len(cell.splitlines()) <= MOST_LINES, cell
@@ -88,33 +105,48 @@ def test_the_last_needs_nothing_but_tensorflow():
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Any:
-    """Runs a notebook in a folder of its own, by this very Python, and returns it with its outputs."""
-    nbclient = pytest.importorskip("nbclient", reason="nbclient and ipykernel, of the extra [dev], are not installed")
+    """Runs a notebook in a folder of its own, by this very Python, and returns it with its
+    outputs."""
+    nbclient = pytest.importorskip(
+        "nbclient", reason="nbclient and ipykernel, of the extra [dev], are not installed"
+    )
     import nbformat
 
     spec = tmp_path / "jupyter" / "kernels" / "under-test"
     spec.mkdir(parents=True)
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (spec / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "test", "language": "python"}))
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": command, "display_name": "test", "language": "python"})
+    )
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard" / "sitecustomize.py").write_text(_GUARD)
     folder = tmp_path / "work"
     folder.mkdir()
     for name, value in {
-        "JUPYTER_PATH": tmp_path / "jupyter", "JUPYTER_DATA_DIR": tmp_path / "jupyter",
-        "JUPYTER_CONFIG_DIR": tmp_path / "jupyter", "JUPYTER_RUNTIME_DIR": tmp_path / "runtime",
-        "IPYTHONDIR": tmp_path / "ipython", "PYTHONPATH": f"{tmp_path / 'guard'}:{ROOT / 'src'}",
-        "SPHERODETECT_NOTEBOOK_SMALL": 1, "SPHERODETECT_SOURCE": "/nothing/is/installed",
-    }.items():  # fmt: skip
+        "JUPYTER_PATH": tmp_path / "jupyter",
+        "JUPYTER_DATA_DIR": tmp_path / "jupyter",
+        "JUPYTER_CONFIG_DIR": tmp_path / "jupyter",
+        "JUPYTER_RUNTIME_DIR": tmp_path / "runtime",
+        "IPYTHONDIR": tmp_path / "ipython",
+        "PYTHONPATH": f"{tmp_path / 'guard'}:{ROOT / 'src'}",
+        "SPHERODETECT_NOTEBOOK_SMALL": 1,
+        "SPHERODETECT_SOURCE": "/nothing/is/installed",
+    }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # a kernel that sees it thinks that it is the one tested
+    monkeypatch.delenv(
+        "PYTEST_CURRENT_TEST", raising=False
+    )  # a kernel that sees it thinks that it is the one tested
 
     def execute(name: str) -> Any:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         resources = {"metadata": {"path": str(folder)}}
-        client = nbclient.NotebookClient(notebook, timeout=1800, kernel_name="under-test", resources=resources)
+        client = nbclient.NotebookClient(
+            notebook, timeout=1800, kernel_name="under-test", resources=resources
+        )
         manager = client.create_kernel_manager()
-        with tempfile.TemporaryDirectory() as short:  # ports may be taken in between; a socket's path must be short
+        with (
+            tempfile.TemporaryDirectory() as short
+        ):  # ports may be taken in between; a socket's path must be short
             manager.transport, manager.ip = "ipc", f"{short}/kernel"
             return client.execute()
 
@@ -135,7 +167,10 @@ def _shown(notebook: Any, kind: str) -> dict[str, list[str]]:
 
 def _complaints(notebook: Any) -> list[str]:
     return [
-        output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stderr"
     ]
 
 
@@ -143,7 +178,9 @@ def test_labels_run_from_an_export_to_records(run):
     done = run("1_labels")
     assert {"drawn", "repaired", "read"} <= set(_shown(done, "image/png"))
     found = _shown(done, "text/html")["lint"][0]
-    assert all(code in found for code in ("rectangle-mask", "stretched-image", "patient-in-two-splits"))
+    assert all(
+        code in found for code in ("rectangle-mask", "stretched-image", "patient-in-two-splits")
+    )
     assert "# Data set mine" in _shown(done, "text/markdown")["card"][0]
     records = run.folder / "spherodetect-notebooks" / "records"
     labels = json.loads((records / "manifest.json").read_text())["annotations"]
@@ -154,14 +191,18 @@ def test_labels_run_from_an_export_to_records(run):
 
 @pytest.mark.slow
 @pytest.mark.train
-@pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed")
+@pytest.mark.skipif(
+    find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
+)
 def test_training_runs_from_records_to_a_model(run):
     """Graphs are built four times: three minutes on two cores."""
     done = run("2_train")
     assert {"data", "curves", "look"} <= set(_shown(done, "image/png"))
     assert "3 of 3" in "".join(_shown(done, "text")["train"])
     work = run.folder / "spherodetect-notebooks"
-    assert (work / "model" / "saved_model" / "saved_model.pb").is_file() and (work / "model.zip").is_file()
+    assert (work / "model" / "saved_model" / "saved_model.pb").is_file() and (
+        work / "model.zip"
+    ).is_file()
     assert "average precision" in _shown(done, "text/html")["page"][0].lower()
 
 
@@ -180,8 +221,13 @@ def test_the_saved_model_runs_alone(run):
     done = run("4_savedmodel_only")
     assert {"files", "boxes", "paste"} <= set(_shown(done, "image/png"))
     (told,) = [cell for cell in _cells(NOTEBOOKS[3], "code") if "STATUSES = " in cell]
-    assert tuple(re.findall('"([a-z_]+)"', told.partition("STATUSES = ")[2].partition("]")[0])) == STATUSES
+    assert (
+        tuple(re.findall('"([a-z_]+)"', told.partition("STATUSES = ")[2].partition("]")[0]))
+        == STATUSES
+    )
     said = "".join(_shown(done, "text")["score"])
-    spherocytes, countable = map(int, re.search(r"(\d+) spherocytes of (\d+) countable", said).groups())
+    spherocytes, countable = map(
+        int, re.search(r"(\d+) spherocytes of (\d+) countable", said).groups()
+    )
     assert 200 < countable <= 240 and 0.15 < spherocytes / countable < 0.25, said
     assert not _complaints(done)

@@ -1,4 +1,5 @@
-"""overlays: outlines lie where masks end and leave the cells bare, the strip tells the truth, crops share a scale."""
+"""overlays: outlines lie where masks end and leave the cells bare, the strip tells the truth, crops
+share a scale."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ def _disc(diameter: int) -> np.ndarray:
 
 
 def _scene(
-    class_id: list[int], *, countable: list[bool] | None = None, size_hw: tuple[int, int] = (240, 320)
+    class_id: list[int],
+    *,
+    countable: list[bool] | None = None,
+    size_hw: tuple[int, int] = (240, 320),
 ) -> tuple[np.ndarray, Cells]:
     """Discs of 40 pixels in a row, 70 pixels apart, on a plain slide."""
     diameter = 40
@@ -31,7 +35,11 @@ def _scene(
         image[y : y + diameter, x : x + diameter][mask] = (190, 120, 130)
         boxes.append((y, x, y + diameter, x + diameter))
     cells = Cells.from_labels(
-        np.array(boxes), np.array(class_id), [mask] * len(class_id), image_size_hw=size_hw, field_id="drawn"
+        np.array(boxes),
+        np.array(class_id),
+        [mask] * len(class_id),
+        image_size_hw=size_hw,
+        field_id="drawn",
     )
     return image, cells if countable is None else replace(cells, countable=np.array(countable))
 
@@ -40,7 +48,9 @@ def _near(picture: np.ndarray, color: np.ndarray, tolerance: int = 40) -> np.nda
     return np.abs(picture.astype(int) - color).max(axis=-1) <= tolerance
 
 
-def _around(picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float) -> np.ndarray:
+def _around(
+    picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float
+) -> np.ndarray:
     """(240, R, 3) the picture's pixels on rays from a centre, between two radii."""
     angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)[:, None]
     radius = np.arange(low, high, 0.25)
@@ -48,7 +58,9 @@ def _around(picture: np.ndarray, centre_yx: tuple[float, float], low: float, hig
     return picture[np.floor(y).astype(int), np.floor(x).astype(int)]
 
 
-def _blue_part(picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float) -> float:
+def _blue_part(
+    picture: np.ndarray, centre_yx: tuple[float, float], low: float, high: float
+) -> float:
     """The part of the rays that meet a blue pixel."""
     return float(_near(_around(picture, centre_yx, low, high), BLUE, 70).any(axis=1).mean())
 
@@ -58,7 +70,10 @@ def test_on_the_copy_of_a_scan_small_cells_stay_apart():
     side, mask = 4000, _disc(8)
     corners = np.array([(y, x) for y in range(100, 300, 20) for x in range(100, 300, 20)])
     cells = Cells.from_labels(
-        np.hstack([corners, corners + 8]), [2] * len(corners), [mask] * len(corners), image_size_hw=(side, side)
+        np.hstack([corners, corners + 8]),
+        [2] * len(corners),
+        [mask] * len(corners),
+        image_size_hw=(side, side),
     )
     picture = np.asarray(draw_overlay(np.full((side, side, 3), SLIDE, np.uint8), cells))
     one = picture[100:300, 100:300].reshape(10, 20, 10, 20, 3)
@@ -115,7 +130,10 @@ def test_in_a_rejected_field_nothing_is_drawn_as_counted():
 
 def test_the_note_gets_lines_of_its_own():
     image, cells = _scene([1])
-    heights = [draw_overlay(image, cells, note=note).height for note in ("", "out of focus", "much too long " * 20)]
+    heights = [
+        draw_overlay(image, cells, note=note).height
+        for note in ("", "out of focus", "much too long " * 20)
+    ]
     assert heights == sorted(set(heights))
 
 
@@ -137,7 +155,10 @@ def test_the_scale_bar_is_as_long_as_it_says(um_per_px, bar_um):
 
 def test_cells_at_and_beyond_the_edge_and_without_pixels_are_drawn_or_passed_over():
     image, cells = _scene([2, 2, 2, 1])
-    boxes = np.array([[-10, -10, 30, 30], [220, 300, 260, 340], [500, 500, 540, 540], [100, 100, 140, 140]], np.float32)
+    boxes = np.array(
+        [[-10, -10, 30, 30], [220, 300, 260, 340], [500, 500, 540, 540], [100, 100, 140, 140]],
+        np.float32,
+    )
     masks = [_disc(40), _disc(40)[:20, :20], _disc(40), np.zeros((40, 40), bool)]
     picture = np.asarray(draw_overlay(image, replace(cells, box_yxyx=boxes, masks=masks)))
     assert _near(picture[:480], BLUE, 60).any()

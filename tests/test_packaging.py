@@ -31,7 +31,11 @@ ENGINES = {"pyarrow"}  # pandas imports it for parquet
 
 
 def _needed(requirements: str) -> set[str]:
-    names = {re.match(r"[\w.-]+", line).group() for line in requirements.split("\n") if line and line[0] != "#"}
+    names = {
+        re.match(r"[\w.-]+", line).group()
+        for line in requirements.split("\n")
+        if line and line[0] != "#"
+    }
     return {IMPORTED_AS.get(name, name) for name in names}
 
 
@@ -50,26 +54,33 @@ def _third_party(folder: Path, *, without: str = "") -> set[str]:
 
 def test_what_the_using_half_imports_is_what_it_requires():
     required = _needed(SETUP["options"]["install_requires"])
-    # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which says so if they are
-    # missing; the others serve where they are installed.
+    # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which
+    # says so if they are missing; the others serve where they are installed.
     optional = {"roboflow", "requests", "tensorflow_datasets", "rapidocr", "supervision"}
     assert _third_party(ROOT / "src", without="training") - optional == required - ENGINES
 
 
 def test_what_training_imports_is_required_by_its_extra():
-    required = _needed(SETUP["options"]["install_requires"]) | _needed(SETUP["options.extras_require"]["train"])
+    required = _needed(SETUP["options"]["install_requires"]) | _needed(
+        SETUP["options.extras_require"]["train"]
+    )
     tests = _needed(SETUP["options.extras_require"]["dev"])
     assert (
         _third_party(ROOT / "src" / "spherodetect" / "training") - {"orbit"} <= required
     )  # orbit comes with Model Garden
     assert (
-        _third_party(ROOT / "tests") - {"benchmarks", "conftest", "hostile_exports", "reporting", "roboflow_fixture"}
+        _third_party(ROOT / "tests")
+        - {"benchmarks", "conftest", "hostile_exports", "reporting", "roboflow_fixture"}
         <= required | tests
     )
 
 
 def test_the_pinned_set_covers_every_requirement_once():
-    pins = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    pins = [
+        line.split("==")[0]
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line[0] != "#"
+    ]
     pinned = {IMPORTED_AS.get(name, name).replace("-", "_") for name in pins}
     assert len(pins) == len(pinned)
     wanted = [SETUP["options"]["install_requires"], *SETUP["options.extras_require"].values()]
@@ -89,8 +100,19 @@ def wheel(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    shutil.copytree(
+        ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(copy / "dist"),
+        str(copy),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (built,) = (copy / "dist").glob("*.whl")
     return built
@@ -98,7 +120,11 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_wheel_carries_every_file_of_the_package(wheel):
     package = ROOT / "src"
-    files = {p.relative_to(package).as_posix() for p in (package / "spherodetect").rglob("*") if p.is_file()}
+    files = {
+        p.relative_to(package).as_posix()
+        for p in (package / "spherodetect").rglob("*")
+        if p.is_file()
+    }
     files = {f for f in files if "__pycache__" not in f and "/." not in f}
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert files <= carried
@@ -121,16 +147,30 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
 
 @pytest.fixture(scope="session")
 def elsewhere(wheel, tmp_path_factory) -> Path:
-    """The folder of the programs of an environment that has the wheel; its dependencies are those of this one."""
+    """The folder of the programs of an environment that has the wheel; its dependencies are those
+    of this one."""
     if importlib.util.find_spec("ensurepip") is None:
-        pytest.skip("this Python has no ensurepip to make an environment with: install python3-venv")
+        pytest.skip(
+            "this Python has no ensurepip to make an environment with: install python3-venv"
+        )
     home = tmp_path_factory.mktemp("elsewhere")
     venv.create(home, with_pip=True, symlinks=True)
     programs = home / "bin"
-    install = [programs / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    install = [
+        programs / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+    ]
     subprocess.run(install, check=True, capture_output=True, timeout=300, env=_environment())
     (site,) = home.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    (site / "dependencies.pth").write_text(
+        "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    )
     return programs
 
 
@@ -140,17 +180,25 @@ def _environment() -> dict[str, str]:
 
 def _run(program: Path, *args: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
     command = [str(program), *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=timeout)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=timeout
+    )
 
 
 def test_the_installed_wheel_runs(elsewhere, tmp_path):
-    where = _run(elsewhere / "python", "-c", "import spherodetect; print(spherodetect.__file__)", cwd=tmp_path)
+    where = _run(
+        elsewhere / "python",
+        "-c",
+        "import spherodetect; print(spherodetect.__file__)",
+        cwd=tmp_path,
+    )
     assert Path(where.stdout.strip()).is_relative_to(elsewhere.parent), where.stderr
     for program, *args in (("spherodetect",), ("python", "-m", "spherodetect")):
         helped = _run(elsewhere / program, *args, "--help", cwd=tmp_path)
         assert helped.returncode == 0
         assert all(
-            c in helped.stdout for c in ("lint", "tfrecords", "train", "evaluate", "export", "detect", "score", "demo")
+            c in helped.stdout
+            for c in ("lint", "tfrecords", "train", "evaluate", "export", "detect", "score", "demo")
         )
 
 
@@ -163,7 +211,9 @@ def test_the_installed_wheel_finds_its_bundled_model(elsewhere, bundled_model, t
 
 
 @pytest.mark.slow
-def test_the_installed_wheel_runs_the_demo_with_its_bundled_model(elsewhere, bundled_model, tmp_path):
+def test_the_installed_wheel_runs_the_demo_with_its_bundled_model(
+    elsewhere, bundled_model, tmp_path
+):
     done = _run(elsewhere / "spherodetect", "demo", "--out", "here", cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "at_or_below_limit_of_blank" in done.stdout

@@ -1,4 +1,5 @@
-"""patient: a page stands alone, says what was measured and no more, and lets no text from outside do anything."""
+"""patient: a page stands alone, says what was measured and no more, and lets no text from outside
+do anything."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from PIL import Image
 
 from reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 from spherodetect.errors import SpherodetectError
-from spherodetect.grades import GradeScheme
-from spherodetect.report.field import ReportField
 from spherodetect.report.patient import MAX_GALLERY, MAX_NEAREST, write_patient_report
-from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, STATUSES
+from spherodetect.report.scored_field import ReportField
+from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
+from spherodetect.score.grades import GradeScheme
 
 PROVENANCE = {"model": "small", "sha256 of the model": "0" * 64}
 
@@ -33,18 +34,33 @@ def _fields(folder, n: int = 2, **options) -> list[ReportField]:
 def test_the_page_states_the_figure_and_how_it_came_about(tmp_path):
     fields = [*_fields(tmp_path), a_field(tmp_path, "p/bad.png", reason="out of focus: 3.1")]
     page = _report(
-        tmp_path, fields=fields, limit_of_blank=2.5, notes=["This model never saw MGG stain."],
-        provenance=PROVENANCE | {"tile": 640}, unread={"p/torn.png": "the image is damaged"},
-    )  # fmt: skip
+        tmp_path,
+        fields=fields,
+        limit_of_blank=2.5,
+        notes=["This model never saw MGG stain."],
+        provenance=PROVENANCE | {"tile": 640},
+        unread={"p/torn.png": "the image is damaged"},
+    )
     for words in (
-        "patient 07", "12.3 %", "95 % interval 9.1 to 16.2 %", "Grade 2+ (icsh2015)",
+        "patient 07",
+        "12.3 %",
+        "95 % interval 9.1 to 16.2 %",
+        "Grade 2+ (icsh2015)",
         "Fields 12 1 rejected, with 3 cells",
-        "Cells found 1,500", "Countable red cells 1,200", "Flagged as spherocytes 156 13.0 % of the countable",
-        "limit of blank 2.5 % (a proxy: no healthy controls are public)", "corrected for what the model gets wrong",
-        "Fields counted (2)", "2 of 3 countable flagged",
+        "Cells found 1,500",
+        "Countable red cells 1,200",
+        "Flagged as spherocytes 156 13.0 % of the countable",
+        "limit of blank 2.5 % (a proxy: no healthy controls are public)",
+        "corrected for what the model gets wrong",
+        "Fields counted (2)",
+        "2 of 3 countable flagged",
         "Fields rejected (2) p/torn.png the image is damaged p/bad.png out of focus: 3.1",
-        "sha256 of the model " + "0" * 64, "tile 640", "This model never saw MGG stain.", FIXED_SENTENCE, RESEARCH_USE,
-    ):  # fmt: skip
+        "sha256 of the model " + "0" * 64,
+        "tile 640",
+        "This model never saw MGG stain.",
+        FIXED_SENTENCE,
+        RESEARCH_USE,
+    ):
         assert words in page.text
     # Three overlays, four flagged cells each with one of the two that are not, and these once more.
     assert len(page.images()) == 3 + 4 + 2 + 2
@@ -53,19 +69,35 @@ def test_the_page_states_the_figure_and_how_it_came_about(tmp_path):
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("empty", [False, True])
 def test_every_status_has_plain_words_and_none_interprets(tmp_path, status, empty):
-    page = _report(tmp_path, a_score(status=status, **(NOTHING if empty else {})), _fields(tmp_path, 1))
+    page = _report(
+        tmp_path, a_score(status=status, **(NOTHING if empty else {})), _fields(tmp_path, 1)
+    )
     assert status in page.text
     said = page.text.replace(RESEARCH_USE, "").replace(FIXED_SENTENCE, "").lower()
-    for word in ("positive", "negative", "diagnos", "hereditary", "disease", "disorder", "likely", "suspect"):
+    for word in (
+        "positive",
+        "negative",
+        "diagnos",
+        "hereditary",
+        "disease",
+        "disorder",
+        "likely",
+        "suspect",
+    ):
         assert word not in said
     assert not re.search(r"\bnan\b", said)
     assert "not graded" in said or status in ("ok", "low_confidence", "at_or_below_limit_of_blank")
 
 
 def test_what_is_wanting_is_named_and_how_many_fields_would_do(tmp_path):
-    few = a_score(status="low_confidence", n_countable=700, n_fields=8, hs_score_low=5, hs_score_high=17)
+    few = a_score(
+        status="low_confidence", n_countable=700, n_fields=8, hs_score_low=5, hs_score_high=17
+    )
     text = _report(tmp_path, few, more_fields=4).text
-    assert "700 countable cells (expected 1,000); 8 fields (expected 10); an interval 12.0 points wide" in text
+    assert (
+        "700 countable cells (expected 1,000); 8 fields (expected 10); an interval 12.0 points wide"
+        in text
+    )
     assert "About 4 more fields like these" in text
     assert "About 1 more field like these" in _report(tmp_path, few, more_fields=1).text
     assert "would not narrow" in _report(tmp_path, few, more_fields=None).text
@@ -81,18 +113,28 @@ def test_what_is_wanting_is_named_and_how_many_fields_would_do(tmp_path):
 
 def test_the_cells_left_out_are_counted_by_reason(tmp_path):
     fields = _fields(tmp_path, 1)
-    cells = replace(fields[0].cells, countable=np.array([True, False, False]), class_id=np.array([2, 1, 4]))
+    cells = replace(
+        fields[0].cells, countable=np.array([True, False, False]), class_id=np.array([2, 1, 4])
+    )
     page = _report(tmp_path, fields=[replace(fields[0], cells=cells)])
     assert "left out: 1 overlapping or not whole, 1 not a red cell Countable" in page.text
 
 
 def test_text_from_outside_stays_text(tmp_path):
-    fields = [a_field(tmp_path, HOSTILE), ReportField(HOSTILE, some_cells(HOSTILE + "2"), a_quality(HOSTILE))]
+    fields = [
+        a_field(tmp_path, HOSTILE),
+        ReportField(HOSTILE, some_cells(HOSTILE + "2"), a_quality(HOSTILE)),
+    ]
     score = a_score(patient_id=HOSTILE, grade=HOSTILE, grade_scheme=HOSTILE, model=HOSTILE)
     page = _report(
-        tmp_path, score, fields, provenance={HOSTILE: HOSTILE}, notes=[HOSTILE], unread={HOSTILE: HOSTILE},
+        tmp_path,
+        score,
+        fields,
+        provenance={HOSTILE: HOSTILE},
+        notes=[HOSTILE],
+        unread={HOSTILE: HOSTILE},
         scheme=GradeScheme("<b>", ("<i>none", "<i>some"), (0.0, 9.0)),
-    )  # fmt: skip
+    )
     assert not {tag for tag, _ in page.tags} & {"script", "i", "iframe", "object", "link", "form"}
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert "{{7*7}}" in page.text  # shown, not run
@@ -117,10 +159,18 @@ def test_flagged_cells_come_with_their_numbers_and_with_what_is_like_them(tmp_pa
     page = _report(tmp_path, fields=[a_field(tmp_path, "p/1.png", p=(0.7, 0.1, 0.95, 0.3))])
     pairs = page.text.partition("most certain first")[2].partition("Left, in blue")[0]
     assert re.findall(r"p (\d\.\d\d)", pairs) == ["0.95", "0.30", "0.70", "0.10"]
-    for words in ("7.2 µm size 7.2 µm", "0.87 rel. size 0.87", "2 % pallor 2 %", "0.95 centre/rim 0.30",
-                  "1.29 rel. density 1.29", "p/1.png #3 p/1.png #4"):  # fmt: skip
+    for words in (
+        "7.2 µm size 7.2 µm",
+        "0.87 rel. size 0.87",
+        "2 % pallor 2 %",
+        "0.95 centre/rim 0.30",
+        "1.29 rel. density 1.29",
+        "p/1.png #3 p/1.png #4",
+    ):
         assert words in pairs
-    nearest = page.text.partition("Not flagged, and nearest to it")[2].partition("Fields counted")[0]
+    nearest = page.text.partition("Not flagged, and nearest to it")[2].partition("Fields counted")[
+        0
+    ]
     assert re.findall(r"p (\d\.\d\d)", nearest) == ["0.30", "0.10"]
 
 
@@ -128,12 +178,18 @@ def test_a_long_gallery_is_cut_and_says_so(tmp_path):
     field = a_field(tmp_path, "a", p=(0.9,) * (MAX_GALLERY + 3) + (0.2,) * (MAX_NEAREST + 1))
     page = _report(tmp_path, fields=[field])
     assert "3 more flagged cells not shown" in page.text
-    assert len(page.images()) == MAX_GALLERY + (MAX_NEAREST + 1) + MAX_NEAREST + 1  # pairs, the nearest, the field
+    assert (
+        len(page.images()) == MAX_GALLERY + (MAX_NEAREST + 1) + MAX_NEAREST + 1
+    )  # pairs, the nearest, the field
     assert "more flagged cell" not in _report(tmp_path, fields=[a_field(tmp_path, "b")]).text
 
 
 def test_a_page_without_a_countable_cell_is_whole(tmp_path):
-    page = _report(tmp_path, a_score(status="field_quality", **NOTHING), [a_field(tmp_path, "a", reason="too dense")])
+    page = _report(
+        tmp_path,
+        a_score(status="field_quality", **NOTHING),
+        [a_field(tmp_path, "a", reason="too dense")],
+    )
     assert "Fields rejected (1)" in page.text
     for words in ("Flagged cells", "Not flagged", "Size, pallor and density", "Fields counted"):
         assert words not in page.text
@@ -142,7 +198,9 @@ def test_a_page_without_a_countable_cell_is_whole(tmp_path):
 
 @pytest.mark.parametrize(("n", "size"), [(4, (2400, 1886)), (24, (640, 480))])
 def test_fields_of_the_worst_kind_stay_below_8_mb(n, size, tmp_path):
-    fields = [replace(one, overlay=tmp_path / "worst.png") for one in _fields(tmp_path, n, size=(9, 9))]
+    fields = [
+        replace(one, overlay=tmp_path / "worst.png") for one in _fields(tmp_path, n, size=(9, 9))
+    ]
     noise(*size).save(tmp_path / "worst.png", compress_level=0)
     page = _report(tmp_path, fields=fields)
     assert (tmp_path / "report.html").stat().st_size < 8_000_000
@@ -150,7 +208,9 @@ def test_fields_of_the_worst_kind_stay_below_8_mb(n, size, tmp_path):
     assert len(sizes) == 1
     width, height = sizes.pop()
     assert width >= 240
-    assert width / height == pytest.approx(640 / 480, rel=0.01)  # the field alone, without the strip below it
+    assert width / height == pytest.approx(
+        640 / 480, rel=0.01
+    )  # the field alone, without the strip below it
 
 
 def test_what_a_camera_wrote_beside_the_pixels_stays_behind(tmp_path):
@@ -175,15 +235,22 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "at", "high", "end"), [(0, 0, 1, 25), (3, 12.34, 18, 25), (15, 22, 31, 50), (60, 70, 99, 100)]
+    ("low", "at", "high", "end"),
+    [(0, 0, 1, 25), (3, 12.34, 18, 25), (15, 22, 31, 50), (60, 70, 99, 100)],
 )
 def test_the_scale_is_true_to_scale(tmp_path, low, at, high, end):
     page = _report(tmp_path, a_score(hs_score_low=low, hs_score=at, hs_score_high=high))
     marker = next(attrs for tag, attrs in page.tags if tag == "circle")
-    interval = next(attrs for tag, attrs in page.tags if tag == "line" and attrs.get("y1") == attrs.get("y2") == "50")
+    interval = next(
+        attrs
+        for tag, attrs in page.tags
+        if tag == "line" and attrs.get("y1") == attrs.get("y2") == "50"
+    )
     places = [float(v) for v in (interval["x1"], marker["cx"], interval["x2"])]
     assert places == pytest.approx([20 + 950 * value / end for value in (low, at, high)], abs=0.06)
-    limits = [float(a["x1"]) for tag, a in page.tags if tag == "line" and a.get("stroke-width") == "2.5"]
+    limits = [
+        float(a["x1"]) for tag, a in page.tags if tag == "line" and a.get("stroke-width") == "2.5"
+    ]
     assert limits == pytest.approx([20 + 950 * limit / end for limit in (5, 20)], abs=0.06)
 
 

@@ -1,4 +1,5 @@
-"""quality: good fields pass whatever their cells are, spoilt ones and other pictures do not, and a reason says why."""
+"""quality: good fields pass whatever their cells are, spoilt ones and other pictures do not, and a
+reason says why."""
 
 from __future__ import annotations
 
@@ -23,9 +24,12 @@ CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12"
 @cache
 def _field(spherocyte_fraction: float = 0.1, n_cells: int = 60, **style: float) -> SyntheticField:
     return draw_field(
-        np.random.default_rng(11), size_hw=(360, 480), n_cells=n_cells, spherocyte_fraction=spherocyte_fraction,
+        np.random.default_rng(11),
+        size_hw=(360, 480),
+        n_cells=n_cells,
+        spherocyte_fraction=spherocyte_fraction,
         style=SmearStyle(**style),
-    )  # fmt: skip
+    )
 
 
 def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
@@ -60,13 +64,17 @@ def _portrait() -> np.ndarray:
 @pytest.mark.parametrize("given", ["detected", "measured", "none"])
 def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
     drawn = _field(spherocyte_fraction)
-    cells = {"detected": drawn.cells, "measured": measure(drawn.cells, drawn.image), "none": None}[given]
+    cells = {"detected": drawn.cells, "measured": measure(drawn.cells, drawn.image), "none": None}[
+        given
+    ]
     quality = assess(drawn.image, cells)
     assert quality.accepted, quality.reason
     assert quality.reason == ""
     assert str(quality) == "accepted"
     assert quality.n_cells == pytest.approx(60, abs=0 if cells is not None else 8)
-    true_px = np.median(drawn.cells.measurements["diameter_um"][drawn.cells.countable]) / drawn.um_per_px
+    true_px = (
+        np.median(drawn.cells.measurements["diameter_um"][drawn.cells.countable]) / drawn.um_per_px
+    )
     assert quality.rbc_diameter_px == pytest.approx(true_px, rel=0.1)
     assert 0.5 < quality.exposure < 0.9
     assert 0.2 < quality.density < 0.5
@@ -81,7 +89,10 @@ def test_a_good_field_passes_whatever_its_cells_are(spherocyte_fraction, given):
         (lambda image: _scaled(image, 1.7), "over-exposed"),
         (lambda image: np.full_like(image, 255), "over-exposed"),
         (lambda image: np.full_like(image, 128), "too sparse: no red cells"),
-        (lambda image: np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8), "too grainy"),
+        (
+            lambda image: np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8),
+            "too grainy",
+        ),
         (lambda image: np.repeat(image[..., 1:2], 3, axis=2), "out of domain"),
         (lambda image: _portrait(), "out of domain"),
     ],
@@ -132,7 +143,8 @@ def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():
     thin = _field(0.0, pallor=0.0, stain_od=0.09)
     quality = assess(thin.image, thin.cells)
     assert quality.reason.startswith("too thin"), quality
-    # The same picture of cells too small to be flattened ones; then full of cells as dense as spherocytes are.
+    # The same picture of cells too small to be flattened ones; then full of cells as dense as
+    # spherocytes are.
     assert assess(thin.image, replace(thin.cells, um_per_px=0.14)).accepted
     dense = _field(0.0, pallor=0.0, stain_od=0.2)
     assert assess(dense.image, dense.cells).accepted
@@ -142,7 +154,11 @@ def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():
 
 def test_crowded_empty_and_missed_fields_are_told_apart():
     crowded = draw_field(
-        np.random.default_rng(0), size_hw=(300, 400), n_cells=190, overlap_fraction=0.9, touching_fraction=0.1
+        np.random.default_rng(0),
+        size_hw=(300, 400),
+        n_cells=190,
+        overlap_fraction=0.9,
+        touching_fraction=0.1,
     )
     assert assess(crowded.image, crowded.cells).reason.startswith("too dense")
     drawn = _field()
@@ -150,13 +166,21 @@ def test_crowded_empty_and_missed_fields_are_told_apart():
     assert assess(drawn.image, nothing).reason.startswith("out of domain")
     red = np.flatnonzero(drawn.cells.names == "rbc")
     assert assess(drawn.image, drawn.cells[red[:8]]).reason.startswith("badly segmented")
-    assert assess(drawn.image, drawn.cells[red[:1]]).reason == "too few cells: 1 red cell, expected at least 5"
-    few = draw_field(np.random.default_rng(1), size_hw=(360, 480), n_cells=2, n_white=0, n_platelets=2)
+    assert (
+        assess(drawn.image, drawn.cells[red[:1]]).reason
+        == "too few cells: 1 red cell, expected at least 5"
+    )
+    few = draw_field(
+        np.random.default_rng(1), size_hw=(360, 480), n_cells=2, n_white=0, n_platelets=2
+    )
     assert assess(few.image, few.cells).reason == "too sparse: 2 red cells, expected at least 5"
 
 
 def test_a_slide_that_is_empty_but_for_a_few_is_too_sparse():
-    for n_cells, reason in ((0, "no red cells, expected at least 5"), (6, "2 % of the field is covered")):
+    for n_cells, reason in (
+        (0, "no red cells, expected at least 5"),
+        (6, "2 % of the field is covered"),
+    ):
         drawn = draw_field(np.random.default_rng(1), n_cells=n_cells, n_white=0, n_platelets=1)
         quality = assess(drawn.image, drawn.cells)
         assert quality.reason.startswith(f"too sparse: {reason}"), quality
@@ -166,7 +190,9 @@ def test_a_slide_that_is_empty_but_for_a_few_is_too_sparse():
 def test_a_sheet_of_cells_without_empty_slide_is_too_dense():
     """Nothing shows how dense it is but that its slide is not even, which is no grain."""
     for seed in range(2):
-        sheet = draw_field(np.random.default_rng(seed), n_cells=300, overlap_fraction=0.9, touching_fraction=0.1)
+        sheet = draw_field(
+            np.random.default_rng(seed), n_cells=300, overlap_fraction=0.9, touching_fraction=0.1
+        )
         quality = assess(sheet.image)
         assert quality.reason.startswith("too dense: no empty slide")
         assert quality.grain < 0.5 * quality.uneven
@@ -178,17 +204,24 @@ def test_a_pointer_in_a_sparse_field_is_not_what_is_stained():
     y, x = np.mgrid[:480, :640]
     light = 1 - 0.9 * _blurred(1.0 * (np.abs(y - 240) < 40 * (1 - x / 330))[..., None], 5)
     quality = assess(np.clip(image * light, 0, 255).astype(np.uint8), drawn.cells)
-    assert quality.density > 1.2 * assess(image, drawn.cells).density, "the pointer is a good part of what is covered"
+    assert quality.density > 1.2 * assess(image, drawn.cells).density, (
+        "the pointer is a good part of what is covered"
+    )
     assert quality.red_to_green < 0.5
     assert quality.accepted, quality.reason
 
 
 def test_nuclei_do_not_hide_pale_red_cells():
-    """Otsu's threshold would fall between nuclei and all else; the field would seem empty, grainy and blurred."""
+    """Otsu's threshold would fall between nuclei and all else; the field would seem empty, grainy
+    and blurred."""
     pale = draw_field(
-        np.random.default_rng(3), size_hw=(480, 640), n_cells=30, n_white=2, um_per_px=0.08,
+        np.random.default_rng(3),
+        size_hw=(480, 640),
+        n_cells=30,
+        n_white=2,
+        um_per_px=0.08,
         style=SmearStyle(um_per_px=0.08, stain_od=0.09),
-    )  # fmt: skip
+    )
     quality = assess(pale.image)
     assert quality.accepted, quality.reason
     assert quality.density > 0.2
@@ -209,7 +242,10 @@ def test_clumps_are_too_dense_long_before_the_slide_is_covered():
     assert assess(discs(60)).accepted
     chains = assess(discs(31))
     assert chains.density < 0.3
-    assert chains.reason == "too dense: 0 % of what is covered lies in single cells, expected at least 10 %"
+    assert (
+        chains.reason
+        == "too dense: 0 % of what is covered lies in single cells, expected at least 10 %"
+    )
 
 
 def test_focus_is_judged_alike_where_cells_have_few_pixels():
@@ -249,7 +285,13 @@ def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
 
 
 def test_the_verdict_has_the_columns_of_the_quality_table():
-    elsewhere = {"patient_id", "field_id", "um_per_px", "um_per_px_source", "um_per_px_error_percent"}
+    elsewhere = {
+        "patient_id",
+        "field_id",
+        "um_per_px",
+        "um_per_px_source",
+        "um_per_px_error_percent",
+    }
     assert set(QUALITY_COLUMNS) - elsewhere <= {field.name for field in fields(FieldQuality)}
 
 

@@ -1,4 +1,5 @@
-"""README.md: every command in it is run, here or by the test that the table names, and its Python says what it says."""
+"""README.md: every command in it is run, here or by the test that the table names, and its Python
+says what it says."""
 
 from __future__ import annotations
 
@@ -49,21 +50,29 @@ def blocks(kind: str) -> list[str]:
     if kind:
         return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
     return [
-        line.strip() for line in re.sub(r"```.*?```", "", README, flags=re.DOTALL).splitlines() if line[:4] == "    "
+        line.strip()
+        for line in re.sub(r"```.*?```", "", README, flags=re.DOTALL).splitlines()
+        if line[:4] == "    "
     ]
 
 
 def commands() -> list[str]:
     """Every command line of the README, indented, fenced or within a sentence."""
     fenced = [
-        line for kind in ("sh", "bash", "text", "console") for block in blocks(kind) for line in block.splitlines()
+        line
+        for kind in ("sh", "bash", "text", "console")
+        for block in blocks(kind)
+        for line in block.splitlines()
     ]
     spoken = [
-        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+        " ".join(span.split())
+        for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     ]
     lines = (re.sub(r"\s+#.*", "", line).strip() for line in [*blocks(""), *fenced, *spoken])
     named = re.compile(r"spherodetect \w+$")  # a command that a sentence speaks of
-    return list(dict.fromkeys(line for line in lines if line.startswith(PROGRAMS) and not named.match(line)))
+    return list(
+        dict.fromkeys(line for line in lines if line.startswith(PROGRAMS) and not named.match(line))
+    )
 
 
 def test_every_command_is_run_by_a_test_that_is_there():
@@ -71,7 +80,9 @@ def test_every_command_is_run_by_a_test_that_is_there():
     for command, test in RUN_BY.items():
         file, name = test.split("::")
         functions = [
-            n for n in ast.walk(ast.parse((ROOT / "tests" / file).read_text())) if isinstance(n, ast.FunctionDef)
+            n
+            for n in ast.walk(ast.parse((ROOT / "tests" / file).read_text()))
+            if isinstance(n, ast.FunctionDef)
         ]
         assert name in {function.name for function in functions}, f"{command}: {test} is not there"
 
@@ -79,7 +90,9 @@ def test_every_command_is_run_by_a_test_that_is_there():
 @pytest.mark.parametrize("line", [c for c in RUN_BY if c.startswith("spherodetect ")])
 def test_the_commands_options_and_files_are_there(line):
     args = cli._parser().parse_args(shlex.split(line)[1:])
-    files = [v for v in vars(args).values() if isinstance(v, Path) and v.suffix in {".yaml", ".yml"}]
+    files = [
+        v for v in vars(args).values() if isinstance(v, Path) and v.suffix in {".yaml", ".yml"}
+    ]
     assert all((ROOT / file).is_file() for file in files)
 
 
@@ -87,14 +100,22 @@ def test_make_does_what_the_readme_says(tmp_path):
     for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     does = {
-        "demo": "spherodetect demo --out spherodetect-demo", "test": '-m "not slow and not browser"',
-        "test-slow": "pytest -m slow", "lint": "ruff check .", "docs": "mkdocs build", "figures": "docs/figures.py",
-    }  # fmt: skip
+        "demo": "spherodetect demo --out spherodetect-demo",
+        "test": '-m "not slow and not browser"',
+        "test-slow": "pytest -m slow",
+        "lint": "ruff check .",
+        "docs": "mkdocs build",
+        "figures": "docs/figures.py",
+    }
     for target, command in does.items():
         shown = subprocess.run(
-            ["make", "--dry-run", target, f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True,
-            check=True, timeout=60,
-        )  # fmt: skip
+            ["make", "--dry-run", target, f"PYTHON={sys.executable}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
         assert command in shown.stdout, target
         assert "apt-get install python3-venv" in shown.stdout or "uv venv" in shown.stdout
     assert {c.removeprefix("make ") for c in RUN_BY if c.startswith("make ")} == set(does)
@@ -104,7 +125,13 @@ def test_the_score_command_and_the_five_lines(tmp_path, monkeypatch, capsys, bun
     folder = tmp_path / "smears" / "patient_01"
     folder.mkdir(parents=True)
     (field,) = draw_patient(
-        3, spherocyte_fraction=0.3, n_fields=1, n_cells=40, size_hw=(320, 400), style=SmearStyle(), patient_id="p"
+        3,
+        spherocyte_fraction=0.3,
+        n_fields=1,
+        n_cells=40,
+        size_hw=(320, 400),
+        style=SmearStyle(),
+        patient_id="p",
     )
     Image.fromarray(field.image).save(folder / "field_01.jpg", quality=95)
     monkeypatch.chdir(tmp_path)
@@ -112,14 +139,18 @@ def test_the_score_command_and_the_five_lines(tmp_path, monkeypatch, capsys, bun
     assert cli.main(shlex.split(line)[1:]) == 0
     assert "patient_01" in capsys.readouterr().out
     written = {
-        row for table in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE) for row in re.findall(r"`([^`]+)`", table)
+        row
+        for table in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)
+        for row in re.findall(r"`([^`]+)`", table)
     }
     assert {"patients.csv", "index.html", "overlays/"} <= written
     assert not [name for name in written if not (tmp_path / "results" / name).exists()]
     (python,) = blocks("python")
     assert len([row for row in python.splitlines() if row.strip()]) == 5
     exec(compile(python, "README.md", "exec"), {})  # noqa: S102
-    assert re.fullmatch(r"\d+ countable red cells, \d+ of them spherocytes\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"\d+ countable red cells, \d+ of them spherocytes\n", capsys.readouterr().out
+    )
 
 
 def test_the_files_that_it_links_to_are_there():

@@ -52,7 +52,23 @@ def test_an_id_that_is_a_file_name_stays(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "..", "../x", "a/b", "a\\b", ".a", "-rf", "CON", "con.txt", "COM1", "x" * 300, "a\0b", "a ", "e\u0301"],
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        ".a",
+        "-rf",
+        "CON",
+        "con.txt",
+        "COM1",
+        "x" * 300,
+        "a\0b",
+        "a ",
+        "e\u0301",
+    ],
 )
 def test_any_other_id_is_changed(text):
     assert safety.safe_name(text) != text
@@ -72,7 +88,11 @@ def test_safe_names_do_not_collide_not_even_with_names_made_to_look_alike(texts)
 def test_no_part_of_a_csv_cell_starts_a_formula(text):
     safe = safety.csv_cell(text)
     for separator in ",;|\t\r\n":
-        assert not [part for part in safe.split(separator) if part.strip().startswith(("=", "+", "-", "@", "＝"))]
+        assert not [
+            part
+            for part in safe.split(separator)
+            if part.strip().startswith(("=", "+", "-", "@", "＝"))
+        ]
 
 
 def test_csv_cells_that_are_harmless_stay():
@@ -86,7 +106,19 @@ def test_inside_gives_the_path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "relative", ["../x", "a/../../x", "a/../x", "/etc/passwd", "C:\\x", "C:x", "\\\\server\\x", "..\\x", "\\x", "a\0b"]
+    "relative",
+    [
+        "../x",
+        "a/../../x",
+        "a/../x",
+        "/etc/passwd",
+        "C:\\x",
+        "C:x",
+        "\\\\server\\x",
+        "..\\x",
+        "\\x",
+        "a\0b",
+    ],
 )
 def test_inside_refuses_what_leaves_the_root(tmp_path, relative):
     with pytest.raises(BadLabelsError, match=r"leaves it") as caught:
@@ -126,7 +158,9 @@ def test_reading_is_limited_in_size_and_to_files(tmp_path):
         safety.read_bytes(tmp_path / "pipe", max_bytes=8)
 
 
-@pytest.mark.parametrize("text", ["{", "", "[1,]", "[" * 100_000, "1" * 5000, "\udcff"], ids=lambda t: t[:8])
+@pytest.mark.parametrize(
+    "text", ["{", "", "[1,]", "[" * 100_000, "1" * 5000, "\udcff"], ids=lambda t: t[:8]
+)
 def test_what_is_no_json_gets_one_line_with_its_name(tmp_path, text):
     (tmp_path / "x.json").write_text(text, errors="surrogateescape")
     with pytest.raises(SpherodetectError, match=r"x\.json': expected JSON") as caught:
@@ -134,7 +168,9 @@ def test_what_is_no_json_gets_one_line_with_its_name(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "!!python/object/apply:os.system [ls]", "a: *none", "{" * 50_000, "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["a: [", "!!python/object/apply:os.system [ls]", "a: *none", "{" * 50_000, "\udcff"]
+)
 def test_what_is_no_safe_yaml_gets_one_line_with_its_name(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text, errors="surrogateescape")
     with pytest.raises(SpherodetectError, match=r"x\.yaml': expected YAML") as caught:
@@ -168,7 +204,10 @@ def test_csv_is_read_however_excel_wrote_it(tmp_path, data):
 
 
 def test_csv_keeps_line_numbers_over_empty_and_sep_lines(tmp_path):
-    assert _rows(tmp_path, b"sep=|\r\na|b,c\r\n\r\n||\r\n1|'2'\r\n") == [(2, ["a", "b,c"]), (5, ["1", "'2'"])]
+    assert _rows(tmp_path, b"sep=|\r\na|b,c\r\n\r\n||\r\n1|'2'\r\n") == [
+        (2, ["a", "b,c"]),
+        (5, ["1", "'2'"]),
+    ]
 
 
 def test_a_csv_cell_without_end_is_an_error(tmp_path):
@@ -202,7 +241,9 @@ def test_a_killed_write_leaves_nothing_that_looks_whole(tmp_path):
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.csv")], env=env, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.csv")], env=env, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "a.csv").exists()
     assert all(left.name.startswith(".") for left in tmp_path.iterdir())
@@ -237,7 +278,13 @@ def _zip(path, members: dict[str, bytes], *, link: str | None = None):
 
 
 def test_extract_zip(tmp_path):
-    members = {"train/": b"", "train/a.jpg": b"1", "b.json": b"2", "__MACOSX/._a.jpg": b"3", ".DS_Store": b"4"}
+    members = {
+        "train/": b"",
+        "train/a.jpg": b"1",
+        "b.json": b"2",
+        "__MACOSX/._a.jpg": b"3",
+        ".DS_Store": b"4",
+    }
     path = _zip(tmp_path / "a.zip", members)
     into = tmp_path / "into"
     assert safety.extract_zip(path, into) == [into / "train/a.jpg", into / "b.json"]
@@ -246,7 +293,9 @@ def test_extract_zip(tmp_path):
         safety.extract_zip(path, into)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "a\\..\\..\\evil"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "a\\..\\..\\evil"]
+)
 def test_a_zip_member_cannot_leave(tmp_path, name):
     path = _zip(tmp_path / "a.zip", {"good": b"1", name: b"2"})
     with pytest.raises(SpherodetectError, match=r"a\.zip.*own folder"):
@@ -291,7 +340,10 @@ def test_a_damaged_zip_leaves_nothing(tmp_path):
 
 
 def test_a_member_that_is_there_twice_is_refused(tmp_path):
-    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,
+    ):
         archive.writestr("a", "1")
         archive.writestr("a", "2")
     with pytest.raises(SpherodetectError, match="cannot be unpacked"):

@@ -1,4 +1,5 @@
-"""The bundled SavedModel on its own, for those who have nothing but TensorFlow; see also test_serving_client.py."""
+"""The bundled SavedModel on its own, for those who have nothing but TensorFlow; see also
+test_serving_client.py."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 import spherodetect
-from spherodetect.matching import iou
-from spherodetect.score import score_counts
+from spherodetect.detect.matching import iou
+from spherodetect.score.counts import score_counts
 from spherodetect.synthetic import draw_field
 
 #: Of Chula RBC-12, whose fields have 0.193 µm a pixel.
@@ -28,19 +29,35 @@ def saved(bundled_model) -> Any:
 def test_signatures_take_and_give_what_the_design_says(saved):
     taken = {name: set(s.structured_input_signature[1]) for name, s in saved.signatures.items()}
     assert taken == {
-        "serving_default": {"image_bytes", "um_per_px"}, "score_patient": {"image_bytes", "um_per_px"},
-        "serving_image": {"image", "um_per_px"}, "serving_static": {"image", "um_per_px"},
-    }  # fmt: skip
+        "serving_default": {"image_bytes", "um_per_px"},
+        "score_patient": {"image_bytes", "um_per_px"},
+        "serving_image": {"image", "um_per_px"},
+        "serving_static": {"image", "um_per_px"},
+    }
     cells = {
-        "num_detections", "boxes_yxyx", "class_ids", "confidences", "class_probabilities", "p_spherocyte", "countable",
-        "masks", "rbc_diameter_px", "truncated",
-    }  # fmt: skip
+        "num_detections",
+        "boxes_yxyx",
+        "class_ids",
+        "confidences",
+        "class_probabilities",
+        "p_spherocyte",
+        "countable",
+        "masks",
+        "rbc_diameter_px",
+        "truncated",
+    }
     for name in ("serving_default", "serving_image", "serving_static"):
         assert set(saved.signatures[name].structured_outputs) == cells
     assert set(saved.signatures["score_patient"].structured_outputs) == {
-        "n_cells", "n_countable", "n_spherocytes", "raw_percent", "hs_score", "hs_score_low", "hs_score_high",
+        "n_cells",
+        "n_countable",
+        "n_spherocytes",
+        "raw_percent",
+        "hs_score",
+        "hs_score_low",
+        "hs_score_high",
         "status_code",
-    }  # fmt: skip
+    }
 
 
 def test_model_json_and_class_names_travel_inside(bundled_model):
@@ -53,7 +70,11 @@ def test_model_json_and_class_names_travel_inside(bundled_model):
 
 def test_no_weights_are_held_twice(bundled_model):
     """The graph is small beside the weights: constants would be repeated in every function."""
-    sizes = {file.name: file.stat().st_size for file in (bundled_model / "saved_model").rglob("*") if file.is_file()}
+    sizes = {
+        file.name: file.stat().st_size
+        for file in (bundled_model / "saved_model").rglob("*")
+        if file.is_file()
+    }
     assert sizes["saved_model.pb"] < 4_000_000
     assert sum(sizes.values()) < 20_000_000
 
@@ -65,28 +86,38 @@ def test_fixed_shapes_give_the_same_cells_by_xla(saved):
 
     for seed, n_cells in ((1, 60), (2, 0)):
         image = draw_field(np.random.default_rng(seed), n_cells=n_cells).image
-        free = saved.signatures["serving_image"](image=tf.constant(image), um_per_px=tf.constant(UM_PER_PX))
-        fixed = saved.signatures["serving_static"](image=tf.constant(image[None]), um_per_px=tf.constant([UM_PER_PX]))
+        free = saved.signatures["serving_image"](
+            image=tf.constant(image), um_per_px=tf.constant(UM_PER_PX)
+        )
+        fixed = saved.signatures["serving_static"](
+            image=tf.constant(image[None]), um_per_px=tf.constant([UM_PER_PX])
+        )
         n = int(fixed["num_detections"][0])
         assert abs(n - int(free["num_detections"])) <= 1 and (n > 40) == (n_cells > 0)
         rows = {}
         for name in (name for name, value in free.items() if value.shape.rank):
             rows[name], rest = np.split(fixed[name].numpy()[0], [n])
             assert not np.any(rest), name
-        # XLA computes a little otherwise: of two proposals for a cell the other may be kept, half a pixel beside, and
-        # what is hardly a cell may be none.
+        # XLA computes a little otherwise: of two proposals for a cell the other may be kept, half a
+        # pixel beside, and what is hardly a cell may be none.
         sure = free["confidences"].numpy() > 0.25
         agree = iou(free["boxes_yxyx"].numpy()[sure], rows["boxes_yxyx"])
         pair = agree.argmax(axis=1)
         assert len(set(pair)) == sure.sum() and agree.max(axis=1).min(initial=1) > 0.9
-        for name, most in (("class_ids", 0), ("countable", 0), ("p_spherocyte", 0.03), ("class_probabilities", 0.03)):
+        for name, most in (
+            ("class_ids", 0),
+            ("countable", 0),
+            ("p_spherocyte", 0.03),
+            ("class_probabilities", 0.03),
+        ):
             off = np.abs(free[name].numpy()[sure].astype(float) - rows[name][pair].astype(float))
             assert off.max(initial=0) <= most, name
             assert not n_cells or np.median(off) < 1e-3, name
 
 
 def test_the_score_from_files_is_the_score_from_pixels(saved, shared_data, bundled_model):
-    """TensorFlow decodes JPEG a little otherwise than Pillow; the score may differ by half a point."""
+    """TensorFlow decodes JPEG a little otherwise than Pillow; the score may differ by half a
+    point."""
     import tensorflow as tf
 
     folder: Path = shared_data / "chula-rbc-12" / "images"
@@ -96,10 +127,12 @@ def test_the_score_from_files_is_the_score_from_pixels(saved, shared_data, bundl
     sphere = model.class_names.index("spherocyte") + 1
     theirs = score_counts(
         np.array([(c.countable & (c.class_id == sphere)).sum() for c in cells]),
-        np.array([c.countable.sum() for c in cells]), model=model,
-    )  # fmt: skip
+        np.array([c.countable.sum() for c in cells]),
+        model=model,
+    )
     ours = saved.signatures["score_patient"](
-        image_bytes=tf.constant([path.read_bytes() for path in paths]), um_per_px=tf.constant([UM_PER_PX])
+        image_bytes=tf.constant([path.read_bytes() for path in paths]),
+        um_per_px=tf.constant([UM_PER_PX]),
     )
     assert theirs.n_countable > 200 and theirs.raw_percent > 5
     for name in ("raw_percent", "hs_score", "hs_score_low", "hs_score_high"):

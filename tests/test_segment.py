@@ -1,4 +1,5 @@
-"""segment: on drawn fields whose truth is known, on hard fields, and on the labelled points of real ones."""
+"""segment: on drawn fields whose truth is known, on hard fields, and on the labelled points of real
+ones."""
 
 from __future__ import annotations
 
@@ -8,13 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherodetect.fields import read_image
-from spherodetect.segment import background, foreground_threshold, green_density, optical_density, segment
+from spherodetect.fields.find import read_image
+from spherodetect.segment import (
+    background,
+    foreground_threshold,
+    green_density,
+    optical_density,
+    segment,
+)
 from spherodetect.synthetic import SmearStyle, draw_field
 
 
 def centers(drawn) -> np.ndarray:
-    box = drawn.cells.box_yxyx[np.isin(drawn.cells.names, ["rbc", "spherocyte"]) & drawn.cells.countable]
+    box = drawn.cells.box_yxyx[
+        np.isin(drawn.cells.names, ["rbc", "spherocyte"]) & drawn.cells.countable
+    ]
     return ((box[:, :2] + box[:, 2:]) / 2).astype(int)
 
 
@@ -25,7 +34,9 @@ def share_of_their_own(labels: np.ndarray, points: np.ndarray) -> float:
 
 
 def test_separate_cells_are_found_one_by_one():
-    drawn = draw_field(np.random.default_rng(3), n_cells=70, overlap_fraction=0, touching_fraction=0.1, n_white=0)
+    drawn = draw_field(
+        np.random.default_rng(3), n_cells=70, overlap_fraction=0, touching_fraction=0.1, n_white=0
+    )
     found = segment(drawn.image)
     assert share_of_their_own(found.labels, centers(drawn)) >= 0.97
     assert found.labels.dtype == np.int32
@@ -34,17 +45,28 @@ def test_separate_cells_are_found_one_by_one():
 
 def test_the_threshold_lies_below_pale_cells_beside_nuclei_and_above_the_noise():
     rng = np.random.default_rng(0)
-    slide, pale, nuclei = rng.normal(0, 0.008, 60_000), rng.normal(0.08, 0.015, 35_000), rng.normal(0.45, 0.1, 5000)
+    slide, pale, nuclei = (
+        rng.normal(0, 0.008, 60_000),
+        rng.normal(0.08, 0.015, 35_000),
+        rng.normal(0.45, 0.1, 5000),
+    )
     assert 0.025 < foreground_threshold(np.concatenate([slide, pale, nuclei])) < 0.06
     assert 0.025 < foreground_threshold(np.concatenate([slide, pale])) < 0.06
     dark = rng.normal(0.3, 0.03, 5000)
-    assert 0.025 < foreground_threshold(np.concatenate([slide, dark])) < 0.25, "few dark cells, and nothing else"
+    assert 0.025 < foreground_threshold(np.concatenate([slide, dark])) < 0.25, (
+        "few dark cells, and nothing else"
+    )
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
 def test_twice_the_pixels_are_the_same_cells(factor):
     fields = [
-        draw_field(np.random.default_rng(5), n_cells=60, um_per_px=um, size_hw=(round(480 * s), round(640 * s)))
+        draw_field(
+            np.random.default_rng(5),
+            n_cells=60,
+            um_per_px=um,
+            size_hw=(round(480 * s), round(640 * s)),
+        )
         for um, s in ((0.193, 1), (0.193 / factor, factor))
     ]
     ones, others = (segment(f.image).rbc_diameter_px for f in fields)
@@ -60,11 +82,7 @@ def test_a_field_of_one_colour_holds_no_cell(level):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"background_rgb": (120.0, 150.0, 230.0)},
-        {"stain_od": 0.07},
-        {"falloff": 0.25},
-    ],
+    [{"background_rgb": (120.0, 150.0, 230.0)}, {"stain_od": 0.07}, {"falloff": 0.25}],
     ids=["strong tint", "low contrast", "uneven light"],
 )
 def test_a_hard_field_does_not_become_one_giant_cell(change):
@@ -77,7 +95,9 @@ def test_a_hard_field_does_not_become_one_giant_cell(change):
 
 
 def test_a_sheet_of_overlapping_cells_is_divided():
-    drawn = draw_field(np.random.default_rng(9), n_cells=200, overlap_fraction=0.5, touching_fraction=0.3)
+    drawn = draw_field(
+        np.random.default_rng(9), n_cells=200, overlap_fraction=0.5, touching_fraction=0.3
+    )
     found = segment(drawn.image)
     assert np.bincount(found.labels.ravel())[1:].max() < 9 * np.pi / 4 * (7.5 / 0.193) ** 2
     assert found.n_cells > 80
@@ -112,7 +132,9 @@ def test_labelled_points_of_real_fields_lie_in_cells_of_their_own(shared_data: P
     own = total = 0
     for number in (1, 13, 90, 146, 165, 245, 300, 310):
         labels = segment(read_image(folder / "images" / f"{number}.jpg")).labels
-        lines = [line.split() for line in (folder / "labels" / f"{number}.txt").read_text().splitlines()]
+        lines = [
+            line.split() for line in (folder / "labels" / f"{number}.txt").read_text().splitlines()
+        ]
         points = np.array([(int(float(y)), int(float(x))) for x, y, _ in lines if len(lines)])
         points = np.clip(points, 0, np.array(labels.shape) - 1)
         own += share_of_their_own(labels, points) * len(points)

@@ -1,4 +1,5 @@
-"""serving/client.py against a server that loads the bundled SavedModel and speaks TensorFlow Serving's REST form."""
+"""serving/client.py against a server that loads the bundled SavedModel and speaks TensorFlow
+Serving's REST form."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ import pytest
 from PIL import Image
 
 import spherodetect
-from spherodetect.score import STATUSES, score_counts
+from spherodetect.score.counts import STATUSES, score_counts
 from spherodetect.synthetic import draw_field
 
 SERVING = Path(__file__).resolve().parents[1] / "serving"
@@ -60,7 +61,8 @@ def _decoded(value: Any) -> Any:
 
 
 def predict(signatures: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """As https://www.tensorflow.org/tfx/serving/api_rest says: rows in and out as instances, columns as inputs.
+    """As https://www.tensorflow.org/tfx/serving/api_rest says: rows in and out as instances,
+    columns as inputs.
 
     An answer in rows needs a batch axis of one length in every output.
     """
@@ -72,21 +74,30 @@ def predict(signatures: Any, request: dict[str, Any]) -> dict[str, Any]:
     wanted = signature.structured_input_signature[1]
     if set(columns) != set(wanted):
         raise ValueError(f"expected inputs {sorted(wanted)}, got {sorted(columns)}")
-    found = signature(**{name: tf.constant(_decoded(v), wanted[name].dtype) for name, v in columns.items()})
+    found = signature(
+        **{name: tf.constant(_decoded(v), wanted[name].dtype) for name, v in columns.items()}
+    )
     values = {name: value.numpy().tolist() for name, value in found.items()}
     if not rows:
         return {"outputs": values}
     if any(np.ndim(v) == 0 or len(v) != len(rows) for v in values.values()):
         raise ValueError("an output has no batch axis of the length of the instances")
-    return {"predictions": [{name: value[k] for name, value in values.items()} for k in range(len(rows))]}
+    return {
+        "predictions": [
+            {name: value[k] for name, value in values.items()} for k in range(len(rows))
+        ]
+    }
 
 
 @pytest.fixture(scope="module")
 def url(bundled_model) -> Iterator[str]:
-    """A server of the models that serving/models.config names; the only one lies in the bundled folder."""
+    """A server of the models that serving/models.config names; the only one lies in the bundled
+    folder."""
     import tensorflow as tf
 
-    (name,) = re.findall(r'^\s*name: "(\w+)"', (SERVING / "models.config").read_text(), re.MULTILINE)
+    (name,) = re.findall(
+        r'^\s*name: "(\w+)"', (SERVING / "models.config").read_text(), re.MULTILINE
+    )
     signatures = tf.saved_model.load(str(bundled_model / "saved_model")).signatures
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,7 +135,9 @@ def test_cells_of_a_batch_are_those_of_each_field(client, url, fields, files, bu
         assert not np.any(row["boxes_yxyx"][n:]) and row["truncated"] is False
 
 
-def test_the_score_of_the_artefact_is_that_of_the_package(client, url, fields, files, bundled_model):
+def test_the_score_of_the_artefact_is_that_of_the_package(
+    client, url, fields, files, bundled_model
+):
     model = spherodetect.load_model(bundled_model)
     found = client.score(url, files, UM_PER_PX)
     cells = [model.detect(image, UM_PER_PX) for image in fields]

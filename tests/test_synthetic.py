@@ -1,4 +1,5 @@
-"""The drawn fields agree with their own truth: areas, densities, pallor, counts, scale and repeatability."""
+"""The drawn fields agree with their own truth: areas, densities, pallor, counts, scale and
+repeatability."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ import pytest
 from scipy import ndimage
 
 from spherodetect.cells import touches_border
-from spherodetect.synthetic import RED_CELL_SHAPES, SmearStyle, draw_field, draw_patient, random_style
+from spherodetect.synthetic import (
+    RED_CELL_SHAPES,
+    SmearStyle,
+    draw_field,
+    draw_patient,
+    random_style,
+)
 
 #: Optics and camera that add nothing, so that closed forms hold.
 CLEAN = SmearStyle(
@@ -33,7 +40,9 @@ def center_rim_ratio(od: np.ndarray, mask: np.ndarray, corner: tuple[int, int]) 
 
 
 def test_a_mask_is_as_large_as_its_diameter_says():
-    drawn = draw_field(rng(), n_cells=40, um_per_px=0.06, size_hw=(1000, 1300), style=SmearStyle(), n_white=2)
+    drawn = draw_field(
+        rng(), n_cells=40, um_per_px=0.06, size_hw=(1000, 1300), style=SmearStyle(), n_white=2
+    )
     whole = ~touches_border(drawn.cells.box_yxyx, drawn.cells.image_size_hw)
     area_um2 = np.array([mask.sum() for mask, _ in drawn.cells.pixel_masks()]) * 0.06**2
     expected = np.pi / 4 * drawn.cells.measurements["diameter_um"] ** 2
@@ -65,8 +74,14 @@ def test_every_cell_darkens_its_mask_and_nothing_else_does(seed):
 
 
 def test_pallor_tells_spherocytes_from_discocytes():
-    drawn = draw_field(rng(3), n_cells=60, spherocyte_fraction=0.5, um_per_px=0.1, size_hw=(900, 1200), style=replace(
-        SmearStyle(), shape_shares={"discocyte": 1}, jpeg_quality=None))  # fmt: skip
+    drawn = draw_field(
+        rng(3),
+        n_cells=60,
+        spherocyte_fraction=0.5,
+        um_per_px=0.1,
+        size_hw=(900, 1200),
+        style=replace(SmearStyle(), shape_shares={"discocyte": 1}, jpeg_quality=None),
+    )
     cells = drawn.cells[drawn.cells.countable]
     od = green_od(drawn, 196)
     ratio = np.array([center_rim_ratio(od, mask, corner) for mask, corner in cells.pixel_masks()])
@@ -79,14 +94,19 @@ def test_pallor_tells_spherocytes_from_discocytes():
 
 def test_spherocytes_are_smaller_and_denser_but_their_sizes_overlap():
     parts = [
-        draw_field(rng(k), n_cells=60, spherocyte_fraction=0.5, style=replace(CLEAN, anisocytosis=0.05))
+        draw_field(
+            rng(k), n_cells=60, spherocyte_fraction=0.5, style=replace(CLEAN, anisocytosis=0.05)
+        )
         for k in range(4)
     ]
     diameter, mean_od, sphere = [], [], []
     for drawn in parts:
         cells = drawn.cells[drawn.cells.countable]
         od = green_od(drawn, 196)
-        mean_od += [od[y : y + m.shape[0], x : x + m.shape[1]][m].mean() for m, (y, x) in cells.pixel_masks()]
+        mean_od += [
+            od[y : y + m.shape[0], x : x + m.shape[1]][m].mean()
+            for m, (y, x) in cells.pixel_masks()
+        ]
         diameter.append(cells.measurements["diameter_um"])
         sphere.append(cells.names == "spherocyte")
     diameter, mean_od, sphere = np.concatenate(diameter), np.array(mean_od), np.concatenate(sphere)
@@ -97,13 +117,21 @@ def test_spherocytes_are_smaller_and_denser_but_their_sizes_overlap():
 
 def test_overlapping_cells_add_their_densities():
     alone = replace(CLEAN, shape_shares={"polychromatic": 1}, stain_od=0.15)
-    options = {"n_cells": 24, "overlap_fraction": 1, "touching_fraction": 0, "n_white": 0, "n_platelets": 0}
+    options = {
+        "n_cells": 24,
+        "overlap_fraction": 1,
+        "touching_fraction": 0,
+        "n_white": 0,
+        "n_platelets": 0,
+    }
     drawn = draw_field(rng(4), style=alone, **options)
     od, layers = green_od(drawn, 196), np.zeros((480, 640), int)
     for mask, (y, x) in drawn.cells.pixel_masks():
         layers[y : y + mask.shape[0], x : x + mask.shape[1]] += mask
     assert (layers == 2).sum() > 500
-    single, double = (np.median(od[ndimage.binary_erosion(layers == k, iterations=2)]) for k in (1, 2))
+    single, double = (
+        np.median(od[ndimage.binary_erosion(layers == k, iterations=2)]) for k in (1, 2)
+    )
     assert double / single == pytest.approx(2, abs=0.25)
     flat = draw_field(rng(4), style=replace(alone, overlap_power=2), **options)
     assert np.median(green_od(flat, 196)[layers == 2]) < 0.85 * np.median(od[layers == 2])
@@ -115,22 +143,33 @@ def test_countable_is_a_whole_red_cell_by_itself():
     for mask, (y, x) in cells.pixel_masks():
         layers[y : y + mask.shape[0], x : x + mask.shape[1]] += mask
     shared = np.array(
-        [(layers[y : y + m.shape[0], x : x + m.shape[1]][m] > 1).mean() for m, (y, x) in cells.pixel_masks()]
+        [
+            (layers[y : y + m.shape[0], x : x + m.shape[1]][m] > 1).mean()
+            for m, (y, x) in cells.pixel_masks()
+        ]
     )
     np.testing.assert_allclose(cells.measurements["overlap_fraction"], shared, atol=1e-6)
     red = np.isin(cells.names, ["rbc", "spherocyte"])
     np.testing.assert_array_equal(
-        cells.countable, red & ~touches_border(cells.box_yxyx, cells.image_size_hw) & (shared <= 0.05)
+        cells.countable,
+        red & ~touches_border(cells.box_yxyx, cells.image_size_hw) & (shared <= 0.05),
     )
     assert set(cells.exclusion_reason) == {"", "border", "overlap", "not_rbc"}
 
 
-@pytest.mark.parametrize(("wanted", "low", "high"), [(0.0, 0, 0.06), (0.3, 0.2, 0.4), (1.0, 0.85, 1)])
+@pytest.mark.parametrize(
+    ("wanted", "low", "high"), [(0.0, 0, 0.06), (0.3, 0.2, 0.4), (1.0, 0.85, 1)]
+)
 def test_cells_overlap_as_often_as_asked_where_there_is_room(wanted, low, high):
     shares = [
-        draw_field(rng(k), n_cells=50, overlap_fraction=wanted, n_white=0, n_platelets=0, style=CLEAN) for k in range(4)
+        draw_field(
+            rng(k), n_cells=50, overlap_fraction=wanted, n_white=0, n_platelets=0, style=CLEAN
+        )
+        for k in range(4)
     ]
-    overlapping = np.concatenate([drawn.cells.measurements["overlap_fraction"] > 0.02 for drawn in shares])
+    overlapping = np.concatenate(
+        [drawn.cells.measurements["overlap_fraction"] > 0.02 for drawn in shares]
+    )
     assert low <= overlapping.mean() <= high
 
 
@@ -142,7 +181,11 @@ def test_the_fraction_and_the_counts_are_exact(n_cells, fraction, expected):
         rng(), n_cells=n_cells, spherocyte_fraction=fraction, n_white=2, n_platelets=7
     ).cells.names.tolist()
     assert names.count("spherocyte") == expected
-    assert (names.count("rbc"), names.count("wbc"), names.count("platelet")) == (n_cells - expected, 2, 7)
+    assert (names.count("rbc"), names.count("wbc"), names.count("platelet")) == (
+        n_cells - expected,
+        2,
+        7,
+    )
 
 
 def test_a_crowded_field_ends_and_keeps_every_cell():
@@ -155,7 +198,13 @@ def test_a_crowded_field_ends_and_keeps_every_cell():
 def test_every_shape_can_be_drawn(shape):
     style = replace(SmearStyle(), shape_shares={shape: 1})
     drawn = draw_field(
-        rng(), n_cells=12, spherocyte_fraction=0, style=style, n_white=0, n_platelets=0, size_hw=(240, 320)
+        rng(),
+        n_cells=12,
+        spherocyte_fraction=0,
+        style=style,
+        n_white=0,
+        n_platelets=0,
+        size_hw=(240, 320),
     )
     assert set(drawn.cells.measurements["shape"]) == {shape}
     if shape in ("discocyte", "microcyte", "macrocyte", "spherocyte"):
@@ -168,7 +217,8 @@ def test_half_the_pixel_size_doubles_the_diameter_in_pixels():
     coarse = draw_field(rng(8), um_per_px=0.2, size_hw=(480, 640), **options)
     fine = draw_field(rng(8), um_per_px=0.1, size_hw=(960, 1280), **options)
     sizes = [
-        np.median([np.sqrt(m.sum() * 4 / np.pi) for m in d.cells[d.cells.countable].masks]) for d in (coarse, fine)
+        np.median([np.sqrt(m.sum() * 4 / np.pi) for m in d.cells[d.cells.countable].masks])
+        for d in (coarse, fine)
     ]
     assert sizes[1] / sizes[0] == pytest.approx(2, rel=0.02)
     assert sizes[0] == pytest.approx(7.5 / 0.2, rel=0.03)
@@ -177,7 +227,9 @@ def test_half_the_pixel_size_doubles_the_diameter_in_pixels():
 
 def test_the_seed_alone_decides():
     np.random.seed(1)  # noqa: NPY002  (the global state must not matter)
-    first, again, other = (draw_field(rng(seed), style=random_style(rng(seed))) for seed in (9, 9, 10))
+    first, again, other = (
+        draw_field(rng(seed), style=random_style(rng(seed))) for seed in (9, 9, 10)
+    )
     assert first.image.tobytes() == again.image.tobytes() != other.image.tobytes()
     assert first.cells.box_yxyx.tobytes() == again.cells.box_yxyx.tobytes()
     assert random_style(rng(9)) == random_style(rng(9)) != random_style(rng(10))
@@ -198,13 +250,17 @@ def test_the_empty_field_has_the_style_s_colour_noise_and_falloff():
     image = draw_field(rng(), n_cells=0, n_white=0, n_platelets=0, style=style).image.astype(float)
     np.testing.assert_allclose(image.mean(axis=(0, 1)), style.background_rgb, atol=1)
     assert image.std(axis=(0, 1)) == pytest.approx(3, rel=0.05)
-    dark = draw_field(rng(), n_cells=0, n_white=0, n_platelets=0, style=replace(CLEAN, falloff=0.4)).image.astype(float)
+    dark = draw_field(
+        rng(), n_cells=0, n_white=0, n_platelets=0, style=replace(CLEAN, falloff=0.4)
+    ).image.astype(float)
     assert dark[240, 320, 1] == pytest.approx(196, abs=4)
     assert dark[:4, :4, 1].mean() / 196 == pytest.approx(1 - 0.4 * (0.5**2 + 0.375**2), abs=0.02)
 
 
 def test_a_patient_keeps_its_smear_and_its_fraction():
-    fields = draw_patient(3, spherocyte_fraction=0.137, n_fields=3, n_cells=25, size_hw=(240, 320), patient_id="p")
+    fields = draw_patient(
+        3, spherocyte_fraction=0.137, n_fields=3, n_cells=25, size_hw=(240, 320), patient_id="p"
+    )
     counts = [int((drawn.cells.names == "spherocyte").sum()) for drawn in fields]
     assert sum(counts) == round(0.137 * 75) and max(counts) - min(counts) <= 1
     assert [drawn.cells.field_id for drawn in fields] == ["p_01.png", "p_02.png", "p_03.png"]
@@ -215,7 +271,9 @@ def test_a_patient_keeps_its_smear_and_its_fraction():
 
 
 def test_overlays_and_debris_leave_the_truth_alone():
-    plain, marked = (draw_field(rng(11), n_cells=30, style=SmearStyle(overlays=p, debris=0)) for p in (0.0, 1.0))
+    plain, marked = (
+        draw_field(rng(11), n_cells=30, style=SmearStyle(overlays=p, debris=0)) for p in (0.0, 1.0)
+    )
     assert (plain.image != marked.image).any()
     np.testing.assert_array_equal(plain.cells.box_yxyx, marked.cells.box_yxyx)
 
@@ -223,7 +281,10 @@ def test_overlays_and_debris_leave_the_truth_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spherocyte_fraction": float("nan")}, "spherocyte_fraction: expected a number from 0 to 1, got nan"),
+        (
+            {"spherocyte_fraction": float("nan")},
+            "spherocyte_fraction: expected a number from 0 to 1, got nan",
+        ),
         ({"spherocyte_fraction": 1.1}, "spherocyte_fraction"),
         ({"overlap_fraction": -0.1}, "overlap_fraction"),
         ({"touching_fraction": float("inf")}, "touching_fraction"),

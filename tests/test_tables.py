@@ -1,4 +1,5 @@
-"""tables: the columns are the contract, the bytes are the same at every run, the text is harmless."""
+"""tables: the columns are the contract, the bytes are the same at every run, the text is
+harmless."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def _cells(**changes) -> Cells:
     """A red cell, a spherocyte at the border, a platelet, and a red cell that overlaps."""
     box = [[10, 20, 40.25, 50.123], [0, 0, 30, 30], [50, 50, 60, 60], [60, 60, 90, 90]]
     masks = [np.ones((31, 31), bool)] * 4
-    cells = Cells.from_labels(box, [1, 2, 4, 1], masks, image_size_hw=(100, 120), field_id="=p/1.jpg", um_per_px=0.1)
+    cells = Cells.from_labels(
+        box, [1, 2, 4, 1], masks, image_size_hw=(100, 120), field_id="=p/1.jpg", um_per_px=0.1
+    )
     options = {
         "countable": np.array([True, False, False, False]),
         "measurements": {
@@ -54,16 +57,21 @@ def test_the_columns_are_the_contract():
     assert list(tables.CELL_COLUMNS) == CELLS.split(", ")
     assert list(tables.PATIENT_COLUMNS) == PATIENTS.split(", ")
     assert list(tables.QUALITY_COLUMNS) == QUALITY.split(", ")
-    for columns in (tables.CELL_COLUMNS, tables.PATIENT_COLUMNS, tables.QUALITY_COLUMNS, tables.COUNT_COLUMNS):
+    for columns in (
+        tables.CELL_COLUMNS,
+        tables.PATIENT_COLUMNS,
+        tables.QUALITY_COLUMNS,
+        tables.COUNT_COLUMNS,
+    ):
         assert columns.items() <= tables._KINDS.items()  # a name means the same in every table
 
 
 def test_cells_csv(tmp_path):
     rows = _written(tables.cells_frame(_cells(), patient_id="-07"), tmp_path)
     assert list(rows[0]) == CELLS.split(", ")
-    assert {name: rows[0][name] for name in ("patient_id", "field_id", "cell_id", "class_name")} == {
-        "patient_id": "'-07", "field_id": "'=p/1.jpg", "cell_id": "1", "class_name": "rbc",
-    }  # fmt: skip
+    assert {
+        name: rows[0][name] for name in ("patient_id", "field_id", "cell_id", "class_name")
+    } == {"patient_id": "'-07", "field_id": "'=p/1.jpg", "cell_id": "1", "class_name": "rbc"}
     box = [rows[0][name] for name in ("xmin_px", "ymin_px", "xmax_px", "ymax_px")]
     assert box == ["20.00", "10.00", "50.12", "40.25"]
     assert [row["diameter_px"] for row in rows] == ["30.00", "29.00", "", "70.13"]
@@ -99,7 +107,11 @@ def test_tables_without_rows_have_typed_columns(tmp_path):
     empty = tables.cells_frame(Cells.empty(field_id="a", image_size_hw=(9, 9)), patient_id="7")
     assert list(empty.dtypes) == list(full.dtypes)
     assert list(pd.concat([empty, full], ignore_index=True).dtypes) == list(full.dtypes)
-    for frame, columns in [(empty, CELLS), (tables.patients_frame([]), PATIENTS), (tables.quality_frame([]), QUALITY)]:
+    for frame, columns in [
+        (empty, CELLS),
+        (tables.patients_frame([]), PATIENTS),
+        (tables.quality_frame([]), QUALITY),
+    ]:
         assert _written(frame, tmp_path) == []
         assert (tmp_path / "t.csv").read_text() == columns.replace(" ", "") + "\n"
 
@@ -109,46 +121,94 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
         FEW = "insufficient_cells"
 
     values = {
-        "patient_id": "Müller; @x", "status": Status.FEW, "hs_score": 12.34567, "hs_score_low": -0.00001,
-        "hs_score_high": 20, "raw_percent": None, "grade": None, "grade_scheme": "icsh2015",
-        "p_above_5_percent": 0.99996, "p_above_20_percent": float("nan"), "n_fields": 3, "n_fields_rejected": 0,
-        "n_cells": np.int64(7), "n_countable": 5.0, "n_spherocytes": None,
-        "model": "bundled", "version": "0.1", "more": 1,
-    }  # fmt: skip
+        "patient_id": "Müller; @x",
+        "status": Status.FEW,
+        "hs_score": 12.34567,
+        "hs_score_low": -0.00001,
+        "hs_score_high": 20,
+        "raw_percent": None,
+        "grade": None,
+        "grade_scheme": "icsh2015",
+        "p_above_5_percent": 0.99996,
+        "p_above_20_percent": float("nan"),
+        "n_fields": 3,
+        "n_fields_rejected": 0,
+        "n_cells": np.int64(7),
+        "n_countable": 5.0,
+        "n_spherocytes": None,
+        "model": "bundled",
+        "version": "0.1",
+        "more": 1,
+    }
     score = dataclasses.make_dataclass("Score", values)(**values)
     first, second = _written(tables.patients_frame([values, score]), tmp_path)
     assert first == second
     assert list(first) == PATIENTS.split(", ")
     assert list(first.values()) == [
-        "Müller;' @x", "insufficient_cells", "12.3457", "0.0000", "20.0000", "", "", "icsh2015", "1.0000", "", "3", "0",
-        "7", "5", "", "bundled", "0.1",
-    ]  # fmt: skip
+        "Müller;' @x",
+        "insufficient_cells",
+        "12.3457",
+        "0.0000",
+        "20.0000",
+        "",
+        "",
+        "icsh2015",
+        "1.0000",
+        "",
+        "3",
+        "0",
+        "7",
+        "5",
+        "",
+        "bundled",
+        "0.1",
+    ]
     with pytest.raises(KeyError, match="n_cells"):
-        tables.patients_frame([{name: value for name, value in values.items() if name != "n_cells"}])
+        tables.patients_frame(
+            [{name: value for name, value in values.items() if name != "n_cells"}]
+        )
 
 
 def test_names_that_are_no_utf_8_are_written_out(tmp_path):
     cells = dataclasses.replace(_cells(), field_id="M\udcfcller.jpg")
-    for frame in (tables.cells_frame(cells, patient_id="\udcfc"), tables.counts_frame(cells, patient_id="\udcfc")):
+    for frame in (
+        tables.cells_frame(cells, patient_id="\udcfc"),
+        tables.counts_frame(cells, patient_id="\udcfc"),
+    ):
         row = _written(frame, tmp_path)[0]
         assert (row["patient_id"], row["field_id"]) == ("\\udcfc", "M\\udcfcller.jpg")
         tables.write_parquet(frame, tmp_path / "t.parquet")
 
 
 def test_quality_csv(tmp_path):
-    row = {"patient_id": "7", "field_id": "a", "accepted": np.bool_(True), "reason": "", "n_cells": 40, "focus": 1 / 3,
-           "exposure": np.float32(0.5), "density": 0, "um_per_px": 0.1930004, "um_per_px_source": "scale bar",
-           "um_per_px_error_percent": 0.482, "rbc_diameter_px": 38.756}  # fmt: skip
+    row = {
+        "patient_id": "7",
+        "field_id": "a",
+        "accepted": np.bool_(True),
+        "reason": "",
+        "n_cells": 40,
+        "focus": 1 / 3,
+        "exposure": np.float32(0.5),
+        "density": 0,
+        "um_per_px": 0.1930004,
+        "um_per_px_source": "scale bar",
+        "um_per_px_error_percent": 0.482,
+        "rbc_diameter_px": 38.756,
+    }
     (written,) = _written(tables.quality_frame([row]), tmp_path)
-    assert ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale bar,0.5,38.76"
+    assert (
+        ",".join(written.values()) == "7,a,1,,40,0.3333,0.5000,0.0000,0.19300,scale bar,0.5,38.76"
+    )
 
 
 def test_counts_by_class_also_of_what_is_not_there(tmp_path):
     rows = _written(tables.counts_frame(_cells(), patient_id="7"), tmp_path)
     assert [tuple(row.values()) for row in rows] == [
-        ("7", "'=p/1.jpg", "rbc", "2", "1"), ("7", "'=p/1.jpg", "spherocyte", "1", "0"),
-        ("7", "'=p/1.jpg", "wbc", "0", "0"), ("7", "'=p/1.jpg", "platelet", "1", "0"),
-    ]  # fmt: skip
+        ("7", "'=p/1.jpg", "rbc", "2", "1"),
+        ("7", "'=p/1.jpg", "spherocyte", "1", "0"),
+        ("7", "'=p/1.jpg", "wbc", "0", "0"),
+        ("7", "'=p/1.jpg", "platelet", "1", "0"),
+    ]
     rejected = _written(tables.counts_frame(_cells(), patient_id="7", accepted=False), tmp_path)
     assert [row["n_countable"] for row in rejected] == ["0"] * 4
 
@@ -166,8 +226,13 @@ def test_objects_are_as_scikit_image_measures_them(tmp_path):
     (truth,) = regionprops(frame)
     y, x = truth.centroid
     assert list(first.values()) == [
-        "a.png", "spherocyte", "1", str(int(truth.area)), f"({y:.2f}, {x:.2f})", str(truth.bbox)
-    ]  # fmt: skip
+        "a.png",
+        "spherocyte",
+        "1",
+        str(int(truth.area)),
+        f"({y:.2f}, {x:.2f})",
+        str(truth.bbox),
+    ]
     assert list(second.values()) == ["a.png", "rbc", "2", "0", "", ""]
 
 

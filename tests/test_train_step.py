@@ -1,4 +1,5 @@
-"""benchmarks/train_step: time is given to the operation that spends it, and drawn records are alike on both sides."""
+"""benchmarks/train_step: time is given to the operation that spends it, and drawn records are alike
+on both sides."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def profile(*lines: list[tuple[str, int, int]]) -> SimpleNamespace:
                 lines=[
                     SimpleNamespace(
                         events=[
-                            SimpleNamespace(metadata_id=names.index(name), offset_ps=start, duration_ps=duration)
+                            SimpleNamespace(
+                                metadata_id=names.index(name), offset_ps=start, duration_ps=duration
+                            )
                             for name, start, duration in line
                         ]
                     )
@@ -33,7 +36,12 @@ def profile(*lines: list[tuple[str, int, int]]) -> SimpleNamespace:
 
 
 def test_time_goes_to_the_innermost_operation():
-    one = [("a/call:PartitionedCall", 0, 100), ("a/x:Conv2D", 10, 30), ("a/y:Relu", 40, 20), ("z:Conv2D", 100, 5)]
+    one = [
+        ("a/call:PartitionedCall", 0, 100),
+        ("a/x:Conv2D", 10, 30),
+        ("a/y:Relu", 40, 20),
+        ("z:Conv2D", 100, 5),
+    ]
     other = [
         ("step 3", 0, 1000),
         ("KernelAndDeviceFunc::Run", 0, 900),
@@ -50,12 +58,17 @@ def test_an_empty_profile_has_no_times():
 
 
 @pytest.mark.train
-@pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed")
+@pytest.mark.skipif(
+    find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
+)
 def test_both_experiments_get_the_same_cells(tmp_path):
-    from spherodetect.tfrecords import read_examples
+    from spherodetect.records.tfrecords import read_examples
 
     draw_records(tmp_path, side=96, fields=2, cells=8)
-    ours, stock = (list(read_examples(tmp_path.glob(f"{form}-train-*.tfrecord"))) for form in ("drawn", "full-drawn"))
+    ours, stock = (
+        list(read_examples(tmp_path.glob(f"{form}-train-*.tfrecord")))
+        for form in ("drawn", "full-drawn")
+    )
     assert len(ours) == len(stock) == 2
     for one, other in zip(ours, stock, strict=True):
         assert one["image"].shape[0] * 32 / one["rbc_diameter_px"] == pytest.approx(96, abs=0.5)

@@ -1,8 +1,10 @@
-"""What accelerators need, shown on CPU: a step whose losses do not depend on the replicas, and one that XLA compiles.
+"""What accelerators need, shown on CPU: a step whose losses do not depend on the replicas, and one
+that XLA compiles.
 
-Two logical CPU devices stand for two GPUs. They must be asked for before TensorFlow runs anything, hence the processes
-of their own: `python test_training_accelerators.py RECORDS mirrored|compiled|bfloat16` prints the losses of two steps,
-of one device in float32 and of the other way, as JSON; `clipped` in place of these, what is left of a large gradient.
+Two logical CPU devices stand for two GPUs. They must be asked for before TensorFlow runs anything,
+hence the processes of their own: `python test_training_accelerators.py RECORDS
+mirrored|compiled|bfloat16` prints the losses of two steps, of one device in float32 and of the
+other way, as JSON; `clipped` in place of these, what is left of a large gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ import pytest
 
 pytestmark = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 CHULA = Path(__file__).parents[1] / "experiments" / "chula.yaml"
 SIZE, CELLS, PROPOSALS = 96, 40, 60
@@ -29,7 +34,7 @@ SIZE, CELLS, PROPOSALS = 96, 40, 60
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> Path:
     from spherodetect.labels.recipe import Recipe
-    from spherodetect.tfrecords import build
+    from spherodetect.records.tfrecords import build
 
     folder = tmp_path_factory.mktemp("records")
     build(Recipe("drawn", "synthetic", folder, n_fields=2, seed=1, um_per_px=0.4), folder)
@@ -37,21 +42,31 @@ def records(tmp_path_factory) -> Path:
 
 
 def settings(records: Path) -> list[str]:
-    """A small model that samples nothing: all proposals and labelled boxes are RoIs, and all of these masks."""
+    """A small model that samples nothing: all proposals and labelled boxes are RoIs, and all of
+    these masks."""
     everything = CELLS + PROPOSALS
     return [
-        f"task.train_data.input_path={records}/drawn-*.tfrecord", "task.train_data.weights=null",
-        f"task.model.input_size=[{SIZE}, {SIZE}, 3]", "task.train_data.global_batch_size=2",
-        f"task.train_data.parser.max_num_instances={CELLS}", "task.train_data.parser.rpn_batch_size_per_im=4096",
-        f"task.model.roi_generator.num_proposals={PROPOSALS}", "task.model.roi_generator.pre_nms_top_k=200",
-        f"task.model.roi_sampler.num_sampled_rois={everything}", "task.model.roi_sampler.foreground_fraction=1.0",
+        f"task.train_data.input_path={records}/drawn-*.tfrecord",
+        "task.train_data.weights=null",
+        f"task.model.input_size=[{SIZE}, {SIZE}, 3]",
+        "task.train_data.global_batch_size=2",
+        f"task.train_data.parser.max_num_instances={CELLS}",
+        "task.train_data.parser.rpn_batch_size_per_im=4096",
+        f"task.model.roi_generator.num_proposals={PROPOSALS}",
+        "task.model.roi_generator.pre_nms_top_k=200",
+        f"task.model.roi_sampler.num_sampled_rois={everything}",
+        "task.model.roi_sampler.foreground_fraction=1.0",
         f"task.model.mask_sampler.num_sampled_masks={everything}",
-    ]  # fmt: skip
+    ]
 
 
 def losses(records: Path, way: str) -> dict[str, list]:
     done = subprocess.run(
-        [sys.executable, __file__, str(records), way], capture_output=True, text=True, timeout=3000, check=False
+        [sys.executable, __file__, str(records), way],
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -83,7 +98,9 @@ def test_two_replicas_learn_what_one_device_learns(records):
         assert two == pytest.approx(one, abs=1e-3)
     before, after = found["one"]
     assert min(after[part] for part in PARTS) > 1e-3, "each loss has something to say"
-    assert abs(after["total_loss"] - before["total_loss"]) > 0.01, "and the first step changes the second"
+    assert abs(after["total_loss"] - before["total_loss"]) > 0.01, (
+        "and the first step changes the second"
+    )
 
 
 def test_replicas_clip_what_they_found_together(records):
@@ -118,7 +135,9 @@ def test_bfloat16_rounds_no_boxes():
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         model = SimpleNamespace(
-            roi_generator=roi_generator.MultilevelROIGenerator(num_proposals=1, nms_iou_threshold=0.5),
+            roi_generator=roi_generator.MultilevelROIGenerator(
+                num_proposals=1, nms_iou_threshold=0.5
+            ),
             roi_sampler=[roi_sampler.ROISampler(num_sampled_rois=1, mix_gt_boxes=False)],
             mask_sampler=mask_sampler.MaskSampler(28, 1),
         )
@@ -128,10 +147,16 @@ def test_bfloat16_rounds_no_boxes():
     anchor, cell = [[[300.6, 301.3, 332.7, 333.2]]], [[[301.1, 300.9, 333.4, 332.9]]]
     zeros = tf.zeros([1, 1, 1, 4], tf.bfloat16)
     boxes, _ = model.roi_generator(
-        {"3": zeros}, {"3": zeros[..., :1]}, {"3": tf.constant(anchor)}, tf.constant([[384.0, 384.0]]), True
+        {"3": zeros},
+        {"3": zeros[..., :1]},
+        {"3": tf.constant(anchor)},
+        tf.constant([[384.0, 384.0]]),
+        True,
     )
     np.testing.assert_allclose(boxes, anchor, atol=1e-3)
-    rois, truth, classes, indices = model.roi_sampler[0](boxes, tf.constant(cell), tf.constant([[2]]))
+    rois, truth, classes, indices = model.roi_sampler[0](
+        boxes, tf.constant(cell), tf.constant([[2]])
+    )
     np.testing.assert_allclose(rois, anchor, atol=1e-3)
     np.testing.assert_allclose(truth, cell, atol=1e-3)
     rois, *_ = model.mask_sampler(rois, truth, classes, indices, tf.ones([1, 1, 56, 56]))
@@ -159,7 +184,8 @@ def _main(records: Path, way: str) -> None:
 
 
 def _clipped(strategy: Any, records: Path) -> list[float]:
-    """What the experiment's optimiser makes of a gradient of (30, 40), to which two replicas give one part each."""
+    """What the experiment's optimiser makes of a gradient of (30, 40), to which two replicas give
+    one part each."""
     import tensorflow as tf
 
     from spherodetect.training import run
@@ -180,7 +206,9 @@ def _clipped(strategy: Any, records: Path) -> list[float]:
     return [float(m / (1 - optimizer.get_config()["beta_1"])) for m in momentum]
 
 
-def _two_steps(strategy: Any, records: Path, weights: Any, *, compiled: bool = False) -> tuple[list, Any]:
+def _two_steps(
+    strategy: Any, records: Path, weights: Any, *, compiled: bool = False
+) -> tuple[list, Any]:
     """Losses of two steps on one batch, and the weights before them."""
     import tensorflow as tf
     import tf_keras
@@ -193,7 +221,11 @@ def _two_steps(strategy: Any, records: Path, weights: Any, *, compiled: bool = F
     batch = next(iter(task.build_inputs(params.task.train_data)))
     with strategy.scope():
         model = task.build_model()
-        norms = [layer for layer in model.submodules if isinstance(layer, tf_keras.layers.BatchNormalization)]
+        norms = [
+            layer
+            for layer in model.submodules
+            if isinstance(layer, tf_keras.layers.BatchNormalization)
+        ]
         if weights is None:
             _wake(model, norms, batch)
         else:
@@ -227,9 +259,12 @@ def _two_steps(strategy: Any, records: Path, weights: Any, *, compiled: bool = F
 
 
 def _wake(model: Any, norms: list, batch: Any) -> None:
-    """Heads that say something, and normalisation that fits the batch: fresh ones answer next to zero to everything."""
+    """Heads that say something, and normalisation that fits the batch: fresh ones answer next to
+    zero to everything."""
     rng = np.random.default_rng(0)
-    model.set_weights([w + rng.normal(0, 0.02, w.shape) if w.ndim > 1 else w for w in model.get_weights()])
+    model.set_weights(
+        [w + rng.normal(0, 0.02, w.shape) if w.ndim > 1 else w for w in model.get_weights()]
+    )
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.tfrecords import MASK_SIZE
+from spherodetect.records.tfrecords import MASK_SIZE
 
 pytestmark = pytest.mark.train
 SIDE = 160
@@ -20,7 +20,8 @@ def augment() -> ModuleType:
 
 
 def disc(radius: float = 14.0) -> np.ndarray:
-    """A pale cell without its upper left corner, which looks otherwise after each turn, filling its box."""
+    """A pale cell without its upper left corner, which looks otherwise after each turn, filling its
+    box."""
     side = round(2 * radius)
     y, x = np.mgrid[:side, :side] + 0.5 - radius
     inside = (np.hypot(y, x) <= radius) & ((y > -0.2 * radius) | (x > -0.5 * radius))
@@ -29,7 +30,7 @@ def disc(radius: float = 14.0) -> np.ndarray:
 
 def smear(*corners: tuple[int, int]) -> tuple[np.ndarray, tuple]:
     """Densities with cells at these corners of boxes, and the cells as `paste` takes them."""
-    from spherodetect.labels.masks import resample_mask
+    from spherodetect.labels.repair.masks import resample_mask
 
     cell = disc()
     density = np.zeros((SIDE, SIDE, 3), np.float32)
@@ -43,7 +44,10 @@ def smear(*corners: tuple[int, int]) -> tuple[np.ndarray, tuple]:
 
 def agreement(stained: np.ndarray, box: np.ndarray, mask: np.ndarray) -> float:
     """IoU of a mask with the stain under its box, at the mask's own samples."""
-    y, x = ((box[k] + (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE * (box[k + 2] - box[k])).astype(int) for k in (0, 1))
+    y, x = (
+        (box[k] + (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE * (box[k + 2] - box[k])).astype(int)
+        for k in (0, 1)
+    )
     inside = stained[np.ix_(y, x)]
     return float((inside & (mask >= 0.5)).sum() / (inside | (mask >= 0.5)).sum())
 
@@ -52,7 +56,9 @@ def test_the_eight_symmetries_move_image_boxes_and_masks_together(augment):
     density, (boxes, masks, *_) = smear((20, 30), (60, 110), (100, 50))
     seen = set()
     for seed in range(40):
-        turned, moved, flipped = map(np.asarray, augment.turn(density, boxes, masks, np.array((3, seed))))
+        turned, moved, flipped = map(
+            np.asarray, augment.turn(density, boxes, masks, np.array((3, seed)))
+        )
         for box, mask in zip(moved, flipped, strict=True):
             assert agreement(turned[..., 1] > 0, box, mask) > 0.95
         seen.add(turned.tobytes())
@@ -64,14 +70,16 @@ def test_the_same_seed_varies_the_same(augment):
 
     density = smear((20, 30))[0]
     one, again, other = (
-        augment.vary(density, np.array(seed), SmearParserConfig()).numpy() for seed in ((1, 2), (1, 2), (1, 3))
+        augment.vary(density, np.array(seed), SmearParserConfig()).numpy()
+        for seed in ((1, 2), (1, 2), (1, 3))
     )
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 0.01
 
 
 def test_the_class_of_a_cell_survives_what_is_varied(augment):
-    """Pallor, the mark of a cell that is no spherocyte, is there after the strongest change of stain and focus."""
+    """Pallor, the mark of a cell that is no spherocyte, is there after the strongest change of
+    stain and focus."""
     from spherodetect.training.experiment import SmearParserConfig
 
     y, x = np.mgrid[:64, :64] - 31.5
@@ -81,7 +89,9 @@ def test_the_class_of_a_cell_survives_what_is_varied(augment):
     for seed in range(20):
         varied = augment.vary(density, np.array((9, seed)), SmearParserConfig()).numpy()[..., 1]
         slide = np.median(varied[radius > 20])
-        centre, rim = (np.median(varied[where]) - slide for where in (radius < 4, (radius > 8) & (radius < 14)))
+        centre, rim = (
+            np.median(varied[where]) - slide for where in (radius < 4, (radius > 8) & (radius < 14))
+        )
         assert 0.2 < centre / rim < 0.65
 
 
@@ -90,14 +100,17 @@ def test_a_pasted_cell_lies_on_another_and_densities_add(augment):
     pasted = 0
     for seed in range(30):
         density, cells = smear(*corners)
-        out, (boxes, masks, sets, known) = augment.paste(density, cells, np.array((5, seed)), some_cell=0b11110)
+        out, (boxes, masks, sets, known) = augment.paste(
+            density, cells, np.array((5, seed)), some_cell=0b11110
+        )
         out, boxes, masks, sets, known = map(np.asarray, (out, boxes, masks, sets, known))
         if len(boxes) == 2:
             continue
         pasted += 1
         assert known.all() and sets[2] == 0b11110 and (sets[:2] == 0b11110).sum() >= 1
         added = out - density
-        # What was added is the donor, moved by whole pixels; the soft edge of the mask takes a little of its rim.
+        # What was added is the donor, moved by whole pixels; the soft edge of the mask takes a
+        # little of its rim.
         assert agreement(added[..., 1] > 0.02, boxes[2], masks[2]) > 0.85
         assert added.sum() == pytest.approx(3 * disc().sum(), rel=0.08)
         assert (density[added[..., 1] > 0.1][:, 1] > 0).any(), "it overlaps a cell"
@@ -106,7 +119,9 @@ def test_a_pasted_cell_lies_on_another_and_densities_add(augment):
 
 def test_without_a_mask_nothing_is_pasted(augment):
     density, (boxes, masks, sets, known) = smear((30, 40), (90, 90))
-    out, cells = augment.paste(density, (boxes, masks, sets, ~known), np.array((5, 1)), some_cell=0b11110)
+    out, cells = augment.paste(
+        density, (boxes, masks, sets, ~known), np.array((5, 1)), some_cell=0b11110
+    )
     np.testing.assert_array_equal(out, density)
     assert len(cells[0]) == 2
 
@@ -115,7 +130,9 @@ def test_recompression_changes_little_and_not_always(augment):
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(90, 220, (8, 10, 3), np.uint8), 8, axis=0), 8, axis=1)
     changes = [
-        np.abs(np.asarray(augment.recompress(image, np.array((1, s)), share=0.5)).astype(int) - image).mean()
+        np.abs(
+            np.asarray(augment.recompress(image, np.array((1, s)), share=0.5)).astype(int) - image
+        ).mean()
         for s in range(20)
     ]
     assert 3 <= sum(change == 0 for change in changes) <= 17

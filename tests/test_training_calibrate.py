@@ -1,4 +1,5 @@
-"""calibrate: probabilities mean what they say, no block is judged by its own labels, and unfair blocks say less."""
+"""calibrate: probabilities mean what they say, no block is judged by its own labels, and unfair
+blocks say less."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spherodetect.rates import ClassifierRates
+from spherodetect.score.rates import ClassifierRates
 from spherodetect.training.calibrate import (
     CUT,
     HeldOutCells,
@@ -23,7 +24,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def held_out(
-    *, n: int = 400, runs: int = 4, share: float = 0.2, separation: float = 4.0, labelled: float = 1.0, seed: int = 0
+    *,
+    n: int = 400,
+    runs: int = 4,
+    share: float = 0.2,
+    separation: float = 4.0,
+    labelled: float = 1.0,
+    seed: int = 0,
 ) -> HeldOutCells:
     """Runs of two blocks each, with n cells a block; blocks are numbered 1, 2, ... 10, ..."""
     rng = np.random.default_rng(seed)
@@ -34,7 +41,9 @@ def held_out(
     fine = np.where(truth, "spherocyte", rng.choice(["normal", "burr cell"], len(block)))
     seen = {name: int(n / labelled) for name in np.unique(block)}
     field = np.char.add(block, [f"/{k % 20}" for k in range(len(block))])
-    return HeldOutCells(log_odds, truth, block, run, rng.random(len(block)) < 0.9, fine, field, seen)
+    return HeldOutCells(
+        log_odds, truth, block, run, rng.random(len(block)) < 0.9, fine, field, seen
+    )
 
 
 def test_platt_finds_the_line_that_made_the_labels():
@@ -44,14 +53,18 @@ def test_platt_finds_the_line_that_made_the_labels():
     assert (slope, intercept) == (pytest.approx(0.6, abs=0.03), pytest.approx(-0.8, abs=0.05))
 
 
-@pytest.mark.parametrize("positive", [np.array([0, 0, 1, 1], bool), np.zeros(4, bool), np.ones(4, bool)])
+@pytest.mark.parametrize(
+    "positive", [np.array([0, 0, 1, 1], bool), np.zeros(4, bool), np.ones(4, bool)]
+)
 def test_platt_stays_finite_where_labels_do_not_overlap(positive):
     assert np.isfinite(platt(np.array([-30.0, -2.0, 2.0, 30.0]), positive)).all()
 
 
 def test_probabilities_mean_what_they_say():
     cells = held_out(n=2000)
-    cells = replace(cells, log_odds=3 * cells.log_odds + 4)  # a network that is far too sure, and off
+    cells = replace(
+        cells, log_odds=3 * cells.log_odds + 4
+    )  # a network that is far too sure, and off
     fitted = calibrate(cells)
     p = sigmoid(fitted.slope * cells.log_odds + fitted.intercept)
     assert expected_calibration_error(p, cells.spherocyte) < 0.01
@@ -69,7 +82,9 @@ def test_the_cut_is_nobodys_choice():
         assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * CUT + fitted.intercept))
 
     def called(fitted) -> list[int]:
-        return [sum(kind["called"] for kind in block["fine_classes"].values()) for block in fitted.rates]
+        return [
+            sum(kind["called"] for kind in block["fine_classes"].values()) for block in fitted.rates
+        ]
 
     assert called(before) == called(after), "the same cells are called, whatever their labels say"
 
@@ -77,8 +92,11 @@ def test_the_cut_is_nobodys_choice():
 def test_joined_detectors_judge_a_block_once():
     cells = held_out(runs=2)
     later = {block: f"{int(block) + 3}" for block in cells.n_countable}
-    other = replace(cells, block=np.array([later[b] for b in cells.block], object),
-                    n_countable={later[b]: n for b, n in cells.n_countable.items()})  # fmt: skip
+    other = replace(
+        cells,
+        block=np.array([later[b] for b in cells.block], object),
+        n_countable={later[b]: n for b, n in cells.n_countable.items()},
+    )
     joined = HeldOutCells.join([cells, other])
     assert set(joined.block) == {str(k) for k in range(1, 8)}
     assert (joined.block == "4").sum() == 400
@@ -100,17 +118,30 @@ def test_rates_count_the_countable_cells_of_each_block():
         assert set(fine) == {"normal", "burr cell", "spherocyte"}
         assert sum(kind["n"] for kind in fine.values()) == here.sum()
         assert len(block["fields"]) == 20
-        assert np.sum(block["fields"], axis=0).tolist() == [here.sum(), sum(kind["called"] for kind in fine.values())]
-        assert sum(kind["called"] for kind in fine.values()) == block["called_of_true"] + block["called_of_others"]
+        assert np.sum(block["fields"], axis=0).tolist() == [
+            here.sum(),
+            sum(kind["called"] for kind in fine.values()),
+        ]
+        assert (
+            sum(kind["called"] for kind in fine.values())
+            == block["called_of_true"] + block["called_of_others"]
+        )
         assert block["labelled_share"] == pytest.approx(here.sum() / 400, abs=1e-3)
     assert ClassifierRates.from_model_json({"rates": {"blocks": rates}}).specificity > 0.9
 
 
 @pytest.mark.parametrize(
     ("labelled", "share", "spherocytes_count", "others_count"),
-    [(1.0, 0.3, True, True), (0.2, 0.3, True, False), (1.0, 0.8, True, False), (1.0, 0.04, False, True)],
+    [
+        (1.0, 0.3, True, True),
+        (0.2, 0.3, True, False),
+        (1.0, 0.8, True, False),
+        (1.0, 0.04, False, True),
+    ],
 )
-def test_a_class_counts_where_its_labels_are_a_fair_sample(labelled, share, spherocytes_count, others_count):
+def test_a_class_counts_where_its_labels_are_a_fair_sample(
+    labelled, share, spherocytes_count, others_count
+):
     cells = held_out(labelled=labelled, share=share, n=1000)
     for block in calibrate(cells).rates:
         assert (block["true_spherocytes"] > 0) == spherocytes_count
@@ -128,25 +159,31 @@ def test_spherocytes_in_one_run_only_are_no_error():
 
 
 def test_average_precision_is_scikit_learns():
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn, of the extra [train], is not installed")
+    metrics = pytest.importorskip(
+        "sklearn.metrics", reason="scikit-learn, of the extra [train], is not installed"
+    )
     rng = np.random.default_rng(4)
     for n, share in ((10, 0.5), (500, 0.03), (2000, 0.4)):
         positive = rng.random(n) < share
         positive[0] = True
         score = rng.normal(size=n) + positive
-        assert average_precision(score, positive) == pytest.approx(metrics.average_precision_score(positive, score))
+        assert average_precision(score, positive) == pytest.approx(
+            metrics.average_precision_score(positive, score)
+        )
 
 
 def test_average_precision_at_its_limits():
     positive = np.array([True, True, False, False])
     assert average_precision(np.array([4.0, 3, 2, 1]), positive) == 1
-    assert average_precision(np.array([1.0, 2, 3, 4]), positive) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert average_precision(np.array([1.0, 2, 3, 4]), positive) == pytest.approx(
+        (1 / 3 + 2 / 4) / 2
+    )
     assert average_precision(np.array([]), np.array([], bool)) == 0
 
 
 def test_expected_calibration_error_in_closed_form():
     assert expected_calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0
     assert expected_calibration_error(np.ones(4), np.array([True, True, False, False])) == 0.5
-    assert expected_calibration_error(np.array([0.05, 0.95]), np.array([True, True])) == pytest.approx(
-        (0.95 + 0.05) / 2
-    )
+    assert expected_calibration_error(
+        np.array([0.05, 0.95]), np.array([True, True])
+    ) == pytest.approx((0.95 + 0.05) / 2)

@@ -11,11 +11,16 @@ def test_figures_are_read_back_in_order(tmp_path):
     tf = pytest.importorskip("tensorflow")
     from spherodetect.training.curves import read_curves
 
-    for part, name, values in (("train", "training_loss", {2: 3.0, 4: 2.0}), ("validation", "spherocyte_ap", {4: 0.5})):
+    for part, name, values in (
+        ("train", "training_loss", {2: 3.0, 4: 2.0}),
+        ("validation", "spherocyte_ap", {4: 0.5}),
+    ):
         with tf.summary.create_file_writer(str(tmp_path / part)).as_default():
             for step, value in values.items():
                 tf.summary.scalar(name, value, step=step)
-    with tf.summary.create_file_writer(str(tmp_path / "train"), filename_suffix=".resumed").as_default():
+    with tf.summary.create_file_writer(
+        str(tmp_path / "train"), filename_suffix=".resumed"
+    ).as_default():
         tf.summary.scalar("training_loss", 1.0, step=4)
     (written,) = (tmp_path / "train").glob("*.resumed")
     with written.open("ab") as file:

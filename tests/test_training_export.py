@@ -1,4 +1,5 @@
-"""export: what is collected from held-out fields is what the detector said of the cells that carry a label."""
+"""export: what is collected from held-out fields is what the detector said of the cells that carry
+a label."""
 
 from __future__ import annotations
 
@@ -23,21 +24,29 @@ class Detector:
         assert evidence
         corners = np.array([[10, 10 + 40 * k, 40, 40 + 40 * k] for k in range(4)], np.float32)
         found = {
-            "boxes_yxyx": corners, "class_ids": np.array([4, 6, 7, 1], np.int32),
-            "masks": np.ones((4, 28, 28), np.float32), "countable": np.array([True, True, False, True]),
-            "log_odds": np.array([3.0, -2.0, -9.0, -4.0]), "seen": np.zeros((4, 48, 48, 4), np.float32),
+            "boxes_yxyx": corners,
+            "class_ids": np.array([4, 6, 7, 1], np.int32),
+            "masks": np.ones((4, 28, 28), np.float32),
+            "countable": np.array([True, True, False, True]),
+            "log_odds": np.array([3.0, -2.0, -9.0, -4.0]),
+            "seen": np.zeros((4, 48, 48, 4), np.float32),
             "size": np.zeros((4, 3), np.float32),
-        }  # fmt: skip
+        }
         return lambda image, um_per_px: {key: tf.constant(value) for key, value in found.items()}
 
 
 def test_cells_with_a_label_are_collected_and_countable_ones_without_are_neighbours(monkeypatch):
     export = import_module("spherodetect.training.export")
     example = {
-        "field": "images/3.jpg", "patient": "", "image": np.zeros((60, 200, 3), np.uint8), "um_per_px": np.float32(0),
-        "class_id": np.array([4, 6, 0]), "name": ["spherocyte", "stomatocyte", "uncategorised"],
-        "point_yx": np.array([[25.0, 25], [25, 65], [25, 150]]), "box_yxyx": np.zeros((3, 4)),
-    }  # fmt: skip
+        "field": "images/3.jpg",
+        "patient": "",
+        "image": np.zeros((60, 200, 3), np.uint8),
+        "um_per_px": np.float32(0),
+        "class_id": np.array([4, 6, 0]),
+        "name": ["spherocyte", "stomatocyte", "uncategorised"],
+        "point_yx": np.array([[25.0, 25], [25, 65], [25, 150]]),
+        "box_yxyx": np.zeros((3, 4)),
+    }
     monkeypatch.setattr(export, "read_examples", lambda records: [example])
     cells = export.collect(Detector(), [], NAMES)
     np.testing.assert_array_equal(cells.log_odds, [3.0, -2.0])

@@ -1,4 +1,5 @@
-"""imagenet: the converted backbone computes what the Keras network computes, on its own input and on ours."""
+"""imagenet: the converted backbone computes what the Keras network computes, on its own input and
+on ours."""
 
 from __future__ import annotations
 
@@ -15,11 +16,21 @@ from spherodetect.errors import SpherodetectError
 
 pytestmark = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 CHULA = Path(__file__).parents[1] / "experiments" / "chula.yaml"
-#: Where the Keras network has what Model Garden calls endpoints 2 to 6: strides 4, 8, 16, 32, and the last layer.
-ENDPOINTS = {"2": "block_2_add", "3": "block_5_add", "4": "block_12_add", "5": "block_16_project_BN", "6": "out_relu"}
+#: Where the Keras network has what Model Garden calls endpoints 2 to 6: strides 4, 8, 16, 32, and
+#: the last layer.
+ENDPOINTS = {
+    "2": "block_2_add",
+    "3": "block_5_add",
+    "4": "block_12_add",
+    "5": "block_16_project_BN",
+    "6": "out_relu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +48,14 @@ def keras_model(imagenet):
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             n = layer.gamma.shape[0]
-            layer.set_weights([rng.uniform(0.5, 1.5, n), rng.normal(0, 0.3, n), rng.normal(0, 0.2, n),
-                               rng.uniform(0.5, 2, n)])  # fmt: skip
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, n),
+                    rng.normal(0, 0.3, n),
+                    rng.normal(0, 0.2, n),
+                    rng.uniform(0.5, 2, n),
+                ]
+            )
     return model
 
 
@@ -66,14 +83,20 @@ def test_features_are_equal_at_every_level(imagenet, keras_model, size_hw):
     import tf_keras
 
     # Keras pads by the size that it is told; without one it takes it for even.
-    sized = tf_keras.applications.MobileNetV2(input_shape=(*size_hw, 3), weights=None, include_top=False)
+    sized = tf_keras.applications.MobileNetV2(
+        input_shape=(*size_hw, 3), weights=None, include_top=False
+    )
     sized.set_weights(keras_model.get_weights())
     x = images(size_hw)
-    expected = tf_keras.Model(sized.input, [sized.get_layer(name).output for name in ENDPOINTS.values()])(x)
+    expected = tf_keras.Model(
+        sized.input, [sized.get_layer(name).output for name in ENDPOINTS.values()]
+    )(x)
     got = imagenet.to_backbone(keras_model)(x, training=False)
     for level, values in zip(ENDPOINTS, expected, strict=True):
         assert np.abs(values).max() > 0.05
-        np.testing.assert_allclose(got[level], values, rtol=1e-5, atol=1e-5, err_msg=f"level {level}")
+        np.testing.assert_allclose(
+            got[level], values, rtol=1e-5, atol=1e-5, err_msg=f"level {level}"
+        )
 
 
 def test_a_line_is_folded_into_the_first_layer(imagenet, keras_model):
@@ -84,13 +107,15 @@ def test_a_line_is_folded_into_the_first_layer(imagenet, keras_model):
     imagenet.fold_input(backbone, scale, offset)
     u = images((64, 64))
     stem = next(layer for layer in backbone.layers if type(layer).__name__ == "Conv2DBNBlock")
-    theirs = tf_keras.Model(keras_model.input, keras_model.get_layer("Conv1_relu").output)(scale * u + offset)
+    theirs = tf_keras.Model(keras_model.input, keras_model.get_layer("Conv1_relu").output)(
+        scale * u + offset
+    )
     inside = np.s_[:, :-1, :-1]  # the last row and column see the padding
     np.testing.assert_allclose(stem(u)[inside], theirs[inside], rtol=1e-4, atol=1e-5)
 
 
 def test_the_line_meets_imagenets_input_at_the_slide_and_in_a_cell(imagenet):
-    from spherodetect.training import optics
+    from spherodetect.graph import optics
 
     scale, offset = imagenet.density_line()
     density = np.linspace(0, 0.3, 31)
@@ -100,7 +125,9 @@ def test_the_line_meets_imagenets_input_at_the_slide_and_in_a_cell(imagenet):
     assert off.max() < 0.08 < np.ptp(theirs) / 10
 
 
-def test_a_file_becomes_a_checkpoint_that_training_starts_from(imagenet, keras_model, started, tmp_path):
+def test_a_file_becomes_a_checkpoint_that_training_starts_from(
+    imagenet, keras_model, started, tmp_path
+):
     keras_model.save_weights(tmp_path / "weights.h5")
     assert imagenet.main([str(tmp_path / "weights.h5"), "--out", str(tmp_path / "start")]) == 0
     folded = imagenet.to_backbone(keras_model)
@@ -124,7 +151,9 @@ def test_other_files_are_refused(imagenet, tmp_path, capsys):
     import tf_keras
 
     (tmp_path / "text.h5").write_text("not weights")
-    tf_keras.applications.MobileNetV2(weights=None, include_top=False, alpha=0.35).save_weights(tmp_path / "narrow.h5")
+    tf_keras.applications.MobileNetV2(weights=None, include_top=False, alpha=0.35).save_weights(
+        tmp_path / "narrow.h5"
+    )
     for name in ("text.h5", "narrow.h5", "none.h5"):
         with pytest.raises(SpherodetectError, match=name) as caught:
             imagenet.load_keras(tmp_path / name)

@@ -10,15 +10,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.tfrecords import MASK_SIZE
+from spherodetect.records.tfrecords import MASK_SIZE
 
 pytestmark = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 ANYTHING = 0b11111
 SIZE, DIAMETER = 96, 24.0
-ANCHORS = {"min_level": 3, "max_level": 5, "num_scales": 2, "aspect_ratios": [1.0], "anchor_size": 3.0}
+ANCHORS = {
+    "min_level": 3,
+    "max_level": 5,
+    "num_scales": 2,
+    "aspect_ratios": [1.0],
+    "anchor_size": 3.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +38,46 @@ def inputs() -> ModuleType:
 def build_parser(inputs: ModuleType, *, size: int = SIZE, rbc_px: float = DIAMETER, **settings):
     from spherodetect.training.experiment import SmearParserConfig
 
-    still = {"stain_jitter": 0.1, "tint_jitter": 0.0, "light_jitter": 0.0, "defocus": 0.0, "noise": 0.0,
-             "colour_fade": 0.0, "pasted_share": 0.0, "recompressed_share": 0.0}  # fmt: skip
-    config = SmearParserConfig(max_num_instances=24, rpn_batch_size_per_im=64, rpn_match_threshold=0.5,
-                               rpn_unmatched_threshold=0.3, **(still | settings))  # fmt: skip
-    return inputs.SmearParser(size=size, rbc_px=rbc_px, config=config, anchors=ANCHORS, unknown_set=ANYTHING)
+    still = {
+        "stain_jitter": 0.1,
+        "tint_jitter": 0.0,
+        "light_jitter": 0.0,
+        "defocus": 0.0,
+        "noise": 0.0,
+        "colour_fade": 0.0,
+        "pasted_share": 0.0,
+        "recompressed_share": 0.0,
+    }
+    config = SmearParserConfig(
+        max_num_instances=24,
+        rpn_batch_size_per_im=64,
+        rpn_match_threshold=0.5,
+        rpn_unmatched_threshold=0.3,
+        **(still | settings),
+    )
+    return inputs.SmearParser(
+        size=size, rbc_px=rbc_px, config=config, anchors=ANCHORS, unknown_set=ANYTHING
+    )
 
 
 def cut_disc(radius: float) -> np.ndarray:
-    """A disc without its upper left corner, which looks otherwise after each turn; fills its box."""
+    """A disc without its upper left corner, which looks otherwise after each turn; fills its
+    box."""
     side = round(2 * radius)
     y, x = np.mgrid[:side, :side] + 0.5 - radius
     return (np.hypot(y, x) <= radius) & ((y > -0.2 * radius) | (x > -0.5 * radius))
 
 
-def field(*centers: tuple[float, float], sets: tuple[int, ...] = (), known: tuple[bool, ...] = (),
-          size_hw: tuple[int, int] = (140, 160)) -> dict:  # fmt: skip
+def field(
+    *centers: tuple[float, float],
+    sets: tuple[int, ...] = (),
+    known: tuple[bool, ...] = (),
+    size_hw: tuple[int, int] = (140, 160),
+) -> dict:
     """A decoded record of cells whose centres are whole pixels."""
     import tensorflow as tf
 
-    from spherodetect.labels.masks import resample_mask
+    from spherodetect.labels.repair.masks import resample_mask
 
     shape = cut_disc(DIAMETER / 2)
     image = np.full((*size_hw, 3), 200, np.uint8)
@@ -64,7 +93,9 @@ def field(*centers: tuple[float, float], sets: tuple[int, ...] = (), known: tupl
         "class_set": tf.constant(np.array(sets or [0b10] * n, np.int32)),
         "mask_known": tf.constant(np.array(known or [True] * n, bool)),
         "masks": tf.constant(
-            np.array([resample_mask(shape, MASK_SIZE)] * n, np.float32).reshape(-1, MASK_SIZE, MASK_SIZE)
+            np.array([resample_mask(shape, MASK_SIZE)] * n, np.float32).reshape(
+                -1, MASK_SIZE, MASK_SIZE
+            )
         ),
         "rbc_diameter_px": tf.constant(DIAMETER),
         "source_id": tf.constant("1"),
@@ -82,7 +113,9 @@ def taught(labels: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def agreement(image: np.ndarray, box: np.ndarray, mask: np.ndarray) -> float:
     """IoU of a mask with the stain under its box, at the mask's own samples."""
-    y, x = (box[k] + (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE * (box[k + 2] - box[k]) for k in (0, 1))
+    y, x = (
+        box[k] + (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE * (box[k + 2] - box[k]) for k in (0, 1)
+    )
     y, x = (np.clip(v.astype(int), 0, image.shape[0] - 1) for v in (y, x))
     stained = image[np.ix_(y, x)][..., 1] > 0.1
     return float((stained & (mask >= 0.5)).sum() / (stained | (mask >= 0.5)).sum())
@@ -96,15 +129,22 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
     from PIL import Image
 
     from spherodetect.labels.annotations import Annotation, LabelledField
-    from spherodetect.labels.ledger import LabelSet
+    from spherodetect.labels.readers.ledger import LabelSet
     from spherodetect.labels.recipe import Recipe
-    from spherodetect.tfrecords import read_examples, write_tfrecords
+    from spherodetect.records.tfrecords import read_examples, write_tfrecords
 
     Image.fromarray(field(*CENTERS)["image"].numpy()).save(tmp_path / "a.png")
-    points = (Annotation("1", "spherocyte", point_yx=(20.0, 30.0)), Annotation("2", "rbc", point_yx=(130.0, 100.0)))
-    labelled = LabelledField("a.png", tmp_path / "a.png", (140, 160), points, source_id="a", um_per_px=7.5 / DIAMETER)
+    points = (
+        Annotation("1", "spherocyte", point_yx=(20.0, 30.0)),
+        Annotation("2", "rbc", point_yx=(130.0, 100.0)),
+    )
+    labelled = LabelledField(
+        "a.png", tmp_path / "a.png", (140, 160), points, source_id="a", um_per_px=7.5 / DIAMETER
+    )
     recipe = Recipe("a", "points", tmp_path, unlabelled_cells_unknown=True)
-    write_tfrecords(recipe, tmp_path / "out", labels=LabelSet((labelled,)), splits={"a.png": "train"})
+    write_tfrecords(
+        recipe, tmp_path / "out", labels=LabelSet((labelled,)), splits={"a.png": "train"}
+    )
     (path,) = (tmp_path / "out").glob("*.tfrecord")
     (expected,) = read_examples([path])
     (raw,) = tf.data.TFRecordDataset(str(path))
@@ -127,7 +167,8 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
 def test_a_field_larger_than_the_canvas_is_cut_in_its_middle(inputs):
     image, labels = build_parser(inputs).parse_fn(False)(field(*CENTERS))
     boxes, codes, masks = taught(labels)
-    # 22 rows and 32 columns are cut off on each side: of the outer columns 10 of 24 pixels remain, of rows 10 and 14.
+    # 22 rows and 32 columns are cut off on each side: of the outer columns 10 of 24 pixels remain,
+    # of rows 10 and 14.
     assert boxes.min() >= 0 and boxes.max() <= SIZE
     middle = np.flatnonzero((boxes == [26, 36, 50, 60]).all(axis=1))
     assert len(middle) == 1 and codes[middle] == 0b10
@@ -138,16 +179,21 @@ def test_a_field_larger_than_the_canvas_is_cut_in_its_middle(inputs):
         assert agreement(image.numpy(), box, mask) > 0.85, box
 
 
-@pytest.mark.parametrize(("x", "code"), [(60, 0b100), (35, 0b100), (33, ANYTHING), (24, ANYTHING), (22, None)])
+@pytest.mark.parametrize(
+    ("x", "code"), [(60, 0b100), (35, 0b100), (33, ANYTHING), (24, ANYTHING), (22, None)]
+)
 def test_a_cell_that_is_cut_by_much_tells_no_class(inputs, x, code):
-    # The canvas begins at column 32 of the field: 24, 15, 13, 4 and 2 of the cell's 24 columns are in it.
+    # The canvas begins at column 32 of the field: 24, 15, 13, 4 and 2 of the cell's 24 columns are
+    # in it.
     _, labels = build_parser(inputs).parse_fn(False)(field((70, x), sets=(0b100,)))
     _, codes, _ = taught(labels)
     assert codes.tolist() == ([] if code is None else [code])
 
 
 def test_a_field_smaller_than_the_canvas_lies_on_empty_slide(inputs):
-    image, labels = build_parser(inputs).parse_fn(False)(field((20, 20), (40, 50), size_hw=(60, 70)))
+    image, labels = build_parser(inputs).parse_fn(False)(
+        field((20, 20), (40, 50), size_hw=(60, 70))
+    )
     boxes, _, masks = taught(labels)
     np.testing.assert_array_equal(boxes[0], [26, 21, 50, 45])
     assert all(agreement(image.numpy(), b, m) > 0.95 for b, m in zip(boxes, masks, strict=True))
@@ -171,7 +217,9 @@ def test_a_cell_without_mask_says_so(inputs):
 def test_cells_of_unknown_class_teach_the_proposals(inputs):
     parser = build_parser(inputs)
     known, unknown = (
-        parser.parse_fn(False)(field((70, 80), (70, 110), sets=(bits, bits)))[1]["rpn_score_targets"]
+        parser.parse_fn(False)(field((70, 80), (70, 110), sets=(bits, bits)))[1][
+            "rpn_score_targets"
+        ]
         for bits in (0b10, ANYTHING)
     )
     assert sum(int((scores.numpy() == 1).sum()) for scores in unknown.values()) >= 2
@@ -195,7 +243,9 @@ def test_however_a_field_is_varied_masks_stay_on_their_cells(inputs):
         assert boxes.min() >= 0 and boxes.max() <= SIZE
         whole = codes == 0b10
         assert whole.any()
-        agreements += [agreement(image.numpy(), b, m) for b, m in zip(boxes[whole], masks[whole], strict=True)]
+        agreements += [
+            agreement(image.numpy(), b, m) for b, m in zip(boxes[whole], masks[whole], strict=True)
+        ]
         inner = ((boxes > 0.5) & (boxes < SIZE - 0.5)).all(axis=1)
         sizes += (boxes[inner, 2] - boxes[inner, 0]).tolist()
     assert np.mean(agreements) > 0.9 and min(agreements) > 0.75
@@ -205,7 +255,9 @@ def test_however_a_field_is_varied_masks_stay_on_their_cells(inputs):
 
 def test_cutting_a_full_mask_leaves_a_full_mask(inputs):
     rng = np.random.default_rng(6)
-    boxes = np.concatenate([rng.uniform(0, 40, (20, 2)), rng.uniform(60, 100, (20, 2))], axis=1).astype(np.float32)
+    boxes = np.concatenate(
+        [rng.uniform(0, 40, (20, 2)), rng.uniform(60, 100, (20, 2))], axis=1
+    ).astype(np.float32)
     clipped = np.clip(boxes, 20, 80)
     full = np.ones((20, MASK_SIZE, MASK_SIZE), np.float32)
     np.testing.assert_allclose(inputs._recrop(full, boxes, clipped), 1, atol=1e-5)

@@ -1,8 +1,9 @@
-"""What half-labelled smears teach: short runs on the same drawn fields, labelled with more and less care.
+"""What half-labelled smears teach: short runs on the same drawn fields, labelled with more and less
+care.
 
-All begin with a detector that learned to find cells and no class. Then every cell has its class (fully), every second
-has none (half), or every second spherocyte is called normal, as a naive conversion of half-labelled smears does
-(careless).
+All begin with a detector that learned to find cells and no class. Then every cell has its class
+(fully), every second has none (half), or every second spherocyte is called normal, as a naive
+conversion of half-labelled smears does (careless).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 import pytest
 
 from spherodetect.cells import Cells
+from spherodetect.detect.matching import match_points
 from spherodetect.labels.annotations import LabelledField
-from spherodetect.labels.drawn import _annotations
-from spherodetect.labels.ledger import LabelSet
+from spherodetect.labels.readers.drawn import _annotations
+from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
-from spherodetect.matching import match_points
 from spherodetect.synthetic import SmearStyle, draw_field
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
@@ -35,9 +36,15 @@ NAMED = {"fully": lambda name, odd: name, "half": lambda name, odd: "cell" if od
 def fields(*, seed: int, n: int) -> Iterator[Any]:
     for number in range(n):
         yield draw_field(
-            np.random.default_rng([seed, number]), size_hw=(288, 352), n_cells=45, spherocyte_fraction=0.4,
-            n_platelets=2, n_white=0, style=replace(SmearStyle(), um_per_px=UM_PER_PX), overlap_fraction=0.02,
-        )  # fmt: skip
+            np.random.default_rng([seed, number]),
+            size_hw=(288, 352),
+            n_cells=45,
+            spherocyte_fraction=0.4,
+            n_platelets=2,
+            n_white=0,
+            style=replace(SmearStyle(), um_per_px=UM_PER_PX),
+            overlap_fraction=0.02,
+        )
 
 
 def labelled(drawn: list[Any], care: str, folder: Path) -> LabelSet:
@@ -52,36 +59,54 @@ def labelled(drawn: list[Any], care: str, folder: Path) -> LabelSet:
             replace(annotation, name=NAMED[care](annotation.name, (number + k) % 2 == 1))
             for k, annotation in enumerate(_annotations(one))
         ]
-        named.append(LabelledField(path.name, path, one.image.shape[:2], tuple(annotations), source_id=path.stem,
-                                   um_per_px=UM_PER_PX))  # fmt: skip
+        named.append(
+            LabelledField(
+                path.name,
+                path,
+                one.image.shape[:2],
+                tuple(annotations),
+                source_id=path.stem,
+                um_per_px=UM_PER_PX,
+            )
+        )
     return LabelSet(tuple(named))
 
 
-def trained(care: str, drawn: list[Any], folder: Path, *, steps: int, start: Path | None = None) -> Path:
-    from spherodetect.tfrecords import write_tfrecords
+def trained(
+    care: str, drawn: list[Any], folder: Path, *, steps: int, start: Path | None = None
+) -> Path:
+    from spherodetect.records.tfrecords import write_tfrecords
     from spherodetect.training.run import train
 
     folder.mkdir()
     recipe = Recipe(care, "coco", folder, unknown=frozenset({"cell"}))
     labels = labelled(drawn, care, folder)
-    write_tfrecords(recipe, folder / "records", labels=labels, splits={f.file: "train" for f in labels.fields})
+    write_tfrecords(
+        recipe, folder / "records", labels=labels, splits={f.file: "train" for f in labels.fields}
+    )
     begin = [f"task.init_checkpoint={start}", "task.init_checkpoint_modules=all"] if start else []
     train(
-        EXPERIMENT, folder / "run",
+        EXPERIMENT,
+        folder / "run",
         overrides=[
-            f"task.train_data.input_path={folder}/records/*.tfrecord", "task.train_data.weights=null",
-            "task.validation_data.input_path=''", "task.model.input_size=[192, 192, 3]",
-            "task.train_data.global_batch_size=2", f"trainer.train_steps={steps}",
+            f"task.train_data.input_path={folder}/records/*.tfrecord",
+            "task.train_data.weights=null",
+            "task.validation_data.input_path=''",
+            "task.model.input_size=[192, 192, 3]",
+            "task.train_data.global_batch_size=2",
+            f"trainer.train_steps={steps}",
             f"trainer.checkpoint_interval={steps}",
             f"trainer.optimizer_config.learning_rate.cosine.decay_steps={steps}",
-            "trainer.optimizer_config.warmup.linear.warmup_steps=50", *begin,
+            "trainer.optimizer_config.warmup.linear.warmup_steps=50",
+            *begin,
         ],
-    )  # fmt: skip
+    )
     return folder / "run"
 
 
 def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
-    """Recall of whole red cells, and the share of the found spherocytes that are called so at even odds."""
+    """Recall of whole red cells, and the share of the found spherocytes that are called so at even
+    odds."""
     import tensorflow as tf
 
     from spherodetect.training.export import restore
@@ -89,8 +114,13 @@ def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
     call = tf.function(restore(run)[1].but(evidence=True))
     found, called = [], []
     for one in drawn:
-        out = {key: value.numpy() for key, value in call(tf.constant(one.image), tf.constant(UM_PER_PX)).items()}
-        cells = Cells.from_labels(out["boxes_yxyx"], out["class_ids"], out["masks"], image_size_hw=one.image.shape[:2])
+        out = {
+            key: value.numpy()
+            for key, value in call(tf.constant(one.image), tf.constant(UM_PER_PX)).items()
+        }
+        cells = Cells.from_labels(
+            out["boxes_yxyx"], out["class_ids"], out["masks"], image_size_hw=one.image.shape[:2]
+        )
         truth = one.cells
         whole = truth.box_yxyx[:, :2].min(axis=1) > 1
         whole &= (truth.box_yxyx[:, 2:] < np.array(one.image.shape[:2]) - 1).all(axis=1)
@@ -105,10 +135,15 @@ def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
 def test_a_missing_class_costs_nothing_and_a_wrong_one_costs_spherocytes(tmp_path):
     drawn, held_out = list(fields(seed=1, n=24)), list(fields(seed=2, n=20))
     start = trained("unnamed", drawn, tmp_path / "unnamed", steps=700)
-    runs = {c: trained(c, drawn, tmp_path / c, steps=350, start=start) for c in ("fully", "half", "careless")}
+    runs = {
+        c: trained(c, drawn, tmp_path / c, steps=350, start=start)
+        for c in ("fully", "half", "careless")
+    }
     figures = {care: judged(run, held_out) for care, run in runs.items()}
     print(figures)
-    (recall, sensitivity), (half_recall, half_sensitivity), (_, careless_sensitivity) = figures.values()
+    (recall, sensitivity), (half_recall, half_sensitivity), (_, careless_sensitivity) = (
+        figures.values()
+    )
     assert recall > 0.95, "the runs are long enough to say something"
     assert abs(half_recall - recall) < 0.01
     assert half_sensitivity > sensitivity - 0.05

@@ -1,4 +1,5 @@
-"""lite: the LiteRT file finds the cells that the SavedModel finds, in the same places and of the same classes."""
+"""lite: the LiteRT file finds the cells that the SavedModel finds, in the same places and of the
+same classes."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from spherodetect.detect.matching import iou
 from spherodetect.errors import SpherodetectError
-from spherodetect.matching import iou
 from spherodetect.synthetic import draw_field
 
 UM_PER_PX = 0.193
@@ -23,7 +24,8 @@ def lite() -> ModuleType:
 @pytest.mark.slow
 @pytest.mark.parametrize("quantised", [False, True])
 def test_parity_with_the_saved_model(lite, bundled_model, tmp_path, quantised):
-    """Half a minute of converting; serving_image says the same as serving_static, and needs no compiling."""
+    """Half a minute of converting; serving_image says the same as serving_static, and needs no
+    compiling."""
     import tensorflow as tf
 
     file = tmp_path / "model.tflite"
@@ -34,10 +36,13 @@ def test_parity_with_the_saved_model(lite, bundled_model, tmp_path, quantised):
     run = tf.lite.Interpreter(str(file)).get_signature_runner("serving_static")
     saved = tf.saved_model.load(str(bundled_model / "saved_model")).signatures["serving_image"]
     theirs = {
-        name: v.numpy() for name, v in saved(image=tf.constant(image[0]), um_per_px=tf.constant(UM_PER_PX)).items()
+        name: v.numpy()
+        for name, v in saved(image=tf.constant(image[0]), um_per_px=tf.constant(UM_PER_PX)).items()
     }
     ours = {name: value[0] for name, value in run(**given).items()}
-    assert {name: (v.ndim, v.dtype) for name, v in ours.items()} == {n: (v.ndim, v.dtype) for n, v in theirs.items()}
+    assert {name: (v.ndim, v.dtype) for name, v in ours.items()} == {
+        n: (v.ndim, v.dtype) for n, v in theirs.items()
+    }
     n = int(theirs["num_detections"])
     assert n > 40 and abs(int(ours["num_detections"]) - n) <= 0.02 * n
     overlap = iou(theirs["boxes_yxyx"], ours["boxes_yxyx"][: int(ours["num_detections"])])

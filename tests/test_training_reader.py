@@ -24,7 +24,12 @@ def records(tmp_path_factory):
     import tensorflow as tf
 
     folder = tmp_path_factory.mktemp("records")
-    for name, numbers in {"a-0": range(10), "a-1": range(10, 20), "a-2": range(20, 30), "b-0": range(100, 110)}.items():
+    for name, numbers in {
+        "a-0": range(10),
+        "a-1": range(10, 20),
+        "a-2": range(20, 30),
+        "b-0": range(100, 110),
+    }.items():
         with tf.io.TFRecordWriter(str(folder / f"{name}.tfrecord")) as writer:
             for number in numbers:
                 writer.write(str(number).encode())
@@ -34,8 +39,17 @@ def records(tmp_path_factory):
 def config(folder, **settings):
     from spherodetect.training.experiment import SmearDataConfig
 
-    return SmearDataConfig(**({"input_path": f"{folder}/a-*.tfrecord", "global_batch_size": 4, "is_training": True,
-                               "shuffle_buffer_size": 8} | settings))  # fmt: skip
+    return SmearDataConfig(
+        **(
+            {
+                "input_path": f"{folder}/a-*.tfrecord",
+                "global_batch_size": 4,
+                "is_training": True,
+                "shuffle_buffer_size": 8,
+            }
+            | settings
+        )
+    )
 
 
 def parse(record, seed):
@@ -52,13 +66,17 @@ def test_a_resumed_run_sees_what_it_would_have_seen(reader, records):
     from_start = taken(reader.read(config(records), parse), 20)
     for step in (1, 7, 13):
         resumed = taken(reader.read(config(records, first_example=4 * step), parse), 20 - step)
-        for (numbers, seeds), (expected, expected_seeds) in zip(resumed, from_start[step:], strict=True):
+        for (numbers, seeds), (expected, expected_seeds) in zip(
+            resumed, from_start[step:], strict=True
+        ):
             np.testing.assert_array_equal(numbers, expected)
             np.testing.assert_array_equal(seeds, expected_seeds)
 
 
 def test_every_round_holds_every_record_in_a_new_order(reader, records):
-    numbers = np.concatenate([n for n, _ in taken(reader.read(config(records, global_batch_size=30), parse), 3)])
+    numbers = np.concatenate(
+        [n for n, _ in taken(reader.read(config(records, global_batch_size=30), parse), 3)]
+    )
     rounds = numbers.reshape(3, 30)
     assert all(sorted(one) == list(range(30)) for one in rounds)
     assert not (rounds[0] == rounds[1]).all()
@@ -74,16 +92,22 @@ def test_data_sets_are_mixed_by_their_weights(reader, records):
     mixed = config(records, input_path=paths, weights={"a": 0.75, "b": 0.25}, global_batch_size=400)
     ((numbers, _),) = taken(reader.read(mixed, parse), 1)
     assert 0.68 < (numbers < 100).mean() < 0.82
-    ((numbers, _),) = taken(reader.read(config(records, input_path=paths, global_batch_size=400), parse), 1)
+    ((numbers, _),) = taken(
+        reader.read(config(records, input_path=paths, global_batch_size=400), parse), 1
+    )
     assert 0.43 < (numbers < 100).mean() < 0.57  # without weights none is left out
     with pytest.raises(SpherodetectError, match="expected a number for each of a, b, got a, c"):
         reader.read(config(records, input_path=paths, weights={"a": 0.75, "c": 0.25}), parse)
 
 
 def test_held_out_records_come_once_in_their_order(reader, records):
-    batches = taken(reader.read(config(records, is_training=False, drop_remainder=False), parse), -1)
+    batches = taken(
+        reader.read(config(records, is_training=False, drop_remainder=False), parse), -1
+    )
     assert [len(numbers) for numbers, _ in batches] == [4] * 7 + [2]
-    np.testing.assert_array_equal(np.concatenate([numbers for numbers, _ in batches]), np.arange(30))
+    np.testing.assert_array_equal(
+        np.concatenate([numbers for numbers, _ in batches]), np.arange(30)
+    )
 
 
 def test_several_pipelines_share_the_sequence(reader, records):
@@ -91,7 +115,9 @@ def test_several_pipelines_share_the_sequence(reader, records):
 
     whole = np.concatenate([n for n, _ in taken(reader.read(config(records), parse), 6)])
     parts = [
-        np.concatenate([n for n, _ in taken(reader.read(config(records), parse, context=context), 6)])
+        np.concatenate(
+            [n for n, _ in taken(reader.read(config(records), parse, context=context), 6)]
+        )
         for context in (tf.distribute.InputContext(2, k, 2) for k in range(2))
     ]
     np.testing.assert_array_equal(np.stack(parts, axis=1).ravel(), whole)

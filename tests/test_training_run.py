@@ -14,7 +14,10 @@ from spherodetect.errors import SpherodetectError
 
 pytestmark = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 ROOT = Path(__file__).parents[1]
 CHULA = ROOT / "experiments" / "chula.yaml"
@@ -25,7 +28,9 @@ def run() -> ModuleType:
     return import_module("spherodetect.training.run")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.name
+)
 @pytest.mark.parametrize("hardware", [None, "cpu", "gpu", "tpu"])
 def test_every_experiment_loads_on_every_hardware(run, path, hardware):
     params = run.load_experiment(path, hardware=hardware)
@@ -48,7 +53,9 @@ def test_overrides_come_last(run):
     assert list(params.task.model.input_size) == [64, 64, 3]
 
 
-@pytest.mark.parametrize("override", ["trainer.train_stepz=7", "task.train_data.parser.no_such=1", "steps"])
+@pytest.mark.parametrize(
+    "override", ["trainer.train_stepz=7", "task.train_data.parser.no_such=1", "steps"]
+)
 def test_a_setting_that_is_none_is_refused_by_name(run, override):
     with pytest.raises(SpherodetectError, match=override.split("=")[0]) as caught:
         run.load_experiment(CHULA, overrides=[override])
@@ -67,7 +74,11 @@ def test_an_experiment_with_a_wrong_key_is_named(run, tmp_path):
 
 def test_without_records_nothing_is_started(run, tmp_path):
     with pytest.raises(SpherodetectError, match="spherodetect tfrecords"):
-        run.train(CHULA, tmp_path / "run", overrides=[f"task.train_data.input_path={tmp_path}/no-*.tfrecord"])
+        run.train(
+            CHULA,
+            tmp_path / "run",
+            overrides=[f"task.train_data.input_path={tmp_path}/no-*.tfrecord"],
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -79,28 +90,38 @@ def test_weights_bring_along_what_taught_them(run, tmp_path, monkeypatch, checkp
     known = {"data": {"a": {"splits": {}}}, "params": {"task": task}, "initial": {"data": {}}}
     (tmp_path / "first" / "provenance.json").write_text(json.dumps(known))
     assert run._initial(checkpoint) == {
-        "data": known["data"], "params": {"task": {"train_data": task["train_data"]}}, "initial": {"data": {}}
-    }  # fmt: skip
+        "data": known["data"],
+        "params": {"task": {"train_data": task["train_data"]}},
+        "initial": {"data": {}},
+    }
     assert run._initial("elsewhere/ckpt-1") is run._initial(None) is run._initial("") is None
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_from_its_last_checkpoint(run, tmp_path):
     from spherodetect.labels.recipe import Recipe
-    from spherodetect.tfrecords import build
+    from spherodetect.records.tfrecords import build
 
     records = tmp_path / "records"
     build(Recipe("drawn", "synthetic", tmp_path, n_fields=2, seed=1, um_per_px=0.4), records)
     overrides = [
-        f"task.train_data.input_path={records}/drawn-*.tfrecord", "task.train_data.weights=null",
-        "task.model.input_size=[128, 128, 3]", "task.train_data.global_batch_size=2", "trainer.steps_per_loop=2",
-        "trainer.checkpoint_interval=2", "trainer.summary_interval=2", "task.validation_data.input_path=''",
-    ]  # fmt: skip
+        f"task.train_data.input_path={records}/drawn-*.tfrecord",
+        "task.train_data.weights=null",
+        "task.model.input_size=[128, 128, 3]",
+        "task.train_data.global_batch_size=2",
+        "trainer.steps_per_loop=2",
+        "trainer.checkpoint_interval=2",
+        "trainer.summary_interval=2",
+        "task.validation_data.input_path=''",
+    ]
     folder = tmp_path / "run"
     first = run.train(CHULA, folder, overrides=[*overrides, "trainer.train_steps=2"])
     assert first.name == "ckpt-2"
     provenance = json.loads((folder / "provenance.json").read_bytes())
-    assert provenance["data"]["drawn"]["checksums"] == json.loads((records / "manifest.json").read_bytes())["checksums"]
+    assert (
+        provenance["data"]["drawn"]["checksums"]
+        == json.loads((records / "manifest.json").read_bytes())["checksums"]
+    )
     assert (folder / "params.yaml").is_file()
     with pytest.raises(SpherodetectError, match="--resume"):
         run.train(CHULA, folder, overrides=[*overrides, "trainer.train_steps=4"])

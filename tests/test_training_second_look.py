@@ -1,4 +1,5 @@
-"""second_look: sees cells where they are, judges none by a network that it taught, learns pallor in any stain."""
+"""second_look: sees cells where they are, judges none by a network that it taught, learns pallor in
+any stain."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ def second_look() -> ModuleType:
 
 
 def cells(n: int, *, seed: int = 0, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of drawn cells, half of them pale in the middle: (n, side, side, 4), and which are not pale."""
+    """Windows of drawn cells, half of them pale in the middle: (n, side, side, 4), and which are
+    not pale."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     distance = np.hypot(y, x)
@@ -25,19 +27,28 @@ def cells(n: int, *, seed: int = 0, side: int = 48) -> tuple[np.ndarray, np.ndar
     inside = distance < rng.uniform(13, 17, n)[:, None, None]
     pale = (distance < rng.uniform(4, 8, n)[:, None, None]) & ~solid[:, None, None]
     density = np.where(pale, 0.35, 1.0) * inside * rng.uniform(0.15, 0.4, n)[:, None, None]
-    density = density[..., None] * rng.uniform(0.8, 1.2, (n, 1, 1, 3)) + rng.normal(0, 0.01, (n, side, side, 3))
+    density = density[..., None] * rng.uniform(0.8, 1.2, (n, 1, 1, 3)) + rng.normal(
+        0, 0.01, (n, side, side, 3)
+    )
     return np.concatenate([density, inside[..., None]], axis=-1).astype(np.float16), solid
 
 
 def held_out(second_look: ModuleType, n: int, *, block: str, seed: int) -> object:
     seen, solid = cells(n, seed=seed)
     names = {"block": block, "run": block, "name": "x", "field": "f"}
-    nobody = second_look.Neighbours(np.zeros(0), np.zeros(0, object), seen[:0], np.zeros((0, 3), np.float32))
+    nobody = second_look.Neighbours(
+        np.zeros(0), np.zeros(0, object), seen[:0], np.zeros((0, 3), np.float32)
+    )
     return second_look.SeenCells(
-        log_odds=np.full(n, -2.0), spherocyte=solid, countable=np.ones(n, bool), n_countable={block: n},
+        log_odds=np.full(n, -2.0),
+        spherocyte=solid,
+        countable=np.ones(n, bool),
+        n_countable={block: n},
         **{key: np.full(n, value, object) for key, value in names.items()},
-        seen=seen, size=np.zeros((n, 3), np.float32), neighbours=nobody,
-    )  # fmt: skip
+        seen=seen,
+        size=np.zeros((n, 3), np.float32),
+        neighbours=nobody,
+    )
 
 
 def test_a_window_shows_the_pixels_around_the_centre_and_the_mask_over_its_box(second_look):
@@ -54,8 +65,11 @@ def test_a_window_shows_the_pixels_around_the_centre_and_the_mask_over_its_box(s
 
 
 def test_a_box_without_height_is_seen_as_numbers(second_look):
-    seen = second_look.windows(np.zeros((64, 64, 3), np.float32), np.array([[9, 9, 9, 30.0]], np.float32),
-                               np.ones((1, 28, 28), np.float32))  # fmt: skip
+    seen = second_look.windows(
+        np.zeros((64, 64, 3), np.float32),
+        np.array([[9, 9, 9, 30.0]], np.float32),
+        np.ones((1, 28, 28), np.float32),
+    )
     assert np.isfinite(seen).all()
 
 
@@ -63,9 +77,13 @@ def test_sizes_say_nothing_of_micrometres_where_the_pixel_size_is_unknown(second
     relative = np.array([1.0, 0.8], np.float32)
     np.testing.assert_allclose(second_look.sizes(relative, 0.0, 7.5)[:, 1:], 0)
     known = second_look.sizes(relative, 6.0, 7.5).numpy()
-    np.testing.assert_allclose(known, [[0, 5 * np.log(0.8), 1], [5 * np.log(0.8), 5 * np.log(0.8), 1]], atol=1e-5)
+    np.testing.assert_allclose(
+        known, [[0, 5 * np.log(0.8), 1], [5 * np.log(0.8), 5 * np.log(0.8), 1]], atol=1e-5
+    )
     # A wrong pixel size moves the opinion no further than an unusual patient would.
-    np.testing.assert_allclose(second_look.sizes(relative, 70.0, 7.5)[:, 1], 5 * np.log(1.28), atol=1e-5)
+    np.testing.assert_allclose(
+        second_look.sizes(relative, 70.0, 7.5)[:, 1], 5 * np.log(1.28), atol=1e-5
+    )
 
 
 def test_the_same_seed_varies_the_same_and_no_window_leaves_its_cell(second_look):
@@ -80,7 +98,9 @@ def test_the_same_seed_varies_the_same_and_no_window_leaves_its_cell(second_look
     # The mask is moved with the density: what is dense stays inside.
     density, mask = np.asarray(one[0])[..., 1], np.asarray(one[0])[..., 3]
     inside = (density * mask).sum((1, 2)) / mask.sum((1, 2))
-    assert (inside > 3 * np.abs((density * (mask < 0.1)).sum((1, 2)) / (mask < 0.1).sum((1, 2)))).all()
+    assert (
+        inside > 3 * np.abs((density * (mask < 0.1)).sum((1, 2)) / (mask < 0.1).sum((1, 2)))
+    ).all()
 
 
 def test_it_learns_pallor_whatever_the_stain_and_the_scale(second_look, monkeypatch):

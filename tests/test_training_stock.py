@@ -1,4 +1,5 @@
-"""stock: a Mask R-CNN of Model Garden, not trained here, becomes a model folder that detects and scores."""
+"""stock: a Mask R-CNN of Model Garden, not trained here, becomes a model folder that detects and
+scores."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ from spherodetect.synthetic import draw_field
 pytestmark = [
     pytest.mark.train,
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 CLASSES = ("rbc", "spherocyte", "wbc")
 
@@ -30,7 +34,8 @@ def stock() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as Model Garden leaves it: the stock experiment with random weights and three classes."""
+    """A run folder as Model Garden leaves it: the stock experiment with random weights and three
+    classes."""
     import tensorflow as tf
     from official.core import exp_factory, task_factory
     from official.modeling import hyperparams
@@ -52,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wrapped(stock, run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "garden"
-    canvas = import_module("spherodetect.training.graph").Canvas((96, 128), 0.2)
+    canvas = import_module("spherodetect.graph.detector").Canvas((96, 128), 0.2)
     return stock.wrap(run, out, class_names=CLASSES, rbc_px=38.0, canvas=canvas)
 
 
@@ -66,9 +71,16 @@ def test_it_detects_and_scores(wrapped):
     assert len(cells) > 0 and set(np.unique(cells.class_id)) <= {1, 2, 3}
     np.testing.assert_allclose(cells.class_probabilities.sum(axis=1), 1, atol=1e-4)
     saved = tf.saved_model.load(str(wrapped / "saved_model"))
-    assert set(saved.signatures) == {"serving_default", "serving_image", "serving_static", "score_patient"}
+    assert set(saved.signatures) == {
+        "serving_default",
+        "serving_image",
+        "serving_static",
+        "score_patient",
+    }
     data = tf.io.encode_png(field.image)
-    scored = saved.signatures["score_patient"](image_bytes=tf.stack([data] * 3), um_per_px=tf.fill([3], 0.2))
+    scored = saved.signatures["score_patient"](
+        image_bytes=tf.stack([data] * 3), um_per_px=tf.fill([3], 0.2)
+    )
     assert int(scored["n_cells"]) == 3 * len(cells)
     assert int(scored["n_countable"]) == 3 * cells.countable.sum()
 
@@ -81,19 +93,24 @@ def test_the_card_says_that_nothing_is_measured(wrapped):
 
 
 def test_the_second_stage_is_model_gardens(stock, run):
-    """Given the same regions, class-specific boxes and masks are those of Model Garden's own layers."""
+    """Given the same regions, class-specific boxes and masks are those of Model Garden's own
+    layers."""
     import tensorflow as tf
     from official.core import task_factory
     from official.vision.ops import box_ops
 
-    params, detector, _ = stock.restore(run, CLASSES, rbc_px=38.0, experiment="maskrcnn_mobilenet_coco")
+    params, detector, _ = stock.restore(
+        run, CLASSES, rbc_px=38.0, experiment="maskrcnn_mobilenet_coco"
+    )
     model = task_factory.get_task(params.task).build_model()
     tf.train.Checkpoint(model=model).read(tf.train.latest_checkpoint(str(run))).expect_partial()
     rng = np.random.default_rng(1)
     image = rng.normal(size=(128, 128, 3)).astype(np.float32)
     regions = np.array([[4, 4, 40, 50], [20, 60, 100, 127], [0, 0, 128, 128]], np.float32)
     features = model.decoder(model.backbone(image[None], training=False), training=False)
-    logits, offsets = model.detection_head[0](model.roi_aligner(features, regions[None], training=False))
+    logits, offsets = model.detection_head[0](
+        model.roi_aligner(features, regions[None], training=False)
+    )
     ids = 1 + np.argmax(logits[0, :, 1:], axis=1)
     chosen = np.take_along_axis(offsets.numpy().reshape(3, 4, 4), ids[:, None, None], axis=1)[:, 0]
     pooled = model.mask_roi_aligner(features, regions[None], training=False)
@@ -104,9 +121,13 @@ def test_the_second_stage_is_model_gardens(stock, run):
     probabilities, ours = network.classify(detector._align(pyramid, regions, network.box_crop))
     np.testing.assert_allclose(probabilities, tf.nn.softmax(logits[0]), atol=1e-4)
     theirs = box_ops.decode_boxes(chosen, regions, (10.0, 10.0, 5.0, 5.0))
-    boxes = import_module("spherodetect.training.boxes")
-    np.testing.assert_allclose(boxes.decode(ours, regions, (10.0, 10.0, 5.0, 5.0)), theirs, atol=0.01)
-    outlines = network.outline(detector._align(pyramid, regions, network.mask_crop), ids.astype(np.int32))
+    boxes = import_module("spherodetect.graph.boxes")
+    np.testing.assert_allclose(
+        boxes.decode(ours, regions, (10.0, 10.0, 5.0, 5.0)), theirs, atol=0.01
+    )
+    outlines = network.outline(
+        detector._align(pyramid, regions, network.mask_crop), ids.astype(np.int32)
+    )
     np.testing.assert_allclose(outlines, masks, atol=1e-3)
     assert scores.shape == (network.n_anchors((128, 128)),)
 
@@ -121,7 +142,11 @@ def test_the_second_stage_is_model_gardens(stock, run):
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(stock, run, tmp_path, change, words):
-    options = {"class_names": CLASSES, "rbc_px": 38.0, "experiment": "maskrcnn_mobilenet_coco"} | change
+    options = {
+        "class_names": CLASSES,
+        "rbc_px": 38.0,
+        "experiment": "maskrcnn_mobilenet_coco",
+    } | change
     if change == {"experiment": "maskrcnn_resnetfpn_coco"}:
         options["class_names"], run, words = ("a",), tmp_path, "expected a folder with a checkpoint"
     with pytest.raises(SpherodetectError, match=words):

@@ -9,11 +9,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.labels.masks import unknown_set
+from spherodetect.labels.repair.masks import unknown_set
 
 pytestmark = [
     pytest.mark.train,
-    pytest.mark.skipif(find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"),
+    pytest.mark.skipif(
+        find_spec("official") is None,
+        reason="tf-models-official, the extra [train], is not installed",
+    ),
 ]
 CLASSES = ("rbc", "spherocyte", "wbc", "platelet")
 ANYTHING = unknown_set(CLASSES)
@@ -29,7 +32,9 @@ def logits(*, n: int = 40, spread: float = 3.0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, spread, (n, 1 + len(CLASSES))).astype(np.float32)
 
 
-def loss_and_gradient(task: ModuleType, z: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def loss_and_gradient(
+    task: ModuleType, z: np.ndarray, sets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow as tf
 
     z = tf.constant(z)
@@ -50,7 +55,9 @@ def test_for_a_labelled_cell_it_is_cross_entropy(task):
     z = logits()
     classes = np.arange(len(z)) % 5
     loss, gradient = loss_and_gradient(task, z, 1 << classes)
-    np.testing.assert_allclose(loss, tf.nn.sparse_softmax_cross_entropy_with_logits(classes, z), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loss, tf.nn.sparse_softmax_cross_entropy_with_logits(classes, z), rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(gradient, softmax(z) - np.eye(5)[classes], atol=1e-6)
 
 
@@ -77,7 +84,9 @@ def test_a_roi_without_cell_is_background(task):
     z = logits()
     background, _ = loss_and_gradient(task, z, np.full(len(z), 1))
     for code in (0, -1):
-        np.testing.assert_array_equal(loss_and_gradient(task, z, np.full(len(z), code))[0], background)
+        np.testing.assert_array_equal(
+            loss_and_gradient(task, z, np.full(len(z), code))[0], background
+        )
 
 
 @pytest.mark.parametrize("bits", [0b1, 0b100, RED, ANYTHING])
@@ -91,7 +100,9 @@ def test_logits_of_any_size_stay_finite(task, bits):
 def test_it_keeps_the_shape_of_its_rois(task):
     z = logits(n=12).reshape(3, 4, 5)
     loss, _ = loss_and_gradient(task, z, np.full((3, 4), RED))
-    np.testing.assert_allclose(loss.ravel(), loss_and_gradient(task, z.reshape(12, 5), np.full(12, RED))[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        loss.ravel(), loss_and_gradient(task, z.reshape(12, 5), np.full(12, RED))[0], rtol=1e-6
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +134,11 @@ def test_unknown_cells_teach_boxes_but_no_class(smear_task, task):
 
     def losses(codes: np.ndarray) -> tuple[float, float]:
         outputs = {
-            "class_targets": tf.constant(codes), "class_outputs": z, "box_outputs": boxes,
+            "class_targets": tf.constant(codes),
+            "class_outputs": z,
+            "box_outputs": boxes,
             "box_targets": tf.zeros_like(boxes),
-        }  # fmt: skip
+        }
         class_loss, box_loss = smear_task._build_frcnn_losses(outputs, {})
         return float(class_loss), float(box_loss)
 
@@ -134,7 +147,9 @@ def test_unknown_cells_teach_boxes_but_no_class(smear_task, task):
     for code in (0b10, RED):
         known = losses(np.full((2, 4), code))
         assert known[0] > 0 and known[1] == pytest.approx(unknown[1])
-        assert losses(np.full((2, 4), code + task.NO_MASK)) == pytest.approx(known), "a missing mask is no class"
+        assert losses(np.full((2, 4), code + task.NO_MASK)) == pytest.approx(known), (
+            "a missing mask is no class"
+        )
     assert losses(np.zeros((2, 4), int))[1] == 0, "background has no box"
 
 
@@ -147,8 +162,10 @@ def test_a_cell_without_mask_teaches_no_mask(smear_task, task):
 
     def loss(codes: list[int], masks: np.ndarray) -> float:
         outputs = {
-            "mask_class_targets": tf.constant([codes]), "mask_outputs": drawn, "mask_targets": tf.constant(masks)
-        }  # fmt: skip
+            "mask_class_targets": tf.constant([codes]),
+            "mask_outputs": drawn,
+            "mask_targets": tf.constant(masks),
+        }
         return float(smear_task._build_mask_loss(outputs))
 
     other = truth.copy()
@@ -156,5 +173,7 @@ def test_a_cell_without_mask_teaches_no_mask(smear_task, task):
     codes = [0b10, 0b10 + task.NO_MASK, ANYTHING + task.NO_MASK, -1]
     assert loss(codes, truth) == pytest.approx(loss(codes, other))
     assert loss(codes, truth) > 0
-    assert loss([0b10, ANYTHING, 0, 0], truth) != pytest.approx(loss([0b10, ANYTHING, 0, 0], other)), "of any class"
+    assert loss([0b10, ANYTHING, 0, 0], truth) != pytest.approx(
+        loss([0b10, ANYTHING, 0, 0], other)
+    ), "of any class"
     assert loss([code + task.NO_MASK for code in (0b10, RED, ANYTHING, 1)], truth) == 0

@@ -1,4 +1,5 @@
-"""Counts spherocytes on blood smears, and says for each patient how many, how sure, and which cells.
+"""Counts spherocytes on blood smears, and says for each patient how many, how sure, and which
+cells.
 
 For Research Use Only. Not for use in diagnostic procedures.
 
@@ -8,7 +9,8 @@ For Research Use Only. Not for use in diagnostic procedures.
     cells = model.detect(spherodetect.read_image("field.jpg"))
     print(len(cells[cells.countable]), "countable red cells")
 
-Importing this package imports no TensorFlow: what is heavy comes with the first use of what needs it.
+Importing this package imports no TensorFlow: what is heavy comes with the first use of what needs
+it.
 """
 
 from __future__ import annotations
@@ -19,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 
-# Named as their modules are: bound here and now, or the first import of the module would put itself in their place.
+# Named as their modules are: bound here and now, or the first import of the module would put itself
+# in their place.
 from spherodetect.measure import measure
 from spherodetect.segment import segment
 
 if TYPE_CHECKING:
-    from spherodetect.detect import Model, load_model
-    from spherodetect.fields import find_fields, read_image
-    from spherodetect.labels.lint import lint
+    from spherodetect.detect.model import Model, load_model
+    from spherodetect.fields.find import find_fields, read_image
+    from spherodetect.labels.check.lint import lint
     from spherodetect.labels.recipe import load_recipe
-    from spherodetect.score import PatientScore, score_counts
+    from spherodetect.score.counts import PatientScore, score_counts
     from spherodetect.synthetic import draw_field, draw_patient
 
 __version__ = "0.1.0"
@@ -51,16 +54,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Model": "detect",
-    "PatientScore": "score",
+    "Model": "detect.model",
+    "PatientScore": "score.counts",
     "draw_field": "synthetic",
     "draw_patient": "synthetic",
-    "find_fields": "fields",
-    "lint": "labels.lint",
-    "load_model": "detect",
+    "find_fields": "fields.find",
+    "lint": "labels.check.lint",
+    "load_model": "detect.model",
     "load_recipe": "labels.recipe",
-    "read_image": "fields",
-    "score_counts": "score",
+    "read_image": "fields.find",
+    "score_counts": "score.counts",
 }
 
 

@@ -1,9 +1,9 @@
 """`Cells`: everything known about the cells of one field, as parallel arrays.
 
-Boxes are (N, 4) float32 (ymin, xmin, ymax, xmax) in native pixels of the image, half-open: a box that covers pixel
-(0, 0) alone is (0, 0, 1, 1). Masks are box-local, either (N, S, S) probabilities that stretch over the box or a list of
-boolean arrays that cover the box's whole pixels; never N full frames. Class ids are 1-based: class_names[class_id - 1].
-Probabilities are 0 to 1.
+Boxes are (N, 4) float32 (ymin, xmin, ymax, xmax) in native pixels of the image, half-open: a box
+that covers pixel (0, 0) alone is (0, 0, 1, 1). Masks are box-local, either (N, S, S) probabilities
+that stretch over the box or a list of boolean arrays that cover the box's whole pixels; never N
+full frames. Class ids are 1-based: class_names[class_id - 1]. Probabilities are 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
-#: Names of red cells, also those of models with finer classes: Chula RBC-12's, and HemaDetect's stippled cells.
+#: Names of red cells, also those of models with finer classes: Chula RBC-12's, and HemaDetect's
+#: stippled cells.
 RED_CELLS = frozenset(
     {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell", "stomatocyte", "ovalocyte",
      "teardrop", "burr cell", "schistocyte", "uncategorised", "hypochromia", "elliptocyte", "basophilic stippling"}
 )  # fmt: skip
 
-#: What people call the classes, in lower case with single spaces; `canonical_name` looks names up here.
+#: What people call the classes, in lower case with single spaces; `canonical_name` looks names up
+#: here.
 SYNONYMS = {
     "rbc": "rbc", "rbcs": "rbc", "red blood cell": "rbc", "red blood cells": "rbc", "red cell": "rbc",
     "red cells": "rbc", "erythrocyte": "rbc", "erythrocytes": "rbc", "normal": "rbc", "normal rbc": "rbc",
@@ -56,7 +58,8 @@ class Cells:
         class_probabilities: (N, K) float32, in the order of class_names.
         p_spherocyte: (N,) float32, probability that this red cell is a spherocyte.
         countable: (N,) bool, a whole, separated red cell.
-        masks: (N, S, S) float32 probabilities over the box, or a list of N boolean box-local arrays.
+        masks: (N, S, S) float32 probabilities over the box, or a list of N boolean box-local
+            arrays.
         measurements: name (with its unit) to (N,) array.
         field_id: the field's name in tables.
         um_per_px: pixel size in µm, or None where neither the user nor a scale bar tells it.
@@ -87,9 +90,13 @@ class Cells:
     def __post_init__(self) -> None:
         n = len(self.box_yxyx)
         columns = {
-            "class_id": self.class_id, "confidence": self.confidence, "p_spherocyte": self.p_spherocyte,
-            "class_probabilities": self.class_probabilities, "countable": self.countable, "masks": self.masks,
-        } | dict(self.measurements)  # fmt: skip
+            "class_id": self.class_id,
+            "confidence": self.confidence,
+            "p_spherocyte": self.p_spherocyte,
+            "class_probabilities": self.class_probabilities,
+            "countable": self.countable,
+            "masks": self.masks,
+        } | dict(self.measurements)
         for name, values in columns.items():
             if len(values) != n:
                 raise ValueError(
@@ -100,9 +107,14 @@ class Cells:
         return len(self.box_yxyx)
 
     def __getitem__(self, index: np.ndarray | slice) -> Cells:
-        """The chosen cells, in the chosen order; index is a boolean mask, a slice or integers (N,)."""
+        """The chosen cells, in the chosen order; index is a boolean mask, a slice or integers
+        (N,)."""
         rows = np.atleast_1d(np.arange(len(self))[index])
-        masks = self.masks[rows] if isinstance(self.masks, np.ndarray) else [self.masks[i] for i in rows]
+        masks = (
+            self.masks[rows]
+            if isinstance(self.masks, np.ndarray)
+            else [self.masks[i] for i in rows]
+        )
         return replace(
             self,
             box_yxyx=self.box_yxyx[rows],
@@ -116,17 +128,31 @@ class Cells:
         )
 
     @classmethod
-    def empty(cls, *, field_id: str, image_size_hw: tuple[int, int], um_per_px: float | None = None) -> Cells:
+    def empty(
+        cls, *, field_id: str, image_size_hw: tuple[int, int], um_per_px: float | None = None
+    ) -> Cells:
         """A field without cells, with correctly typed empty columns."""
-        return cls.from_labels(np.zeros((0, 4)), np.zeros(0), [], image_size_hw=image_size_hw, field_id=field_id,
-                               um_per_px=um_per_px)  # fmt: skip
+        return cls.from_labels(
+            np.zeros((0, 4)),
+            np.zeros(0),
+            [],
+            image_size_hw=image_size_hw,
+            field_id=field_id,
+            um_per_px=um_per_px,
+        )
 
     @classmethod
     def from_labels(
-        cls, box_yxyx: np.ndarray, class_id: np.ndarray, masks: Sequence[np.ndarray] | np.ndarray, *,
-        image_size_hw: tuple[int, int], field_id: str = "", um_per_px: float | None = None,
+        cls,
+        box_yxyx: np.ndarray,
+        class_id: np.ndarray,
+        masks: Sequence[np.ndarray] | np.ndarray,
+        *,
+        image_size_hw: tuple[int, int],
+        field_id: str = "",
+        um_per_px: float | None = None,
         class_names: tuple[str, ...] = CLASS_NAMES,
-    ) -> Cells:  # fmt: skip
+    ) -> Cells:
         """Cells whose class is given, as by a human.
 
         Probabilities are 0 or 1; countable means a red cell off the border.
@@ -151,7 +177,8 @@ class Cells:
 
     @staticmethod
     def concatenate(parts: Sequence[Cells]) -> Cells:
-        """The cells of several parts of one field, in order; the parts share image size and class names."""
+        """The cells of several parts of one field, in order; the parts share image size and class
+        names."""
         first = parts[0]
         arrays = all(isinstance(p.masks, np.ndarray) for p in parts)
         return replace(
@@ -162,7 +189,9 @@ class Cells:
             class_probabilities=np.concatenate([p.class_probabilities for p in parts]),
             p_spherocyte=np.concatenate([p.p_spherocyte for p in parts]),
             countable=np.concatenate([p.countable for p in parts]),
-            masks=np.concatenate([p.masks for p in parts]) if arrays else [m for p in parts for m in p.masks],
+            masks=np.concatenate([p.masks for p in parts])
+            if arrays
+            else [m for p in parts for m in p.masks],
             measurements={
                 name: np.concatenate([p.measurements[name] for p in parts])
                 for name in first.measurements
@@ -171,7 +200,8 @@ class Cells:
         )
 
     def moved(self, offset_yx: tuple[float, float], image_size_hw: tuple[int, int]) -> Cells:
-        """The same cells in a larger image, in which this one's upper left corner lies at offset_yx, in pixels."""
+        """The same cells in a larger image, in which this one's upper left corner lies at
+        offset_yx, in pixels."""
         y, x = offset_yx
         positions = {"y_px": y, "x_px": x}
         return replace(
@@ -193,35 +223,47 @@ class Cells:
     def at_border(self) -> np.ndarray:
         """(N,) bool, whether a cell may be cut by the image's edge."""
         # The detector judges in its own pixels, of which a red cell has some thirty.
-        return touches_border(self.box_yxyx, self.image_size_hw, margin_px=max(1.0, (self.rbc_diameter_px or 0) / 32))
+        return touches_border(
+            self.box_yxyx, self.image_size_hw, margin_px=max(1.0, (self.rbc_diameter_px or 0) / 32)
+        )
 
     @property
     def exclusion_reason(self) -> np.ndarray:
-        """(N,) why a cell is not countable: not_rbc, border, overlap, or empty for a countable one."""
+        """(N,) why a cell is not countable: not_rbc, border, overlap, or empty for a countable
+        one."""
         reason = np.where(self.at_border, "border", "overlap").astype(object)
         reason[~np.isin(self.names, list(RED_CELLS))] = "not_rbc"
         reason[self.countable] = ""
         return reason
 
     def pixel_masks(self) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-        """For each cell its boolean mask at native resolution and the (y, x) of the mask's upper left pixel.
+        """For each cell its boolean mask at native resolution and the (y, x) of the mask's upper
+        left pixel.
 
-        The window is the box grown to whole pixels and clipped to the image; it is empty for a box outside the image.
+        The window is the box grown to whole pixels and clipped to the image; it is empty for a box
+        outside the image.
         """
-        for i, (y0, x0, y1, x1) in enumerate(pixel_windows(self.box_yxyx, self.image_size_hw).tolist()):
+        for i, (y0, x0, y1, x1) in enumerate(
+            pixel_windows(self.box_yxyx, self.image_size_hw).tolist()
+        ):
             mask = self._pixels(i, (y0, x0, y1, x1))
             yield mask if mask.dtype == bool else mask >= 0.5, (y0, x0)
 
     def _pixels(self, i: int, window: tuple[int, int, int, int]) -> np.ndarray:
         """A cell's mask at the pixels of its window, bool or probabilities as it is."""
         mask, (y0, x0, y1, x1) = self.masks[i], window
-        return mask[: y1 - y0, : x1 - x0] if mask.dtype == bool else _resample(mask, self.box_yxyx[i], window)
+        return (
+            mask[: y1 - y0, : x1 - x0]
+            if mask.dtype == bool
+            else _resample(mask, self.box_yxyx[i], window)
+        )
 
     def label_image(self, rows: tuple[int, int] | None = None) -> np.ndarray:
-        """(H, W) int32, the number of the cell (from 1) that each pixel belongs to, 0 for none; or some rows of it.
+        """(H, W) int32, the number of the cell (from 1) that each pixel belongs to, 0 for none; or
+        some rows of it.
 
-        A pixel that several masks claim goes to the one that is surest of it; where masks only say yes or no, to the
-        more confident cell, and of two alike to the earlier.
+        A pixel that several masks claim goes to the one that is surest of it; where masks only say
+        yes or no, to the more confident cell, and of two alike to the earlier.
         """
         top, bottom = rows or (0, self.image_size_hw[0])
         labels = np.zeros((bottom - top, self.image_size_hw[1]), np.int32)
@@ -230,7 +272,9 @@ class Cells:
         chosen = np.flatnonzero((windows[:, 0] < bottom) & (windows[:, 2] > top))
         for i in chosen[np.argsort(-self.confidence[chosen], kind="stable")]:
             y0, x0, y1, x1 = windows[i].tolist()
-            sure = self._pixels(int(i), (y0, x0, y1, x1))[max(top - y0, 0) : bottom - y0].astype(np.float32)
+            sure = self._pixels(int(i), (y0, x0, y1, x1))[max(top - y0, 0) : bottom - y0].astype(
+                np.float32
+            )
             part = slice(max(y0, top) - top, min(y1, bottom) - top), slice(x0, x1)
             wins = (sure >= 0.5) & (sure > surest[part])
             labels[part][wins], surest[part][wins] = i + 1, sure[wins]
@@ -243,30 +287,50 @@ class Cells:
         ymin, xmin, ymax, xmax = self.box_yxyx.T
         return pd.DataFrame(
             {
-                "field_id": self.field_id, "cell_id": np.arange(1, len(self) + 1), "class_name": self.names,
-                "confidence": self.confidence, "p_spherocyte": self.p_spherocyte, "xmin_px": xmin, "ymin_px": ymin,
-                "xmax_px": xmax, "ymax_px": ymax, **self.measurements, "countable": self.countable.astype(int),
+                "field_id": self.field_id,
+                "cell_id": np.arange(1, len(self) + 1),
+                "class_name": self.names,
+                "confidence": self.confidence,
+                "p_spherocyte": self.p_spherocyte,
+                "xmin_px": xmin,
+                "ymin_px": ymin,
+                "xmax_px": xmax,
+                "ymax_px": ymax,
+                **self.measurements,
+                "countable": self.countable.astype(int),
                 "exclusion_reason": self.exclusion_reason,
             }
-        )  # fmt: skip
+        )
 
 
-def touches_border(box_yxyx: np.ndarray, image_size_hw: tuple[int, int], *, margin_px: float = 1.0) -> np.ndarray:
-    """(N,) bool, whether a box comes within margin_px of the image's edge, so that the cell may be cut by it."""
+def touches_border(
+    box_yxyx: np.ndarray, image_size_hw: tuple[int, int], *, margin_px: float = 1.0
+) -> np.ndarray:
+    """(N,) bool, whether a box comes within margin_px of the image's edge, so that the cell may be
+    cut by it."""
     height, width = image_size_hw
     ymin, xmin, ymax, xmax = np.asarray(box_yxyx, float).reshape(-1, 4).T
-    return (ymin < margin_px) | (xmin < margin_px) | (ymax > height - margin_px) | (xmax > width - margin_px)
+    return (
+        (ymin < margin_px)
+        | (xmin < margin_px)
+        | (ymax > height - margin_px)
+        | (xmax > width - margin_px)
+    )
 
 
 def pixel_windows(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.ndarray:
-    """(N, 4) int, the whole pixels that each box touches, (y0, x0, y1, x1), clipped to the image."""
+    """(N, 4) int, the whole pixels that each box touches, (y0, x0, y1, x1), clipped to the
+    image."""
     low = np.clip(np.floor(box_yxyx[:, :2] + 1e-3), 0, image_size_hw).astype(int)
     high = np.clip(np.ceil(box_yxyx[:, 2:] - 1e-3), 0, image_size_hw).astype(int)
     return np.concatenate([low, np.maximum(low, high)], axis=1)
 
 
-def _resample(probability: np.ndarray, box_yxyx: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-    """Bilinear values of a mask that stretches over the box, at the centres of the window's pixels."""
+def _resample(
+    probability: np.ndarray, box_yxyx: np.ndarray, window: tuple[int, int, int, int]
+) -> np.ndarray:
+    """Bilinear values of a mask that stretches over the box, at the centres of the window's
+    pixels."""
     size_y, size_x = probability.shape
     y0, x0, y1, x1 = window
     ymin, xmin, ymax, xmax = (float(v) for v in box_yxyx)

@@ -1,7 +1,8 @@
 """The command line: parse, call one function, print its result.
 
-Exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, but something was left out (and named);
-130 interrupted. Results go to stdout; progress, and errors of one line each that is never wrapped, go to stderr.
+Exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, but something was left
+out (and named); 130 interrupted. Results go to stdout; progress, and errors of one line each that
+is never wrapped, go to stderr.
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spherodetect import __version__
-from spherodetect.console import counted, print_findings, print_patients, print_splits, progress_of, say, shown
+from spherodetect.console import (
+    counted,
+    print_findings,
+    print_patients,
+    print_splits,
+    progress_of,
+    say,
+    shown,
+)
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
 
 if TYPE_CHECKING:
-    from spherodetect.results import RunResult
+    from spherodetect.report.results import RunResult
 
 DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 _HARDWARE = ("cpu", "gpu", "tpu")
@@ -38,7 +47,9 @@ _MOST_LINES = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end the run
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a name that the terminal cannot show must not end the run
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     _quiet_tensorflow()
@@ -52,11 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpherodetectError as error:
         say(str(error))
         return UNUSABLE
-    except BrokenPipeError:  # the reader of our output left; Python must not complain of it again at exit
+    except (
+        BrokenPipeError
+    ):  # the reader of our output left; Python must not complain of it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        mend = "; free some, or name another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        mend = (
+            "; free some, or name another place"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else ""
+        )
         say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{mend}")
         return UNUSABLE
     except KeyboardInterrupt:
@@ -73,36 +90,76 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"spherodetect {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.set_defaults(run=run)
         return added
 
-    def out(added: argparse.ArgumentParser, metavar: str, text: str, default: Path | None = None) -> None:
-        added.add_argument("--out", metavar=metavar, type=Path, required=default is None, default=default, help=text)
+    def out(
+        added: argparse.ArgumentParser, metavar: str, text: str, default: Path | None = None
+    ) -> None:
+        added.add_argument(
+            "--out",
+            metavar=metavar,
+            type=Path,
+            required=default is None,
+            default=default,
+            help=text,
+        )
 
     one = command("lint", _lint, "say what is wrong with labels")
-    one.add_argument("source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe")
+    one.add_argument(
+        "source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe"
+    )
     one.add_argument("--json", metavar="FILE", type=Path, help="also write the findings there")
 
-    one = command("roboflow", _roboflow, "download a version of a Roboflow project; the key is in ROBOFLOW_API_KEY")
+    one = command(
+        "roboflow",
+        _roboflow,
+        "download a version of a Roboflow project; the key is in ROBOFLOW_API_KEY",
+    )
     one.add_argument("spec", metavar="WORKSPACE/PROJECT/VERSION")
     out(one, "DIR", "an empty or new folder for the export")
 
-    one = command("tfrecords", _tfrecords, "write a data set as TFRecords, with an account of every label")
+    one = command(
+        "tfrecords", _tfrecords, "write a data set as TFRecords, with an account of every label"
+    )
     one.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
-    one.add_argument("--root", metavar="DIR", type=Path, help="where the data set lies, if not where the recipe says")
+    one.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="where the data set lies, if not where the recipe says",
+    )
     out(one, "DIR", "folder for the shards and manifest.json")
     one.add_argument("--force", action="store_true", help="write even if the split leaks")
-    one.add_argument("--full-masks", action="store_true", help="also write the form that the stock Mask R-CNN reads")
+    one.add_argument(
+        "--full-masks",
+        action="store_true",
+        help="also write the form that the stock Mask R-CNN reads",
+    )
     one.add_argument("--card", action="store_true", help="also write DATA_CARD.md")
 
     one = command("train", _train, "train an experiment")
     one.add_argument("experiment", metavar="EXPERIMENT.yaml", type=Path)
-    one.add_argument("--run", dest="out", metavar="DIR", type=Path, required=True, help="folder of this execution")
+    one.add_argument(
+        "--run",
+        dest="out",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="folder of this execution",
+    )
     one.add_argument("--hardware", choices=_HARDWARE, default="cpu", help="default: cpu")
     one.add_argument(
-        "--set", metavar="key=value", dest="overrides", action="append", default=[], help="may be repeated"
+        "--set",
+        metavar="key=value",
+        dest="overrides",
+        action="append",
+        default=[],
+        help="may be repeated",
     )
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
@@ -111,20 +168,31 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--data", metavar="RECIPE_OR_RECORDS", type=Path, required=True)
     one.add_argument("--split", default="val", help="default: val")
     out(one, "DIR", "folder for the figures and the page")
-    one.add_argument("--force", action="store_true", help="measure even if the model was trained on these fields")
+    one.add_argument(
+        "--force", action="store_true", help="measure even if the model was trained on these fields"
+    )
     text = "also try blur, tint, scale and JPEG, each on N of the fields; default without N: 12"
-    one.add_argument("--robustness", metavar="N", type=int, nargs="?", const=12, default=0, help=text)
+    one.add_argument(
+        "--robustness", metavar="N", type=int, nargs="?", const=12, default=0, help=text
+    )
 
     one = command("export", _export, "make a model folder from a run")
     one.add_argument("source", metavar="RUN", type=Path)
     out(one, "MODEL", "the model folder")
     text = "a run of the same experiment that held out other fields; may be repeated"
-    one.add_argument("--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text)
+    one.add_argument(
+        "--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text
+    )
     text = "image size and pixel size in µm of serving_static, the signature of fixed shapes; default: 480x640@0.193"
     one.add_argument("--static", metavar="HxW@F", help=text)
     text = "RUN is a Mask R-CNN that Model Garden trained: names of its classes from id 1"
     one.add_argument("--classes", metavar="A,B,...", help=text)
-    one.add_argument("--rbc-px", metavar="F", type=_positive, help="of it: diameter of a red cell in what it sees")
+    one.add_argument(
+        "--rbc-px",
+        metavar="F",
+        type=_positive,
+        help="of it: diameter of a red cell in what it sees",
+    )
     text = "of it: name in Model Garden; default: maskrcnn_mobilenet_coco"
     one.add_argument("--experiment", metavar="NAME", default="maskrcnn_mobilenet_coco", help=text)
 
@@ -138,18 +206,38 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=text)
     out(one, "DIR", "folder for the results")
     _add_model_options(one)
-    one.add_argument("--patient-regex", metavar="R", help="a pattern that finds the patient in a field's path")
-    one.add_argument("--grade-scheme", metavar="S", default="icsh2015", help="a name or a file; default: icsh2015")
-    one.add_argument("--pseudonymise", action="store_true", help="replace patient ids and paths; the key file apart")
+    one.add_argument(
+        "--patient-regex", metavar="R", help="a pattern that finds the patient in a field's path"
+    )
+    one.add_argument(
+        "--grade-scheme",
+        metavar="S",
+        default="icsh2015",
+        help="a name or a file; default: icsh2015",
+    )
+    one.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="replace patient ids and paths; the key file apart",
+    )
 
     one = command("demo", _demo, "score two synthetic patients with the bundled model")
-    out(one, "DIR", "folder for the results; default: spherodetect-demo", default=Path("spherodetect-demo"))
+    out(
+        one,
+        "DIR",
+        "folder for the results; default: spherodetect-demo",
+        default=Path("spherodetect-demo"),
+    )
     return parser
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="MODEL", type=Path, help="a model folder; default: the bundled model")
-    parser.add_argument("--um-per-px", metavar="F", type=_positive, help="pixel size in µm; else scale bar or cells")
+    parser.add_argument(
+        "--model", metavar="MODEL", type=Path, help="a model folder; default: the bundled model"
+    )
+    parser.add_argument(
+        "--um-per-px", metavar="F", type=_positive, help="pixel size in µm; else scale bar or cells"
+    )
     text = "length of the burnt-in scale bar in µm; else its number is read where [ocr] is installed and sure of it"
     parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help=text)
 
@@ -162,7 +250,7 @@ def _positive(text: str) -> float:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from spherodetect.labels.lint import findings_json, lint
+    from spherodetect.labels.check.lint import findings_json, lint
     from spherodetect.safety import write_json
 
     with progress_of("looking at images") as progress:
@@ -174,20 +262,22 @@ def _lint(args: argparse.Namespace) -> int:
 
 
 def _roboflow(args: argparse.Namespace) -> int:
-    from spherodetect.labels.roboflow_source import download
+    from spherodetect.labels.roboflow import download
 
     with progress_of("downloading") as progress:
         folder = download(
-            args.spec, args.out, progress=lambda done, total: progress(-(-done >> 20), -(-total >> 20), "MB")
+            args.spec,
+            args.out,
+            progress=lambda done, total: progress(-(-done >> 20), -(-total >> 20), "MB"),
         )
     print(shown(folder))
     return DONE
 
 
 def _tfrecords(args: argparse.Namespace) -> int:
-    from spherodetect.labels.card import write_card
     from spherodetect.labels.recipe import load_recipe
-    from spherodetect.tfrecords import build
+    from spherodetect.records.card import write_card
+    from spherodetect.records.tfrecords import build
 
     recipe = load_recipe(args.recipe, root=args.root)
     with progress_of("writing fields") as progress:
@@ -207,10 +297,19 @@ def _tfrecords(args: argparse.Namespace) -> int:
 
 
 def _lost_labels(manifest: dict[str, Any]) -> list[str]:
-    lost = Counter((i["file"], i["reason"]) for i in manifest["dropped_items"] if i["reason"] not in _SPARE)
-    lines = [f"{quoted(file)}: {counted(n, 'label')} left out: {reason}" for (file, reason), n in lost.items()]
+    lost = Counter(
+        (i["file"], i["reason"]) for i in manifest["dropped_items"] if i["reason"] not in _SPARE
+    )
+    lines = [
+        f"{quoted(file)}: {counted(n, 'label')} left out: {reason}"
+        for (file, reason), n in lost.items()
+    ]
     more = len(lines) - _MOST_LINES
-    return lines if more <= 0 else [*lines[:_MOST_LINES], f"{counted(more, 'file')} more; manifest.json names them all"]
+    return (
+        lines
+        if more <= 0
+        else [*lines[:_MOST_LINES], f"{counted(more, 'file')} more; manifest.json names them all"]
+    )
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -227,7 +326,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
-    from spherodetect.training.evaluate import evaluate
+    from spherodetect.evaluation.run import evaluate
 
     options = {"split": args.split, "force": args.force, "robustness": max(0, args.robustness)}
     with progress_of("measuring") as progress:
@@ -240,10 +339,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     _require_model_garden(args.command)
     if bool(args.classes) != bool(args.rbc_px):
-        raise SpherodetectError("export: expected both --classes and --rbc-px for a model of Model Garden, got one")
+        raise SpherodetectError(
+            "export: expected both --classes and --rbc-px for a model of Model Garden, got one"
+        )
     options: dict[str, Any] = {}
     if args.static:
-        from spherodetect.training.graph import Canvas
+        from spherodetect.graph.detector import Canvas
 
         options["canvas"] = Canvas.parse(args.static)
     if args.classes:
@@ -262,30 +363,40 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _detect(args: argparse.Namespace) -> int:
-    from spherodetect.pipeline import detect_images
+    from spherodetect.pipeline.run import detect_images
 
     with progress_of("detecting") as progress:
         result = detect_images(
-            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, scale_bar_um=args.scale_bar_um,
+            args.paths,
+            args.out,
+            model=args.model,
+            um_per_px=args.um_per_px,
+            scale_bar_um=args.scale_bar_um,
             progress=progress,
-        )  # fmt: skip
+        )
     return _finish(result)
 
 
 def _score(args: argparse.Namespace) -> int:
-    from spherodetect.pipeline import score_paths
+    from spherodetect.pipeline.run import score_paths
 
     with progress_of("scoring") as progress:
         result = score_paths(
-            args.paths, args.out, model=args.model, um_per_px=args.um_per_px, scale_bar_um=args.scale_bar_um,
-            patient_regex=args.patient_regex, grade_scheme=args.grade_scheme, pseudonymise=args.pseudonymise,
+            args.paths,
+            args.out,
+            model=args.model,
+            um_per_px=args.um_per_px,
+            scale_bar_um=args.scale_bar_um,
+            patient_regex=args.patient_regex,
+            grade_scheme=args.grade_scheme,
+            pseudonymise=args.pseudonymise,
             progress=progress,
-        )  # fmt: skip
+        )
     return _finish(result)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from spherodetect.pipeline import demo
+    from spherodetect.pipeline.run import demo
 
     with progress_of("scoring") as progress:
         result = demo(args.out, progress=progress)
@@ -294,7 +405,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _finish(result: RunResult) -> int:
     """Print what detect, score and demo found, and where it lies."""
-    from spherodetect.score import RESEARCH_USE
+    from spherodetect.score.counts import RESEARCH_USE
 
     if result.scores:
         print_patients(result.scores)
@@ -316,7 +427,9 @@ def _left_out(problems: Sequence[str]) -> int:
 def _require_writable(out: Path) -> None:
     """Refuse at the start what could only fail at the end; makes nothing."""
     if out.exists() and not out.is_dir():
-        raise SpherodetectError(f"{quoted(out)}: expected a folder to write to, got a file; name another place")
+        raise SpherodetectError(
+            f"{quoted(out)}: expected a folder to write to, got a file; name another place"
+        )
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise SpherodetectError(
@@ -326,11 +439,14 @@ def _require_writable(out: Path) -> None:
 
 def _require_model_garden(command: str) -> None:
     if importlib.util.find_spec("official") is None:
-        raise SpherodetectError(f"{command} needs TensorFlow Model Garden; pip install 'spherodetect[train]'")
+        raise SpherodetectError(
+            f"{command} needs TensorFlow Model Garden; pip install 'spherodetect[train]'"
+        )
 
 
 def _quiet_tensorflow() -> None:
-    """TensorFlow talks about its processor and missing GPUs before it says anything of use; set before its import."""
+    """TensorFlow talks about its processor and missing GPUs before it says anything of use; set
+    before its import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,4 +1,5 @@
-"""The errors that a user can mend. Their text names the file, what was expected, what came, and what to do."""
+"""The errors that a user can mend. Their text names the file, what was expected, what came, and
+what to do."""
 
 
 class SpherodetectError(Exception):

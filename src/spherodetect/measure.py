@@ -1,9 +1,10 @@
 """What can be measured on every cell of a field: size, outline, central pallor and stain density.
 
-Images are uint8 RGB (H, W, 3); masks are box-local and stay so. Lengths are in pixels of the image and areas in square
-pixels, unless a name ends in _um. Positions are in the frame of the boxes: the centre of pixel (0, 0) is (0.5, 0.5).
-Optical density (OD) is that of the green channel, where haemoglobin and eosin absorb most. Whatever cannot be measured
-is NaN, never an error. Measurements explain cells; they do not decide what a cell is.
+Images are uint8 RGB (H, W, 3); masks are box-local and stay so. Lengths are in pixels of the image
+and areas in square pixels, unless a name ends in _um. Positions are in the frame of the boxes: the
+centre of pixel (0, 0) is (0.5, 0.5). Optical density (OD) is that of the green channel, where
+haemoglobin and eosin absorb most. Whatever cannot be measured is NaN, never an error. Measurements
+explain cells; they do not decide what a cell is.
 
     x_px, y_px          centroid of the mask
     area_px             pixels in the mask
@@ -21,9 +22,11 @@ is NaN, never an error. Measurements explain cells; they do not decide what a ce
     relative_od         mean_od over the median of the reference red cells
     nearest_px          distance to the nearest other cell's centroid
 
-D is the distance to the outside of the mask, r the largest D, and the rim's OD is the 75th percentile at 0.2 r < D <
-0.5 r. These are the definitions under which the reference values above were found on 14,549 separate cells of Chula
-RBC-12 (arXiv 2012.01321). The reference red cells are the countable ones of the field, or of the patient.
+D is the distance to the outside of the mask, r the largest D, and the rim's OD is the 75th
+percentile at 0.2 r < D <
+0.5 r. These are the definitions under which the reference values above were found on 14,549
+separate cells of Chula RBC-12 (arXiv 2012.01321). The reference red cells are the countable ones of
+the field, or of the patient.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ MEASUREMENTS = (
 )  # fmt: skip
 
 _GREEN = 1
-#: Beyond this size a cell gains cost but no precision in its radial profile: it is averaged in blocks first.
+#: Beyond this size a cell gains cost but no precision in its radial profile: it is averaged in
+#: blocks first.
 _PROFILE_PX = 64
 #: Directions in which the convex hull is touched; a disc's hull comes out 0.08 % too large.
 _HULL_DIRECTIONS = 64
@@ -102,23 +106,32 @@ def measure(cells: Cells, image: np.ndarray, *, density: np.ndarray | None = Non
 
 
 def relative_to_patient(fields: Sequence[Cells]) -> list[Cells]:
-    """The measured fields of one patient with relative_diameter and relative_od taken against the whole patient.
+    """The measured fields of one patient with relative_diameter and relative_od taken against the
+    whole patient.
 
-    Size and density are evidence for a spherocyte only against the patient's own red cells, and a single field has too
-    few of them where spherocytes abound. The reference is the median over the countable red cells of all fields;
-    diameters are compared in µm where every field has a pixel size, otherwise in pixels.
+    Size and density are evidence for a spherocyte only against the patient's own red cells, and a
+    single field has too few of them where spherocytes abound. The reference is the median over the
+    countable red cells of all fields; diameters are compared in µm where every field has a pixel
+    size, otherwise in pixels.
     """
     return _relative(fields)
 
 
 def _relative(fields: Sequence[Cells]) -> list[Cells]:
     known = all(field.um_per_px for field in fields)
-    diameters = [f.measurements["diameter_px"] * ((f.um_per_px or 1) if known else 1) for f in fields]
-    columns = {"relative_diameter": diameters, "relative_od": [f.measurements["mean_od"] for f in fields]}
+    diameters = [
+        f.measurements["diameter_px"] * ((f.um_per_px or 1) if known else 1) for f in fields
+    ]
+    columns = {
+        "relative_diameter": diameters,
+        "relative_od": [f.measurements["mean_od"] for f in fields],
+    }
     medians = {name: _reference(fields, values) for name, values in columns.items()}
     related = []
     for i, field in enumerate(fields):
-        ratios = {name: (values[i] / medians[name]).astype(np.float32) for name, values in columns.items()}
+        ratios = {
+            name: (values[i] / medians[name]).astype(np.float32) for name, values in columns.items()
+        }
         related.append(replace(field, measurements={**field.measurements, **ratios}))
     return related
 
@@ -126,22 +139,34 @@ def _relative(fields: Sequence[Cells]) -> list[Cells]:
 def _reference(fields: Sequence[Cells], values: Sequence[np.ndarray]) -> float:
     """Median over the countable red cells of all fields, NaN if there are none."""
     red = list(RED_CELLS)
-    chosen = [column[f.countable & np.isin(f.names, red)] for f, column in zip(fields, values, strict=True)]
-    known = np.concatenate([column[np.isfinite(column) & (column > 0)] for column in chosen] or [np.zeros(0)])
+    chosen = [
+        column[f.countable & np.isin(f.names, red)]
+        for f, column in zip(fields, values, strict=True)
+    ]
+    known = np.concatenate(
+        [column[np.isfinite(column) & (column > 0)] for column in chosen] or [np.zeros(0)]
+    )
     return float(np.median(known)) if len(known) else float("nan")
 
 
 def _batches(
     masks: Sequence[np.ndarray], ods: Sequence[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Windows of like size: their rows, and masks and OD in (B, S, S) float32, rings of zeros round; no empty ones."""
+    """Windows of like size: their rows, and masks and OD in (B, S, S) float32, rings of zeros
+    round; no empty ones."""
     sides = np.array([max(mask.shape) if mask.size else 0 for mask in masks])
     order = np.argsort(sides, kind="stable")
     order = order[sides[order] > 0]
     while len(order):
         smallest = sides[order[0]]
-        size = sides[order[np.searchsorted(sides[order], 1.5 * smallest + 4, "right") - 1]] + 2 * _RING_PX
-        take = min(np.searchsorted(sides[order], size - 2 * _RING_PX, "right"), max(1, _BATCH_PX // size**2))
+        size = (
+            sides[order[np.searchsorted(sides[order], 1.5 * smallest + 4, "right") - 1]]
+            + 2 * _RING_PX
+        )
+        take = min(
+            np.searchsorted(sides[order], size - 2 * _RING_PX, "right"),
+            max(1, _BATCH_PX // size**2),
+        )
         rows, order = order[:take], order[take:]
         stack, od = np.zeros((2, take, size, size), np.float32)
         for i, row in enumerate(rows):
@@ -164,17 +189,26 @@ def _shapes(stack: np.ndarray) -> dict[str, np.ndarray]:
     major, minor = (4 * np.sqrt(np.maximum((yy + xx) / 2 + sign * spread, 0)) for sign in (1, -1))
     perimeter = _crofton_perimeter(stack) + 0 * area
     return {
-        "x_px": x, "y_px": y, "area_px": area, "diameter_px": 2 * np.sqrt(area / np.pi), "perimeter_px": perimeter,
-        "circularity": 4 * np.pi * area / perimeter**2, "solidity": np.minimum(area / _hull_area(stack > 0), 1),
-        "major_px": major, "minor_px": minor, "aspect_ratio": minor / major,
-    }  # fmt: skip
+        "x_px": x,
+        "y_px": y,
+        "area_px": area,
+        "diameter_px": 2 * np.sqrt(area / np.pi),
+        "perimeter_px": perimeter,
+        "circularity": 4 * np.pi * area / perimeter**2,
+        "solidity": np.minimum(area / _hull_area(stack > 0), 1),
+        "major_px": major,
+        "minor_px": minor,
+        "aspect_ratio": minor / major,
+    }
 
 
 def _crofton_perimeter(stack: np.ndarray) -> np.ndarray:
-    """Perimeter of (B, S, S) masks of 0 and 1: pi / 2 times the mean over directions of crossings times line spacing.
+    """Perimeter of (B, S, S) masks of 0 and 1: pi / 2 times the mean over directions of crossings
+    times line spacing.
 
-    The eight directions of a chess queen and knight, each weighted by the angle nearest to it. After Legland, Kiêu and
-    Devaux (2007), Computation of Minkowski measures on 2D and 3D binary images, doi:10.5566/ias.v26.p83-92.
+    The eight directions of a chess queen and knight, each weighted by the angle nearest to it.
+    After Legland, Kiêu and Devaux (2007), Computation of Minkowski measures on 2D and 3D binary
+    images, doi:10.5566/ias.v26.p83-92.
     """
 
     size = stack.shape[1]
@@ -182,8 +216,11 @@ def _crofton_perimeter(stack: np.ndarray) -> np.ndarray:
     area = flat.sum(1)
 
     def crossings(down: int, right: int) -> np.ndarray:
-        """Outline crossings on all lines that step so far: pixels of the mask whose next one on the line is outside."""
-        step = down * size + right  # the ring of zeros parts the end of a row from the start of the next
+        """Outline crossings on all lines that step so far: pixels of the mask whose next one on the
+        line is outside."""
+        step = (
+            down * size + right
+        )  # the ring of zeros parts the end of a row from the start of the next
         return 2 * (area - np.einsum("bi,bi->b", flat[:, :-step], flat[:, step:])).astype(float)
 
     knight = np.arctan(0.5)
@@ -194,14 +231,17 @@ def _crofton_perimeter(stack: np.ndarray) -> np.ndarray:
 
 
 def _hull_area(stack: np.ndarray) -> np.ndarray:
-    """Area of the convex hull of the pixels' edge midpoints, from the hull's support function h(angle).
+    """Area of the convex hull of the pixels' edge midpoints, from the hull's support function
+    h(angle).
 
     The polygon whose sides touch the hull in evenly spaced directions d apart has sides of length
     (h[k-1] + h[k+1] - 2 h[k] cos d) / sin d.
     """
     size = stack.shape[1]
     step = 2 * np.pi / _HULL_DIRECTIONS
-    angle = (np.arange(_HULL_DIRECTIONS) - _HULL_DIRECTIONS // 4) * step  # to the right first, then to the left
+    angle = (
+        np.arange(_HULL_DIRECTIONS) - _HULL_DIRECTIONS // 4
+    ) * step  # to the right first, then to the left
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     at = np.arange(size, dtype=np.float32) - (size - 1) / 2
     outside = np.where(stack.any(axis=2), 0, -np.inf).astype(np.float32)[..., None]
@@ -226,17 +266,23 @@ def _profiles(inside: np.ndarray, od: np.ndarray) -> dict[str, np.ndarray]:
     pale = np.count_nonzero(inner & (od < 0.7 * rim[:, None, None]), axis=(1, 2)) + 0 * rim
     return {
         "pallor_fraction": pale / np.count_nonzero(inner, axis=(1, 2)),
-        "center_rim_ratio": (od * centre).sum(2).sum(1, dtype=float) / np.count_nonzero(centre, axis=(1, 2)) / rim,
+        "center_rim_ratio": (od * centre).sum(2).sum(1, dtype=float)
+        / np.count_nonzero(centre, axis=(1, 2))
+        / rim,
     }
 
 
 def _squared_depth(inside: np.ndarray) -> np.ndarray:
-    """Squared distance to the outside of (B, S, S) masks in rings of zeros, int16, S < 256; the whole batch at once.
+    """Squared distance to the outside of (B, S, S) masks in rings of zeros, int16, S < 256; the
+    whole batch at once.
 
-    Exact, by rows and then by columns, after Felzenszwalb and Huttenlocher (2012), doi:10.4086/toc.2012.v008a019.
+    Exact, by rows and then by columns, after Felzenszwalb and Huttenlocher (2012),
+    doi:10.4086/toc.2012.v008a019.
     """
     mask = np.moveaxis(inside, 0, -1).astype(np.int16, order="C")
-    away = np.stack([mask, mask[::-1]], axis=1)  # from the outside above, and turned over from that below
+    away = np.stack(
+        [mask, mask[::-1]], axis=1
+    )  # from the outside above, and turned over from that below
     for row in range(1, len(away)):
         away[row] *= away[row - 1] + np.int16(1)
     vertical = np.minimum(away[:, 0], away[::-1, 1])
@@ -250,7 +296,8 @@ def _squared_depth(inside: np.ndarray) -> np.ndarray:
 
 
 def _shrink(mask: np.ndarray, od: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A large cell averaged in odd blocks that lie alike from all sides, so that a quarter turn changes nothing."""
+    """A large cell averaged in odd blocks that lie alike from all sides, so that a quarter turn
+    changes nothing."""
     block = 2 * (max(mask.shape, default=0) // (2 * _PROFILE_PX)) + 1
     if block == 1:
         return mask, od
@@ -266,7 +313,8 @@ def _shrink(mask: np.ndarray, od: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _percentile(values: np.ndarray, chosen: np.ndarray, percent: float) -> np.ndarray:
-    """(B,) linearly interpolated percentile of the chosen (B, S, S) values of each cell, NaN where none is chosen."""
+    """(B,) linearly interpolated percentile of the chosen (B, S, S) values of each cell, NaN where
+    none is chosen."""
     ordered = np.sort(np.where(chosen, values, np.inf).reshape(len(values), -1), axis=1)
     last = np.count_nonzero(chosen, axis=(1, 2)) - 1
     rank = last * percent / 100

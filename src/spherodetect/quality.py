@@ -1,8 +1,9 @@
 """Is this field fit to count: focus, exposure, density, and whether it is a blood smear at all.
 
-Images are uint8 RGB (H, W, 3). A field is judged against its own cells and its own empty slide, so that magnification
-and stain matter little: lengths in cell diameters, optical density (OD, green channel) against the slide. It is never
-refused for what its cells are: spherocytes are dense and small, the cells of a smear's thin end flat, pale and wide.
+Images are uint8 RGB (H, W, 3). A field is judged against its own cells and its own empty slide, so
+that magnification and stain matter little: lengths in cell diameters, optical density (OD, green
+channel) against the slide. It is never refused for what its cells are: spherocytes are dense and
+small, the cells of a smear's thin end flat, pale and wide.
 """
 
 from __future__ import annotations
@@ -15,56 +16,68 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.measure import measure
-from spherodetect.scalebar import block_mean, image_rows
-from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold, optical_density, segment
+from spherodetect.scale.bar import block_mean, image_rows
+from spherodetect.segment import (
+    estimate_rbc_diameter_px,
+    foreground_threshold,
+    optical_density,
+    segment,
+)
 
-# Each limit stands clear of what was measured on fields that people had chosen for counting (Chula RBC-12 and BCCD) and
-# on the same fields spoilt. It is better to count a poor field than to lose a good one: the interval carries the rest.
+# Each limit stands clear of what was measured on fields that people had chosen for counting (Chula
+# RBC-12 and BCCD) and on the same fields spoilt. It is better to count a poor field than to lose a
+# good one: the interval carries the rest.
 
-#: Edge widths in a diameter of the bundled model's cells. Chula: 10 to 40, median 23; blurred by sigma 1.5 px: 8 to 14,
-#: by 3 px: 5.4 to 8.6, by 4 px: 4.5 to 7.2. BCCD: 10 to 43, and one field of 7.4.
+#: Edge widths in a diameter of the bundled model's cells. Chula: 10 to 40, median 23; blurred by
+#: sigma 1.5 px: 8 to 14, by 3 px: 5.4 to 8.6, by 4 px: 4.5 to 7.2. BCCD: 10 to 43, and one field of
+#: 7.4.
 MIN_FOCUS = 7.6
-#: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale cell's density.
-#: Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
+#: Green level of the empty slide, 1 is full scale; below it one grey step is a tenth of a pale
+#: cell's density. Chula: 0.49 to 0.91, BCCD 0.72 to 0.79.
 MIN_EXPOSURE = 0.14
-#: Part of the cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08 to 0.16 where
-#: the pallor burns out.
+#: Part of the cells that is burnt out in green. Chula and BCCD: 0; Chula 1.8 times as bright: 0.08
+#: to 0.16 where the pallor burns out.
 MAX_BURNT = 0.05
-#: Part of the empty slide that is burnt out in green: beyond, nobody knows how much light a cell took away. A camera
-#: that is set to white burns half of it. Chula and BCCD: 0.
+#: Part of the empty slide that is burnt out in green: beyond, nobody knows how much light a cell
+#: took away. A camera that is set to white burns half of it. Chula and BCCD: 0.
 MAX_WASHED = 0.95
-#: Grain of the empty slide, in OD: robust standard deviation from pixel to pixel. Chula: up to 0.009, BCCD 0.003; Chula
-#: with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.38.
+#: Grain of the empty slide, in OD: robust standard deviation from pixel to pixel. Chula: up to
+#: 0.009, BCCD 0.003; Chula with a noise of 30 grey levels 0.06 to 0.11, uniform noise 0.38.
 MAX_GRAIN = 0.07
-#: The same of all that varies on the empty slide. Chula: up to 0.022, BCCD 0.051; where what seems empty is one layer
-#: of cells between their overlaps, 0.08 and more.
+#: The same of all that varies on the empty slide. Chula: up to 0.022, BCCD 0.051; where what seems
+#: empty is one layer of cells between their overlaps, 0.08 and more.
 MAX_UNEVEN = 0.07
-#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.56, BCCD 0.29 to 0.64; discs that do not overlap cover
-#: 0.55 when thrown at random, sheets of overlapping cells 0.8 and more. Five cells in a field cover 0.02.
+#: Part of the field that cells and dirt cover. Chula: 0.07 to 0.56, BCCD 0.29 to 0.64; discs that
+#: do not overlap cover 0.55 when thrown at random, sheets of overlapping cells 0.8 and more. Five
+#: cells in a field cover 0.02.
 MAX_DENSITY, MIN_DENSITY = 0.68, 0.03
-#: Part of the covered area that lies in single cells, not in clumps. Chula: 0.24 and more; BCCD, taken for its white
-#: cells: down to 0.06 in rouleaux and sheets.
+#: Part of the covered area that lies in single cells, not in clumps. Chula: 0.24 and more; BCCD,
+#: taken for its white cells: down to 0.06 in rouleaux and sheets.
 MIN_SINGLE = 0.1
-#: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula: 21 and more.
+#: Red cells in a field: with fewer, nothing can be said about their usual size and density. Chula:
+#: 21 and more.
 MIN_CELLS = 5
 #: Part of the covered area that lies in the cells found. Chula: 0.59 and more, BCCD 0.44.
 MIN_EXPLAINED = 0.4
 #: A field covered by more than this has something in it; if that is no red cell, it is no smear.
 COVERED = 0.05
-#: OD of the cells in red light over that in green, or without cells of what is covered. Red cells let red pass, grey
-#: things do not; a black pointer may be half of what lies in a sparse field. Chula: up to 0.74, BCCD 0.48, a grey
-#: picture 1.0, a portrait 1.3.
+#: OD of the cells in red light over that in green, or without cells of what is covered. Red cells
+#: let red pass, grey things do not; a black pointer may be half of what lies in a sparse field.
+#: Chula: up to 0.74, BCCD 0.48, a grey picture 1.0, a portrait 1.3.
 MAX_RED_TO_GREEN = 0.9
-#: Part of the field that is clearly brighter than the slide (OD below -0.1). Chula and BCCD: up to 0.004.
+#: Part of the field that is clearly brighter than the slide (OD below -0.1). Chula and BCCD: up to
+#: 0.004.
 MAX_BRIGHTER = 0.15
-#: A red cell without pallor: centre over rim above, pallor fraction below (medians of spherocytes: 0.90 and 0.00).
+#: A red cell without pallor: centre over rim above, pallor fraction below (medians of spherocytes:
+#: 0.90 and 0.00).
 NO_PALLOR_RATIO, NO_PALLOR_FRACTION = 0.85, 0.03
-#: The thin end: so many of the cells lack pallor, and yet their median is pale and, where known, as wide as in normal
-#: cells. Chula's fields of mostly spherocytes have a median OD of 0.18 and more, or 0.11 at 0.6 of their contrast, but
-#: then less than 0.8 of the cells lack pallor.
+#: The thin end: so many of the cells lack pallor, and yet their median is pale and, where known, as
+#: wide as in normal cells. Chula's fields of mostly spherocytes have a median OD of 0.18 and more,
+#: or 0.11 at 0.6 of their contrast, but then less than 0.8 of the cells lack pallor.
 THIN_PART, THIN_MAX_OD, THIN_MIN_DIAMETER_UM = 0.8, 0.12, 7.0
 
-#: A field is judged on a copy of at most so many pixels a side; a finer one would show nothing that a cell needs.
+#: A field is judged on a copy of at most so many pixels a side; a finer one would show nothing that
+#: a cell needs.
 _MAX_SIDE_PX = 1280
 _GREEN = 1
 #: Blur of a camera's or a resized image's pixels, in square pixels.
@@ -79,7 +92,8 @@ class FieldQuality:
 
     Attributes:
         accepted: whether the field's cells may be counted.
-        reason: why not, in one plain line, or empty; it starts with "out of domain" for what is not a stained smear.
+        reason: why not, in one plain line, or empty; it starts with "out of domain" for what is not
+            a stained smear.
         focus: how many widths of a cell's edge fit into the cell's diameter.
         exposure: green level of the empty slide, 0 to 1.
         density: part of the field that is covered, 0 to 1.
@@ -87,7 +101,8 @@ class FieldQuality:
         rbc_diameter_px: median diameter of the countable red cells, in pixels of the image.
         median_od: their median optical density.
         no_pallor: the part of them that lacks central pallor, 0 to 1.
-        burnt, grain, explained, red_to_green, brighter, single, washed, uneven: see the limits of these names above.
+        burnt, grain, explained, red_to_green, brighter, single, washed, uneven: see the limits of
+        these names above.
     """
 
     accepted: bool
@@ -112,12 +127,15 @@ class FieldQuality:
         return f"rejected, {self.reason}" if self.reason else "accepted"
 
 
-def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray | None = None) -> FieldQuality:
+def assess(
+    image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray | None = None
+) -> FieldQuality:
     """Judge one field.
 
     Args:
         image: (H, W, 3) uint8.
-        cells: what a detector found in it, measured or not; without them the classical segmentation finds some.
+        cells: what a detector found in it, measured or not; without them the classical segmentation
+            finds some.
         density: the image's (H, W, 3) `optical_density`, where that is at hand already.
 
     >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
@@ -132,9 +150,18 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
     covered = _covered(density[..., _GREEN])
     light = _light(small, density, covered)
     if cells is None:
-        # In what is black or all grain, segmentation would find thousands of specks and take its time over them.
-        hopeless = light["exposure"] < MIN_EXPOSURE or light["grain"] > MAX_GRAIN or light["uneven"] > MAX_UNEVEN
-        cells = Cells.empty(field_id="", image_size_hw=small.shape[:2]) if hopeless else _segmented(small)
+        # In what is black or all grain, segmentation would find thousands of specks and take its
+        # time over them.
+        hopeless = (
+            light["exposure"] < MIN_EXPOSURE
+            or light["grain"] > MAX_GRAIN
+            or light["uneven"] > MAX_UNEVEN
+        )
+        cells = (
+            Cells.empty(field_id="", image_size_hw=small.shape[:2])
+            if hopeless
+            else _segmented(small)
+        )
         frame, step, in_image_px = small, 1, float(step)
     else:
         frame, in_image_px = image, 1.0
@@ -142,7 +169,9 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
         cells = measure(cells, frame, density=density if frame is small else None)
     red = cells[np.isin(cells.names, list(RED_CELLS))]
     known = red[red.countable].measurements
-    flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (known["pallor_fraction"] < NO_PALLOR_FRACTION)
+    flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (
+        known["pallor_fraction"] < NO_PALLOR_FRACTION
+    )
     diameter_px = _median(known["diameter_px"])
     stats: dict[str, Any] = light | {
         "n_cells": len(red),
@@ -159,11 +188,26 @@ def assess(image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray
 
 
 def _faults(
-    *, focus: float, exposure: float, density: float, n_cells: int, rbc_diameter_px: float, median_od: float,
-    no_pallor: float, burnt: float, grain: float, explained: float, red_to_green: float, brighter: float,
-    single: float, washed: float, uneven: float, diameter_um: float,
-) -> Iterator[str]:  # fmt: skip
-    """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no fault."""
+    *,
+    focus: float,
+    exposure: float,
+    density: float,
+    n_cells: int,
+    rbc_diameter_px: float,
+    median_od: float,
+    no_pallor: float,
+    burnt: float,
+    grain: float,
+    explained: float,
+    red_to_green: float,
+    brighter: float,
+    single: float,
+    washed: float,
+    uneven: float,
+    diameter_um: float,
+) -> Iterator[str]:
+    """What is wrong with a field, the cause before its consequences. A comparison with NaN finds no
+    fault."""
     if exposure < MIN_EXPOSURE:
         yield f"under-exposed: the empty slide is at {_percent(exposure)} of full scale, {_least(MIN_EXPOSURE)}"
     if burnt > MAX_BURNT:
@@ -195,7 +239,11 @@ def _faults(
         yield f"too dense: {_percent(single)} of what is covered lies in single cells, {_least(MIN_SINGLE)}"
     if explained < MIN_EXPLAINED:
         yield f"badly segmented: {_percent(explained)} of what is covered lies in cells, {_least(MIN_EXPLAINED)}"
-    if no_pallor >= THIN_PART and median_od < THIN_MAX_OD and not diameter_um < THIN_MIN_DIAMETER_UM:
+    if (
+        no_pallor >= THIN_PART
+        and median_od < THIN_MAX_OD
+        and not diameter_um < THIN_MIN_DIAMETER_UM
+    ):
         yield f"too thin: {_percent(no_pallor)} of the cells lie flat, without pallor and yet pale (OD {median_od:.2f})"
 
 
@@ -252,13 +300,16 @@ def _segmented(image: np.ndarray) -> Cells:
     slices = find_objects(labels)
     box_yxyx = [(y.start, x.start, y.stop, x.stop) for y, x in slices]
     masks = [labels[where] == i for i, where in enumerate(slices, 1)]
-    return Cells.from_labels(np.array(box_yxyx), np.ones(len(masks)), masks, image_size_hw=image.shape[:2])
+    return Cells.from_labels(
+        np.array(box_yxyx), np.ones(len(masks)), masks, image_size_hw=image.shape[:2]
+    )
 
 
 def _extent(
     cells: Cells, image: np.ndarray, density: np.ndarray, covered: np.ndarray, *, step: int
 ) -> dict[str, float]:
-    """What follows from the cells' area, painted into one frame; density and covered are step times smaller."""
+    """What follows from the cells' area, painted into one frame; density and covered are step times
+    smaller."""
     painted = np.zeros(image.shape[:2], bool)
     for mask, (y, x) in cells.pixel_masks():
         painted[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
@@ -267,7 +318,8 @@ def _extent(
     burnt = image[..., _GREEN][painted if painted.any() else ...] >= _BURNT
     stained = density[small if len(cells) >= MIN_CELLS else covered]
     return {
-        # A sheet of cells leaves no slide to tell it from: then only the cells themselves show how dense it is.
+        # A sheet of cells leaves no slide to tell it from: then only the cells themselves show how
+        # dense it is.
         "density": float(max(covered.mean(), painted.mean())),
         "explained": float(small[covered].mean()) if covered.any() else float("nan"),
         "burnt": float(burnt.mean()),
@@ -276,16 +328,20 @@ def _extent(
 
 
 def _single(covered: np.ndarray, diameter_px: float) -> float:
-    """The part of what is covered that lies in blobs of about one cell; pallor may be a hole in it."""
+    """The part of what is covered that lies in blobs of about one cell; pallor may be a hole in
+    it."""
     from scipy.ndimage import label
 
     blobs, count = label(covered)
     discs = np.bincount(blobs.ravel(), minlength=count + 1)[1:] / (np.pi / 4 * diameter_px**2)
-    return float(discs[(discs > 0.3) & (discs < 1.6)].sum() / discs.sum()) if count else float("nan")
+    return (
+        float(discs[(discs > 0.3) & (discs < 1.6)].sum() / discs.sum()) if count else float("nan")
+    )
 
 
 def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:
-    """Cell diameter over edge width: the width is the cells' density over the steepest (95th percentile) gradients."""
+    """Cell diameter over edge width: the width is the cells' density over the steepest (95th
+    percentile) gradients."""
     from scipy.ndimage import gaussian_gradient_magnitude
 
     diameter_px = diameter_px if np.isfinite(diameter_px) else estimate_rbc_diameter_px(green)
@@ -297,8 +353,9 @@ def _focus(green: np.ndarray, covered: np.ndarray, diameter_px: float) -> float:
     steepest, level = float(np.percentile(gradient, 95)), float(np.median(green[covered]))
     if not min(steepest, level) > 0:
         return float("nan")
-    # An edge of Gaussian blur s is sqrt(2 pi) s wide; what that scale and the pixel grid add to s is taken off again,
-    # or a field in focus would seem blurred where cells have few pixels. Half the width is left in any case.
+    # An edge of Gaussian blur s is sqrt(2 pi) s wide; what that scale and the pixel grid add to s
+    # is taken off again, or a field in focus would seem blurred where cells have few pixels. Half
+    # the width is left in any case.
     width_sq = (level / steepest) ** 2
     width_sq = max(width_sq - 2 * np.pi * (scale**2 + _GRID_VARIANCE), width_sq / 4)
     return diameter_px / float(np.sqrt(width_sq))

@@ -1,10 +1,12 @@
-"""Draws fields of a stained blood smear whose truth is known: masks, classes, diameters, pallor and pixel size.
+"""Draws fields of a stained blood smear whose truth is known: masks, classes, diameters, pallor and
+pixel size.
 
-Light is absorbed as in Beer-Lambert's law: each cell adds optical density (OD, -log10 of transmitted light over
-background) in the ratio of its stain, so overlapping cells darken each other. Images are uint8 RGB (H, W, 3), lengths
-in µm, masks box-local and boolean. A mask is the full outline of its cell inside the image: where two cells overlap,
-both masks hold the overlap, and the blur of the optics does not widen them. All chance comes from the generator that
-the caller gives: one seed, one field, byte for byte.
+Light is absorbed as in Beer-Lambert's law: each cell adds optical density (OD, -log10 of
+transmitted light over background) in the ratio of its stain, so overlapping cells darken each
+other. Images are uint8 RGB (H, W, 3), lengths in µm, masks box-local and boolean. A mask is the
+full outline of its cell inside the image: where two cells overlap, both masks hold the overlap, and
+the blur of the optics does not widen them. All chance comes from the generator that the caller
+gives: one seed, one field, byte for byte.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _CYTOPLASM_RGB = {"neutrophil": (0.55, 1.0, 0.50), "lymphocyte": (1.0, 0.85, 0.2
 
 
 class _Recipe(NamedTuple):
-    """Ranges of a red-cell shape; diameter and density relative to the patient's discocytes, width to the radius."""
+    """Ranges of a red-cell shape; diameter and density relative to the patient's discocytes, width
+    to the radius."""
 
     diameter: tuple[float, float]
     density: tuple[float, float]
@@ -40,7 +43,8 @@ class _Recipe(NamedTuple):
     share: float
 
 
-#: Pallor, size and density follow the medians and quartiles of isolated Chula RBC-12 cells of the same name.
+#: Pallor, size and density follow the medians and quartiles of isolated Chula RBC-12 cells of the
+#: same name.
 RED_CELL_SHAPES: Mapping[str, _Recipe] = {
     "spherocyte": _Recipe((0.78, 0.95), (1.25, 1.55), (0.00, 0.20), (0.25, 0.42), (0.90, 1.00), 0),
     "discocyte": _Recipe((0.95, 1.05), (0.92, 1.08), (0.45, 0.82), (0.34, 0.60), (0.87, 1.00), 70),
@@ -53,8 +57,12 @@ RED_CELL_SHAPES: Mapping[str, _Recipe] = {
     "hypochromic": _Recipe((0.88, 1.08), (0.78, 0.98), (0.70, 0.90), (0.60, 0.75), (0.85, 1.00), 3),
     "teardrop": _Recipe((0.85, 1.00), (0.95, 1.15), (0.20, 0.70), (0.32, 0.50), (0.75, 0.95), 1.5),
     "burr": _Recipe((0.82, 1.00), (0.95, 1.35), (0.00, 0.50), (0.30, 0.50), (0.82, 1.00), 2.5),
-    "schistocyte": _Recipe((0.55, 0.82), (1.00, 1.30), (0.00, 0.30), (0.25, 0.45), (0.65, 1.00), 1.5),
-    "polychromatic": _Recipe((1.08, 1.25), (0.90, 1.08), (0.00, 0.20), (0.30, 0.45), (0.85, 1.00), 1.5),
+    "schistocyte": _Recipe(
+        (0.55, 0.82), (1.00, 1.30), (0.00, 0.30), (0.25, 0.45), (0.65, 1.00), 1.5
+    ),
+    "polychromatic": _Recipe(
+        (1.08, 1.25), (0.90, 1.08), (0.00, 0.20), (0.30, 0.45), (0.85, 1.00), 1.5
+    ),
 }
 
 
@@ -72,18 +80,23 @@ class SmearStyle:
         falloff: light lost from the brightest place to a point one field width away, 0 to 1.
         falloff_yx: the brightest place, relative to the field's height and width.
         azure_od, azure_rgb: green OD of a nucleus, and its OD in each channel relative to green.
-        pallor: factor on the pallor of all red cells but spherocytes; thin areas of a smear have less of it.
-        pallor_steepness: 1 for a pallor that fades from its very centre, 6 for one with a sharp edge.
-        overlap_power: 1 adds the OD of overlapping cells; with larger p, cells squeezed flat, it is (sum OD^p)^(1/p).
+        pallor: factor on the pallor of all red cells but spherocytes; thin areas of a smear have
+            less of it.
+        pallor_steepness: 1 for a pallor that fades from its very centre, 6 for one with a sharp
+            edge.
+        overlap_power: 1 adds the OD of overlapping cells; with larger p, cells squeezed flat, it is
+            (sum OD^p)^(1/p).
         halo: OD that refraction takes away just outside each outline.
         blur_um: standard deviation of the optical blur.
         fringe_um: how far red and blue are displaced from green.
         noise: standard deviation of the sensor noise in grey levels.
         mottle: relative unevenness of the stain.
         debris: specks of stain and dust per 10,000 µm²; they are in no mask.
-        overlays: probability of each burnt-in or optical decoy (scale bar, arrow, pointer), whatever the cells are.
+        overlays: probability of each burnt-in or optical decoy (scale bar, arrow, pointer),
+            whatever the cells are.
         jpeg_quality: 1 to 95, or None to leave the field uncompressed.
-        shape_shares: shape name of `RED_CELL_SHAPES` to its share among the red cells that are not spherocytes.
+        shape_shares: shape name of `RED_CELL_SHAPES` to its share among the red cells that are not
+            spherocytes.
     """
 
     um_per_px: float = 0.193
@@ -108,25 +121,46 @@ class SmearStyle:
     overlays: float = 0.0
     jpeg_quality: int | None = 92
     shape_shares: Mapping[str, float] = field(
-        default_factory=lambda: {name: recipe.share for name, recipe in RED_CELL_SHAPES.items() if recipe.share}
+        default_factory=lambda: {
+            name: recipe.share for name, recipe in RED_CELL_SHAPES.items() if recipe.share
+        }
     )
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("um_per_px", 1e-4, 10), ("rbc_diameter_um", 1, 30), ("anisocytosis", 0, 0.3), ("stain_od", 0.01, 2),
-            ("azure_od", 0.01, 2), ("falloff", 0, 0.9), ("pallor", 0, 1.3), ("pallor_steepness", 0.5, 20),
-            ("overlap_power", 1, 10), ("halo", 0, 0.2), ("blur_um", 0, 3), ("fringe_um", 0, 1),
-            ("noise", 0, 50), ("mottle", 0, 0.5), ("debris", 0, 1000), ("overlays", 0, 1),
-        ):  # fmt: skip
+            ("um_per_px", 1e-4, 10),
+            ("rbc_diameter_um", 1, 30),
+            ("anisocytosis", 0, 0.3),
+            ("stain_od", 0.01, 2),
+            ("azure_od", 0.01, 2),
+            ("falloff", 0, 0.9),
+            ("pallor", 0, 1.3),
+            ("pallor_steepness", 0.5, 20),
+            ("overlap_power", 1, 10),
+            ("halo", 0, 0.2),
+            ("blur_um", 0, 3),
+            ("fringe_um", 0, 1),
+            ("noise", 0, 50),
+            ("mottle", 0, 0.5),
+            ("debris", 0, 1000),
+            ("overlays", 0, 1),
+        ):
             _require(name, getattr(self, name), low, high)
-        for name, high in (("stain_rgb", 5), ("azure_rgb", 5), ("background_rgb", 255), ("falloff_yx", 2)):
+        for name, high in (
+            ("stain_rgb", 5),
+            ("azure_rgb", 5),
+            ("background_rgb", 255),
+            ("falloff_yx", 2),
+        ):
             for value in getattr(self, name):
                 _require(name, value, 0, high)
         if self.jpeg_quality is not None:
             _require("jpeg_quality", self.jpeg_quality, 1, 95)
         unknown = set(self.shape_shares) - set(RED_CELL_SHAPES)
         if unknown or not sum(self.shape_shares.values()) > 0:
-            raise ValueError(f"shape_shares: expected shares of {sorted(RED_CELL_SHAPES)}, got {self.shape_shares!r}")
+            raise ValueError(
+                f"shape_shares: expected shares of {sorted(RED_CELL_SHAPES)}, got {self.shape_shares!r}"
+            )
         if self.rbc_diameter_um / self.um_per_px < _MIN_RBC_PX:
             raise ValueError(
                 f"um_per_px: expected at most {self.rbc_diameter_um / _MIN_RBC_PX:.3g} for red cells of "
@@ -135,7 +169,8 @@ class SmearStyle:
 
 
 def random_style(rng: np.random.Generator, *, um_per_px: float = 0.193) -> SmearStyle:
-    """A smear and microscope as they come: stain, light, focus, camera and the patient's mix of shapes vary.
+    """A smear and microscope as they come: stain, light, focus, camera and the patient's mix of
+    shapes vary.
 
     >>> random_style(np.random.default_rng(0)).um_per_px
     0.193
@@ -152,7 +187,11 @@ def random_style(rng: np.random.Generator, *, um_per_px: float = 0.193) -> Smear
         stain_rgb=(float(rng.uniform(0.26, 0.62)), 1.0, float(rng.uniform(0.52, 0.90))),
         azure_od=float(rng.uniform(0.28, 0.70)),
         azure_rgb=(float(rng.uniform(0.42, 0.95)), 1.0, float(rng.uniform(0.08, 0.40))),
-        background_rgb=(float(min(green * colours[0], 245)), float(green), float(min(green * colours[1], 245))),
+        background_rgb=(
+            float(min(green * colours[0], 245)),
+            float(green),
+            float(min(green * colours[1], 245)),
+        ),
         falloff=float(rng.uniform(0, 0.22)),
         falloff_yx=(float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.2, 0.8))),
         pallor=float(rng.uniform(0.7, 1.3)),
@@ -176,10 +215,11 @@ class SyntheticField:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        cells: outlines and classes of all cells; measurements are "diameter_um" (of the circle of the whole cell's
-            area, also where the border cuts it), "pallor" (depth of the central dip relative to the rim, 0 for none),
-            "rim_od" (green OD without the dip), "overlap_fraction" (of the mask's area, shared with other cells) and
-            "shape" (its name). Countable: a whole red cell with an overlap_fraction of at most 0.05.
+        cells: outlines and classes of all cells; measurements are "diameter_um" (of the circle of
+            the whole cell's area, also where the border cuts it), "pallor" (depth of the central
+            dip relative to the rim, 0 for none), "rim_od" (green OD without the dip),
+            "overlap_fraction" (of the mask's area, shared with other cells) and "shape" (its name).
+            Countable: a whole red cell with an overlap_fraction of at most 0.05.
         um_per_px: pixel size.
     """
 
@@ -189,16 +229,25 @@ class SyntheticField:
 
 
 def draw_field(
-    rng: np.random.Generator, *, size_hw: tuple[int, int] = (480, 640), n_cells: int = 90,
-    spherocyte_fraction: float = 0.1, um_per_px: float | None = None, style: SmearStyle | None = None,
-    n_platelets: int = 5, n_white: int = 1, overlap_fraction: float = 0.08, touching_fraction: float = 0.12,
+    rng: np.random.Generator,
+    *,
+    size_hw: tuple[int, int] = (480, 640),
+    n_cells: int = 90,
+    spherocyte_fraction: float = 0.1,
+    um_per_px: float | None = None,
+    style: SmearStyle | None = None,
+    n_platelets: int = 5,
+    n_white: int = 1,
+    overlap_fraction: float = 0.08,
+    touching_fraction: float = 0.12,
     field_id: str = "synthetic",
-) -> SyntheticField:  # fmt: skip
-    """One field of `n_cells` red cells, of which round(spherocyte_fraction * n_cells) are spherocytes.
+) -> SyntheticField:
+    """One field of `n_cells` red cells, of which round(spherocyte_fraction * n_cells) are
+    spherocytes.
 
-    overlap_fraction and touching_fraction are the shares of red cells that are laid on or against another one; the
-    rest keeps a gap as long as there is room. um_per_px overrides the style's. Raises ValueError for arguments out of
-    range.
+    overlap_fraction and touching_fraction are the shares of red cells that are laid on or against
+    another one; the rest keeps a gap as long as there is room. um_per_px overrides the style's.
+    Raises ValueError for arguments out of range.
 
     >>> drawn = draw_field(np.random.default_rng(7), n_cells=40, spherocyte_fraction=0.25)
     >>> int((drawn.cells.names == "spherocyte").sum())
@@ -211,32 +260,50 @@ def draw_field(
         _require(name, count, 0, 20_000, whole=True)
     for side in size_hw:
         _require("size_hw", side, 16, 20_000, whole=True)
-    for name, share in (("spherocyte_fraction", spherocyte_fraction), ("overlap_fraction", overlap_fraction),
-                        ("touching_fraction", touching_fraction)):  # fmt: skip
+    for name, share in (
+        ("spherocyte_fraction", spherocyte_fraction),
+        ("overlap_fraction", overlap_fraction),
+        ("touching_fraction", touching_fraction),
+    ):
         _require(name, share, 0, 1)
 
     n_spherocytes = round(spherocyte_fraction * n_cells)
     names, shares = list(style.shape_shares), np.array(list(style.shape_shares.values()), float)
     others = rng.choice(names, n_cells - n_spherocytes, p=shares / shares.sum()).tolist()
-    bodies = [_red_cell(rng, str(shape), style) for shape in rng.permutation(["spherocyte"] * n_spherocytes + others)]
-    bodies += [_white_cell(rng, style) for _ in range(n_white)] + [_platelet(rng, style) for _ in range(n_platelets)]
+    bodies = [
+        _red_cell(rng, str(shape), style)
+        for shape in rng.permutation(["spherocyte"] * n_spherocytes + others)
+    ]
+    bodies += [_white_cell(rng, style) for _ in range(n_white)] + [
+        _platelet(rng, style) for _ in range(n_platelets)
+    ]
     centres = _settle(rng, bodies, n_cells, size_hw, style, overlap_fraction, touching_fraction)
 
     density, halo = np.zeros((*size_hw, 3), np.float32), np.zeros(size_hw, np.float32)
-    traced = [_paint(rng, density, halo, body, at, style) for body, at in zip(bodies, centres, strict=True)]
+    traced = [
+        _paint(rng, density, halo, body, at, style)
+        for body, at in zip(bodies, centres, strict=True)
+    ]
     image = _photograph(rng, density ** (1 / style.overlap_power) - halo[..., None], style)
     return SyntheticField(image, _truth(bodies, traced, size_hw, style, field_id), style.um_per_px)
 
 
 def draw_patient(
-    seed: int, *, spherocyte_fraction: float, n_fields: int = 12, n_cells: int = 140,
-    size_hw: tuple[int, int] = (480, 640), um_per_px: float | None = None, style: SmearStyle | None = None,
+    seed: int,
+    *,
+    spherocyte_fraction: float,
+    n_fields: int = 12,
+    n_cells: int = 140,
+    size_hw: tuple[int, int] = (480, 640),
+    um_per_px: float | None = None,
+    style: SmearStyle | None = None,
     patient_id: str = "synthetic",
-) -> list[SyntheticField]:  # fmt: skip
-    """The fields of one patient: one smear, one microscope, small changes of focus, light and density between fields.
+) -> list[SyntheticField]:
+    """The fields of one patient: one smear, one microscope, small changes of focus, light and
+    density between fields.
 
-    Over all fields round(spherocyte_fraction * n_fields * n_cells) red cells are spherocytes, spread evenly. Without a
-    style the seed draws one. Raises ValueError for arguments out of range.
+    Over all fields round(spherocyte_fraction * n_fields * n_cells) red cells are spherocytes,
+    spread evenly. Without a style the seed draws one. Raises ValueError for arguments out of range.
     """
     _require("n_fields", n_fields, 0, 10_000, whole=True)
     _require("n_cells", n_cells, 0, 20_000, whole=True)
@@ -256,17 +323,24 @@ def draw_patient(
         )
         fields.append(
             draw_field(
-                rng, size_hw=size_hw, n_cells=n_cells, um_per_px=um_per_px, style=here, n_platelets=int(rng.poisson(5)),
-                spherocyte_fraction=(ends[k + 1] - ends[k]) / max(n_cells, 1), n_white=int(rng.random() < 0.3),
+                rng,
+                size_hw=size_hw,
+                n_cells=n_cells,
+                um_per_px=um_per_px,
+                style=here,
+                n_platelets=int(rng.poisson(5)),
+                spherocyte_fraction=(ends[k + 1] - ends[k]) / max(n_cells, 1),
+                n_white=int(rng.random() < 0.3),
                 field_id=f"{patient_id}_{k + 1:02d}.png",
             )
-        )  # fmt: skip
+        )
     return fields
 
 
 @dataclass(frozen=True, eq=False)
 class _Body:
-    """A cell before it has a place: its outline (radius at _ANGLES, mean square 1) and what absorbs light in it."""
+    """A cell before it has a place: its outline (radius at _ANGLES, mean square 1) and what absorbs
+    light in it."""
 
     class_name: str
     shape: str
@@ -304,7 +378,9 @@ def _red_cell(rng: np.random.Generator, shape: str, style: SmearStyle) -> _Body:
     )
 
 
-def _outline(rng: np.random.Generator, shape: str, aspect: float, *, wobble: float | None = None) -> np.ndarray:
+def _outline(
+    rng: np.random.Generator, shape: str, aspect: float, *, wobble: float | None = None
+) -> np.ndarray:
     """Radius at each of _ANGLES of a star-shaped outline of area pi, turned at random."""
     angle = _ANGLES[:-1]
     blunt = 2 + 0.8 * (1 - aspect)  # elongated cells end rounder than an ellipse
@@ -313,10 +389,14 @@ def _outline(rng: np.random.Generator, shape: str, aspect: float, *, wobble: flo
     if wobble is None:
         wobble = 0.006 if shape == "spherocyte" else 0.016 * aspect
     for order in range(2, 7):
-        radius *= 1 + rng.normal(0, wobble / (order - 1) ** 0.5) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+        radius *= 1 + rng.normal(0, wobble / (order - 1) ** 0.5) * np.cos(
+            order * angle + rng.uniform(0, 2 * np.pi)
+        )
     smooth = 0.0
     if shape == "teardrop":
-        radius += rng.uniform(0.45, 0.95) * np.exp(-(np.abs(angle / rng.uniform(0.22, 0.38)) ** 1.5))
+        radius += rng.uniform(0.45, 0.95) * np.exp(
+            -(np.abs(angle / rng.uniform(0.22, 0.38)) ** 1.5)
+        )
         smooth = 4
     elif shape == "burr":
         n_spikes = int(rng.integers(8, 17))
@@ -326,8 +406,12 @@ def _outline(rng: np.random.Generator, shape: str, aspect: float, *, wobble: flo
         radius += np.exp(-((away / 0.30) ** 2)) @ height
         smooth = 2
     elif shape == "schistocyte":
-        for direction in rng.uniform(0, 2 * np.pi) + np.cumsum(rng.uniform(1.3, 2.6, rng.integers(1, 4))):
-            radius = np.minimum(radius, rng.uniform(0.25, 0.7) / np.maximum(np.cos(angle - direction), 1e-3))
+        for direction in rng.uniform(0, 2 * np.pi) + np.cumsum(
+            rng.uniform(1.3, 2.6, rng.integers(1, 4))
+        ):
+            radius = np.minimum(
+                radius, rng.uniform(0.25, 0.7) / np.maximum(np.cos(angle - direction), 1e-3)
+            )
         smooth = 9
     if smooth:
         radius = ndimage.gaussian_filter1d(radius, smooth, mode="wrap")
@@ -336,12 +420,21 @@ def _outline(rng: np.random.Generator, shape: str, aspect: float, *, wobble: flo
 
 
 def _white_cell(rng: np.random.Generator, style: SmearStyle) -> _Body:
-    kind = str(rng.choice(["neutrophil", "lymphocyte", "monocyte", "eosinophil"], p=[0.58, 0.30, 0.08, 0.04]))
+    kind = str(
+        rng.choice(
+            ["neutrophil", "lymphocyte", "monocyte", "eosinophil"], p=[0.58, 0.30, 0.08, 0.04]
+        )
+    )
     low, high = {"lymphocyte": (8.5, 12), "monocyte": (14, 18)}.get(kind, (11.5, 14.5))
     outline = _outline(rng, kind, float(rng.uniform(0.85, 1)), wobble=0.03)
     rgb = np.array(style.azure_rgb) * rng.normal(1, 0.05, 3)
     return _Body(
-        "wbc", kind, float(rng.uniform(low, high)), outline, rgb, style.azure_od * float(rng.uniform(0.85, 1.15))
+        "wbc",
+        kind,
+        float(rng.uniform(low, high)),
+        outline,
+        rgb,
+        style.azure_od * float(rng.uniform(0.85, 1.15)),
     )
 
 
@@ -349,16 +442,30 @@ def _platelet(rng: np.random.Generator, style: SmearStyle) -> _Body:
     diameter = float(np.clip(rng.normal(2.6, 0.5), 1.5, 4.5))
     outline = _outline(rng, "platelet", float(rng.uniform(0.6, 1)), wobble=0.06)
     rgb = np.array(style.azure_rgb) * rng.normal(1, 0.1, 3)
-    return _Body("platelet", "platelet", diameter, outline, rgb, style.azure_od * float(rng.uniform(0.4, 1.0)))
+    return _Body(
+        "platelet",
+        "platelet",
+        diameter,
+        outline,
+        rgb,
+        style.azure_od * float(rng.uniform(0.4, 1.0)),
+    )
 
 
 def _settle(
-    rng: np.random.Generator, bodies: list[_Body], n_red: int, size_hw: tuple[int, int], style: SmearStyle,
-    overlap_fraction: float, touching_fraction: float,
-) -> np.ndarray:  # fmt: skip
-    """(N, 2) centres (y, x) in px: random places, then cells push each other apart, and chosen neighbours together.
+    rng: np.random.Generator,
+    bodies: list[_Body],
+    n_red: int,
+    size_hw: tuple[int, int],
+    style: SmearStyle,
+    overlap_fraction: float,
+    touching_fraction: float,
+) -> np.ndarray:
+    """(N, 2) centres (y, x) in px: random places, then cells push each other apart, and chosen
+    neighbours together.
 
-    The field is a torus meanwhile, so that cells do not pile up at the borders, and a fixed number of rounds ends it.
+    The field is a torus meanwhile, so that cells do not pile up at the borders, and a fixed number
+    of rounds ends it.
     """
     if not bodies:
         return np.zeros((0, 2))
@@ -372,7 +479,10 @@ def _settle(
     n_touching = min(round(touching_fraction * n_red), n_red - n_overlap)
     chained: list[tuple[int, int]] = []
     apart: list[float] = []
-    for chosen, nearest, farthest in ((order[:n_overlap], 0.55, 0.87), (order[n_overlap:][:n_touching], 0.98, 1.0)):
+    for chosen, nearest, farthest in (
+        (order[:n_overlap], 0.55, 0.87),
+        (order[n_overlap:][:n_touching], 0.98, 1.0),
+    ):
         for a, b in _neighbours(rng, chosen):
             chained.append((a, b))
             apart.append((reach[a] + reach[b]) * rng.uniform(nearest, farthest))
@@ -386,7 +496,9 @@ def _settle(
     linked = np.sort(links, axis=1) @ [len(bodies), 1]
     widest = 2 * (reach + gap).max()
     for _ in range(80):
-        tree = cKDTree(at % torus % torus, boxsize=torus)  # twice: a tiny negative number modulo torus is torus
+        tree = cKDTree(
+            at % torus % torus, boxsize=torus
+        )  # twice: a tiny negative number modulo torus is torus
         pairs = tree.query_pairs(min(widest, torus.min() / 2), output_type="ndarray")
         pairs = pairs[~np.isin(pairs @ [len(bodies), 1], linked)]
         wanted = (reach + gap)[pairs].sum(axis=1)
@@ -404,25 +516,37 @@ def _settle(
 
 
 def _neighbours(rng: np.random.Generator, chosen: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The chosen cells as chains of two or three, as pairs of neighbours; one cell alone has no neighbour."""
+    """The chosen cells as chains of two or three, as pairs of neighbours; one cell alone has no
+    neighbour."""
     start = 0
     while len(chosen) - start >= 2:
         left = len(chosen) - start
         size = left if left <= 3 else 2 if left == 4 else int(rng.choice([2, 2, 3]))
-        yield from zip(chosen[start : start + size - 1], chosen[start + 1 : start + size], strict=True)
+        yield from zip(
+            chosen[start : start + size - 1], chosen[start + 1 : start + size], strict=True
+        )
         start += size
 
 
 def _paint(
-    rng: np.random.Generator, density: np.ndarray, halo: np.ndarray, body: _Body, at: np.ndarray, style: SmearStyle
+    rng: np.random.Generator,
+    density: np.ndarray,
+    halo: np.ndarray,
+    body: _Body,
+    at: np.ndarray,
+    style: SmearStyle,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds the cell to the field's OD (to the overlap_power) and halo; returns its mask and box (y0, x0, y1, x1)."""
+    """Adds the cell to the field's OD (to the overlap_power) and halo; returns its mask and box
+    (y0, x0, y1, x1)."""
     radius_px = body.diameter_um / 2 / style.um_per_px
     margin = radius_px * body.outline.max() + 1.0 / style.um_per_px + 2
     low = np.maximum(np.floor(at - margin), 0).astype(int)
     high = np.minimum(np.ceil(at + margin), density.shape[:2]).astype(int)
     y, x = np.ogrid[low[0] : high[0], low[1] : high[1]]
-    y, x = (y + 0.5 - at[0]).astype(np.float32) / radius_px, (x + 0.5 - at[1]).astype(np.float32) / radius_px
+    y, x = (
+        (y + 0.5 - at[0]).astype(np.float32) / radius_px,
+        (x + 0.5 - at[1]).astype(np.float32) / radius_px,
+    )
     edge = np.interp(np.arctan2(y, x), _ANGLES, body.outline).astype(np.float32)
     rho = np.hypot(y, x) / edge
     inside_um = (1 - rho) * edge * (body.diameter_um / 2)
@@ -432,7 +556,9 @@ def _paint(
     od = paint(rng, body, rho, y, x, style) * coverage[..., None]
     window = np.s_[low[0] : high[0], low[1] : high[1]]
     density[window] += np.maximum(od, 0) ** style.overlap_power
-    halo[window] += style.halo * np.exp(-((np.minimum(inside_um, 0) / 0.35 + 0.8) ** 2)) * (1 - coverage)
+    halo[window] += (
+        style.halo * np.exp(-((np.minimum(inside_um, 0) / 0.35 + 0.8) ** 2)) * (1 - coverage)
+    )
 
     mask = rho <= 1
     if not mask.any():
@@ -443,30 +569,48 @@ def _paint(
 
 
 def _red_od(
-    rng: np.random.Generator, body: _Body, rho: np.ndarray, y: np.ndarray, x: np.ndarray, style: SmearStyle
+    rng: np.random.Generator,
+    body: _Body,
+    rho: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    style: SmearStyle,
 ) -> np.ndarray:
-    """(h, w, 3) OD of a flattened disc with a dip: round, a slit (stomatocyte) or a ring (target)."""
+    """(h, w, 3) OD of a flattened disc with a dip: round, a slit (stomatocyte) or a ring
+    (target)."""
     rim = np.maximum(1 - np.minimum(rho, 1) ** body.dome, 0) ** 0.5
     dy, dx = y - body.off_centre[0], x - body.off_centre[1]
     if body.shape == "stomatocyte":
         turn = rng.uniform(0, np.pi)
-        along, across = dx * math.cos(turn) + dy * math.sin(turn), dy * math.cos(turn) - dx * math.sin(turn)
+        along, across = (
+            dx * math.cos(turn) + dy * math.sin(turn),
+            dy * math.cos(turn) - dx * math.sin(turn),
+        )
         dip = np.exp(-((along / 0.55) ** 4) - (across / body.pallor_width) ** 2)
     elif body.shape == "target":
         away = np.hypot(dy, dx)
-        dip = np.exp(-(((away - 0.45) / body.pallor_width) ** 2)) + 0.35 * np.exp(-((away / 0.3) ** 4))
+        dip = np.exp(-(((away - 0.45) / body.pallor_width) ** 2)) + 0.35 * np.exp(
+            -((away / 0.3) ** 4)
+        )
     else:
         shift = np.hypot(dy, dx) / np.maximum(np.hypot(y, x), 1e-3)
         dip = np.exp(-((rho * shift / body.pallor_width) ** body.pallor_steepness))
     od = body.rim_od * rim * (1 - body.pallor * dip)
     if rng.random() < 0.04:  # a drying artefact that refracts light, or an inclusion that blocks it
         spot_y, spot_x = rng.uniform(-0.5, 0.5, 2)
-        od = od + rng.choice([-0.6, 0.5]) * body.rim_od * np.exp(-((y - spot_y) ** 2 + (x - spot_x) ** 2) / 0.006)
+        od = od + rng.choice([-0.6, 0.5]) * body.rim_od * np.exp(
+            -((y - spot_y) ** 2 + (x - spot_x) ** 2) / 0.006
+        )
     return od[..., None] * body.rgb.astype(np.float32)
 
 
 def _white_od(
-    rng: np.random.Generator, body: _Body, rho: np.ndarray, y: np.ndarray, x: np.ndarray, style: SmearStyle
+    rng: np.random.Generator,
+    body: _Body,
+    rho: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    style: SmearStyle,
 ) -> np.ndarray:
     """(h, w, 3) OD of pale granular cytoplasm around a nucleus of lobes on an arc."""
     n_lobes, orbit, size, arc = {
@@ -475,10 +619,15 @@ def _white_od(
         "monocyte": (7, 0.36, 0.42, 2.6),
     }.get(body.shape, (1, 0.12, 0.80, 0.0))
     nucleus = np.zeros_like(rho)
-    for turn in rng.uniform(0, 2 * np.pi) + np.linspace(0, arc, n_lobes) + rng.normal(0, 0.15, n_lobes):
+    for turn in (
+        rng.uniform(0, 2 * np.pi) + np.linspace(0, arc, n_lobes) + rng.normal(0, 0.15, n_lobes)
+    ):
         wide, long = size * rng.uniform(0.85, 1.1), rng.uniform(1, 1.3)
         dy, dx = y - orbit * math.sin(turn), x - orbit * math.cos(turn)
-        out, around = dy * math.sin(turn) + dx * math.cos(turn), dx * math.sin(turn) - dy * math.cos(turn)
+        out, around = (
+            dy * math.sin(turn) + dx * math.cos(turn),
+            dx * math.sin(turn) - dy * math.cos(turn),
+        )
         distance = np.hypot(out / wide, around / (wide * (long if n_lobes > 1 else 1)))
         nucleus = np.maximum(nucleus, 1 / (1 + np.exp(np.clip((distance - 1) / 0.06, -30, 30))))
     chromatin = 1 + 0.22 * _smooth_noise(rng, rho.shape, 0.7 / style.um_per_px)
@@ -490,14 +639,23 @@ def _white_od(
 
 
 def _platelet_od(
-    rng: np.random.Generator, body: _Body, rho: np.ndarray, y: np.ndarray, x: np.ndarray, style: SmearStyle
+    rng: np.random.Generator,
+    body: _Body,
+    rho: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    style: SmearStyle,
 ) -> np.ndarray:
     """(h, w, 3) OD of a granular body, densest inside."""
     granules = np.clip(1 + 0.25 * _smooth_noise(rng, rho.shape, 0.6 / style.um_per_px), 0.3, 2)
-    return (body.rim_od * granules * (0.2 + 0.8 * np.exp(-((rho / 0.75) ** 3))))[..., None] * body.rgb
+    return (body.rim_od * granules * (0.2 + 0.8 * np.exp(-((rho / 0.75) ** 3))))[
+        ..., None
+    ] * body.rgb
 
 
-def _smooth_noise(rng: np.random.Generator, shape_hw: tuple[int, int], grain_px: float) -> np.ndarray:
+def _smooth_noise(
+    rng: np.random.Generator, shape_hw: tuple[int, int], grain_px: float
+) -> np.ndarray:
     """(H, W) float32 noise of about unit variance whose grains are grain_px wide."""
     coarse = [max(2, math.ceil(side / max(grain_px, 1))) for side in shape_hw]
     noise = Image.fromarray(rng.standard_normal(coarse, dtype=np.float32))
@@ -507,11 +665,18 @@ def _smooth_noise(rng: np.random.Generator, shape_hw: tuple[int, int], grain_px:
 def _photograph(rng: np.random.Generator, density: np.ndarray, style: SmearStyle) -> np.ndarray:
     """(H, W, 3) uint8: what lamp, optics, camera and file format make of the field's OD."""
     height, width = density.shape[:2]
-    density = density * (1 + style.mottle * _smooth_noise(rng, (height, width), 0.6 / style.um_per_px))[..., None]
-    density += 0.1 * style.mottle * _smooth_noise(rng, (height, width), 6 / style.um_per_px)[..., None]
+    density = (
+        density
+        * (1 + style.mottle * _smooth_noise(rng, (height, width), 0.6 / style.um_per_px))[..., None]
+    )
+    density += (
+        0.1 * style.mottle * _smooth_noise(rng, (height, width), 6 / style.um_per_px)[..., None]
+    )
     _add_debris(rng, density, style)
     y, x = np.ogrid[:height, :width]
-    far = (y / width - style.falloff_yx[0] * height / width) ** 2 + (x / width - style.falloff_yx[1]) ** 2
+    far = (y / width - style.falloff_yx[0] * height / width) ** 2 + (
+        x / width - style.falloff_yx[1]
+    ) ** 2
     light = (
         np.array(style.background_rgb, np.float32)
         * (1 - style.falloff * np.minimum(far, 1)).astype(np.float32)[..., None]
@@ -520,10 +685,17 @@ def _photograph(rng: np.random.Generator, density: np.ndarray, style: SmearStyle
     turn = rng.uniform(0, 2 * np.pi)
     fringe = style.fringe_um / style.um_per_px * np.array([math.sin(turn), math.cos(turn)])
     for channel, side in enumerate((-1, 0, 1)):
-        plane = ndimage.gaussian_filter(image[..., channel], style.blur_um / style.um_per_px, truncate=3)
-        image[..., channel] = ndimage.shift(plane, side * fringe, order=1, mode="nearest") if side else plane
-    # Demosaicing spreads a pixel's noise to its neighbours; 1.78 restores the standard deviation after the filter.
-    grain = ndimage.gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), (0.55, 0.55, 0), truncate=2)
+        plane = ndimage.gaussian_filter(
+            image[..., channel], style.blur_um / style.um_per_px, truncate=3
+        )
+        image[..., channel] = (
+            ndimage.shift(plane, side * fringe, order=1, mode="nearest") if side else plane
+        )
+    # Demosaicing spreads a pixel's noise to its neighbours; 1.78 restores the standard deviation
+    # after the filter.
+    grain = ndimage.gaussian_filter(
+        rng.standard_normal(image.shape, dtype=np.float32), (0.55, 0.55, 0), truncate=2
+    )
     image += 1.78 * style.noise * grain
     picture = Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
     _add_overlays(rng, picture, style)
@@ -562,27 +734,56 @@ def _add_overlays(rng: np.random.Generator, picture: Image.Image, style: SmearSt
     if rng.random() < style.overlays:
         length = min((5, 8, 10, 20), key=lambda um: abs(um / style.um_per_px - 0.13 * width))
         right, bottom, tick = 0.96 * width, 0.92 * height, height / 100
-        left, colour = right - length / style.um_per_px, [(0, 230, 30), (20, 20, 20), (250, 250, 250)][rng.integers(3)]
+        left, colour = (
+            right - length / style.um_per_px,
+            [(0, 230, 30), (20, 20, 20), (250, 250, 250)][rng.integers(3)],
+        )
         draw.line((left, bottom, right, bottom), fill=colour, width=max(1, height // 480))
         for end in (left, right):
-            draw.line((end, bottom - tick, end, bottom + tick), fill=colour, width=max(1, height // 480))
+            draw.line(
+                (end, bottom - tick, end, bottom + tick), fill=colour, width=max(1, height // 480)
+            )
         font = ImageFont.load_default(size=max(8, height / 45))
-        draw.text(((left + right) / 2, bottom - 2), f"{length}.00um", fill=colour, anchor="mb", font=font)
+        draw.text(
+            ((left + right) / 2, bottom - 2), f"{length}.00um", fill=colour, anchor="mb", font=font
+        )
     if rng.random() < style.overlays / 2:
-        tip, turn, size = rng.uniform(0.15, 0.85, 2) * [width, height], rng.uniform(0, 2 * np.pi), height / 18
-        shape = np.array([(0, 0), (0.4, 0.17), (0.4, 0.09), (1, 0.09), (1, -0.09), (0.4, -0.09), (0.4, -0.17)]) * size
+        tip, turn, size = (
+            rng.uniform(0.15, 0.85, 2) * [width, height],
+            rng.uniform(0, 2 * np.pi),
+            height / 18,
+        )
+        shape = (
+            np.array(
+                [
+                    (0, 0),
+                    (0.4, 0.17),
+                    (0.4, 0.09),
+                    (1, 0.09),
+                    (1, -0.09),
+                    (0.4, -0.09),
+                    (0.4, -0.17),
+                ]
+            )
+            * size
+        )
         rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         draw.polygon([tuple(p) for p in shape @ rotation + tip], fill=(255, 225, 0))
 
 
 def _truth(
-    bodies: list[_Body], traced: list[tuple[np.ndarray, np.ndarray]], size_hw: tuple[int, int], style: SmearStyle,
+    bodies: list[_Body],
+    traced: list[tuple[np.ndarray, np.ndarray]],
+    size_hw: tuple[int, int],
+    style: SmearStyle,
     field_id: str,
-) -> Cells:  # fmt: skip
+) -> Cells:
     layers = np.zeros(size_hw, np.int32)
     for mask, (y0, x0, y1, x1) in traced:
         layers[y0:y1, x0:x1] += mask
-    shared = np.array([(layers[y0:y1, x0:x1][m] > 1).mean() for m, (y0, x0, y1, x1) in traced], np.float32)
+    shared = np.array(
+        [(layers[y0:y1, x0:x1][m] > 1).mean() for m, (y0, x0, y1, x1) in traced], np.float32
+    )
     cells = Cells.from_labels(
         np.array([box for _, box in traced]),
         np.array([CLASS_NAMES.index(b.class_name) + 1 for b in bodies]),
@@ -598,7 +799,9 @@ def _truth(
         "overlap_fraction": shared,
         "shape": np.array([b.shape for b in bodies], object),
     }
-    return replace(cells, countable=cells.countable & (shared <= _COUNTABLE_OVERLAP), measurements=measurements)
+    return replace(
+        cells, countable=cells.countable & (shared <= _COUNTABLE_OVERLAP), measurements=measurements
+    )
 
 
 def _require(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:

@@ -5,14 +5,14 @@
     groups = near_duplicates({f.file: f.path for f in labels.fields if f.path})
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
 
-`lint.lint` says what is wrong with an export, `masks.find_instances` turns a field's labels into instance masks, and
-`to_coco` writes labels for other tools.
+`lint.lint` says what is wrong with an export, `masks.find_instances` turns a field's labels into
+instance masks, and `to_coco` writes labels for other tools.
 """
 
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
+from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.coco_writer import to_coco
-from spherodetect.labels.duplicates import near_duplicates
-from spherodetect.labels.ledger import LabelSet, Unread
+from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Meaning, Recipe, SplitRule, load_recipe
 from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits, leaks, spare_copies

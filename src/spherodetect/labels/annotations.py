@@ -1,7 +1,8 @@
-"""What people drew, before anything is decided about it: annotations of one field, in the label file's own pixels.
+"""What people drew, before anything is decided about it: annotations of one field, in the label
+file's own pixels.
 
-Boxes are (ymin, xmin, ymax, xmax), polygons (M, 2) arrays of (y, x), points (y, x); all in native pixels of the image
-as the label file describes it. Names are kept as the annotator wrote them.
+Boxes are (ymin, xmin, ymax, xmax), polygons (M, 2) arrays of (y, x), points (y, x); all in native
+pixels of the image as the label file describes it. Names are kept as the annotator wrote them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spherodetect.labels.rle import RunLengthMask, run_lengths
+from spherodetect.labels.readers.rle import RunLengthMask, run_lengths
 
 #: What turns a stored image upright, by EXIF's number: those that make its rows columns.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -33,8 +34,8 @@ class Annotation:
         box_yxyx: the box as the file states it, or None for a point.
         point_yx: the labelled point, or None.
         polygons: outlines, each (M, 2) float64 (y, x); empty where there is none.
-        mask: (H, W) bool of the whole field, packed until it is looked at, where the file holds a run-length mask
-            instead of polygons.
+        mask: (H, W) bool of the whole field, packed until it is looked at, where the file holds a
+            run-length mask instead of polygons.
         iscrowd: COCO's flag for a group of objects.
     """
 
@@ -48,7 +49,8 @@ class Annotation:
 
     @property
     def outline_box_yxyx(self) -> tuple[float, float, float, float] | None:
-        """The box around the outline where there is one, otherwise the stated box; None for a point."""
+        """The box around the outline where there is one, otherwise the stated box; None for a
+        point."""
         if self.polygons:
             points = np.concatenate(self.polygons)
             (y0, x0), (y1, x1) = points.min(axis=0), points.max(axis=0)
@@ -57,7 +59,8 @@ class Annotation:
 
 
 def turned(annotation: Annotation, orientation: int, stored_hw: tuple[int, int]) -> Annotation:
-    """An annotation of an image as it is stored, in the pixels of the image as EXIF turns it upright.
+    """An annotation of an image as it is stored, in the pixels of the image as EXIF turns it
+    upright.
 
     Args:
         annotation: in pixels of the stored image.
@@ -89,16 +92,19 @@ class LabelledField:
     """One image file with its annotations.
 
     Attributes:
-        file: the image's path relative to the source's root, with forward slashes; the field's name in every message.
+        file: the image's path relative to the source's root, with forward slashes; the field's name
+            in every message.
         path: where the image lies, or None if there are labels without an image.
         size_hw: height and width as the label file states them (or as the image has them).
         annotations: in the file's order.
         source_id: the photograph this file was made from; augmented copies share it.
         patient_id: the unit of splitting, or None where nobody knows.
         split: the export's own split (train, val, test), or None.
-        native_size_hw: size of the photograph before an export stretched it, or None if it was not stretched.
+        native_size_hw: size of the photograph before an export stretched it, or None if it was not
+            stretched.
         um_per_px: pixel size of the file as it is, or None.
-        labelled: False for an image that has no label file at all (then no annotation means "unknown", not "no cell").
+        labelled: False for an image that has no label file at all (then no annotation means
+            "unknown", not "no cell").
     """
 
     file: str

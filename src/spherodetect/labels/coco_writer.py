@@ -1,4 +1,5 @@
-"""Writes labels as COCO instances, for the tools that drew them and for any other; `read_coco` gives the same back.
+"""Writes labels as COCO instances, for the tools that drew them and for any other; `read_coco`
+gives the same back.
 
 Beside the reader this is the only place in `labels` that knows COCO's (x, y, width, height).
 """
@@ -11,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.coco import polygon_area
-from spherodetect.labels.rle import RunLengthMask, run_lengths
+from spherodetect.labels.readers.coco import polygon_area
+from spherodetect.labels.readers.rle import RunLengthMask, run_lengths
 
 
 def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:
     """A COCO data set of labelled fields, each box the one around its outline where there is one.
 
-    Names become categories from 1 in order of appearance. Annotation ids stay what they are, unless two are alike (as
-    those of several files may be): then all are numbered from 1.
+    Names become categories from 1 in order of appearance. Annotation ids stay what they are, unless
+    two are alike (as those of several files may be): then all are numbered from 1.
 
     Raises:
         ValueError: a point, which COCO's instances cannot hold.
@@ -36,10 +37,18 @@ def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:
         height, width = f.size_hw
         images.append({"id": image_id, "file_name": f.file, "width": width, "height": height})
         annotations += [
-            {"id": _id(next(ids)), "image_id": image_id, "category_id": names.index(a.name) + 1, **_shape(a, f.file)}
+            {
+                "id": _id(next(ids)),
+                "image_id": image_id,
+                "category_id": names.index(a.name) + 1,
+                **_shape(a, f.file),
+            }
             for a in f.annotations
         ]
-    categories = [{"id": number, "name": name, "supercategory": "cell"} for number, name in enumerate(names, 1)]
+    categories = [
+        {"id": number, "name": name, "supercategory": "cell"}
+        for number, name in enumerate(names, 1)
+    ]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -51,13 +60,19 @@ def _id(text: str) -> int | str:
 def _shape(a: Annotation, file: str) -> dict[str, Any]:
     box = a.outline_box_yxyx
     if box is None:
-        raise ValueError(f"{file}: expected a box or an outline, got the point {a.annotation_id}; COCO holds none")
+        raise ValueError(
+            f"{file}: expected a box or an outline, got the point {a.annotation_id}; COCO holds none"
+        )
     y0, x0, y1, x1 = box
     shape: dict[str, Any] = {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": int(a.iscrowd)}
     if a.mask is not None:
         mask = a.mask if isinstance(a.mask, RunLengthMask) else run_lengths(a.mask)
         return shape | {
-            "segmentation": {"size": list(mask.shape), "counts": mask.runs.tolist()}, "area": mask.area_px
-        }  # fmt: skip
+            "segmentation": {"size": list(mask.shape), "counts": mask.runs.tolist()},
+            "area": mask.area_px,
+        }
     area = sum(map(polygon_area, a.polygons)) if a.polygons else (y1 - y0) * (x1 - x0)
-    return shape | {"segmentation": [np.ravel(p[:, ::-1]).tolist() for p in a.polygons], "area": area}
+    return shape | {
+        "segmentation": [np.ravel(p[:, ::-1]).tolist() for p in a.polygons],
+        "area": area,
+    }

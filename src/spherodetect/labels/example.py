@@ -1,7 +1,9 @@
-"""An export to try things on: drawn smears, labelled as in an export of Roboflow, with the faults that those have.
+"""An export to try things on: drawn smears, labelled as in an export of Roboflow, with the faults
+that those have.
 
-Photographs of 640x480 pixels come out stretched to 640x640, every outline is a rectangle, category 0 labels nothing,
-each photograph of train/ is there in three copies that share its name, and every patient is in train/ and valid/.
+Photographs of 640x480 pixels come out stretched to 640x640, every outline is a rectangle, category
+0 labels nothing, each photograph of train/ is there in three copies that share its name, and every
+patient is in train/ and valid/.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from spherodetect.safety import atomic_write
 if TYPE_CHECKING:
     from spherodetect.synthetic import SyntheticField
 
-#: Size of the photographs before they were stretched, as recipes want it, and of the export's files.
+#: Size of the photographs before they were stretched, as recipes want it, and of the export's
+#: files.
 NATIVE_SIZE_HW, EXPORT_SIZE_HW = (480, 640), (640, 640)
 _PROJECT = "Blood smear images"  # Roboflow lists it as category 0
 _NAMES = {"platelet": "Platelets", "rbc": "RBC", "spherocyte": "Spherocyte", "wbc": "WBC"}
@@ -36,8 +39,9 @@ _BY_HAND_PX = 0.7
 
 def write_example(
     out: str | Path, *, n_patients: int = 3, n_fields: int = 4, n_cells: int = 70, seed: int = 1
-) -> Path:  # fmt: skip
-    """Write the zip of an export and return its path; the last photograph of each patient is in valid/.
+) -> Path:
+    """Write the zip of an export and return its path; the last photograph of each patient is in
+    valid/.
 
     Args:
         out: the file.
@@ -59,11 +63,17 @@ def write_example(
     for number in range(n_patients):
         style = replace(random_style(np.random.default_rng([seed, number])), overlays=0.0)
         drawn = draw_patient(
-            seed + number, spherocyte_fraction=_FRACTIONS[number % len(_FRACTIONS)], n_fields=n_fields,
-            n_cells=n_cells, size_hw=NATIVE_SIZE_HW, style=style,
-        )  # fmt: skip
+            seed + number,
+            spherocyte_fraction=_FRACTIONS[number % len(_FRACTIONS)],
+            n_fields=n_fields,
+            n_cells=n_cells,
+            size_hw=NATIVE_SIZE_HW,
+            style=style,
+        )
         for k, one in enumerate(drawn, 1):
-            splits["valid" if k == n_fields else "train"].append((f"patient_{number + 1:02d}_{k:02d}", one))
+            splits["valid" if k == n_fields else "train"].append(
+                (f"patient_{number + 1:02d}_{k:02d}", one)
+            )
     with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for split, photographs in splits.items():
             for path, data in _files(photographs, copies=3 if split == "train" else 1, rng=rng):
@@ -72,12 +82,19 @@ def write_example(
 
 
 def example_recipe(root: str | Path) -> Recipe:
-    """The recipe of an export that `write_example` wrote: its stretch undone, and a third of the patients held out."""
+    """The recipe of an export that `write_example` wrote: its stretch undone, and a third of the
+    patients held out."""
     return Recipe(
-        "example", "coco", Path(root), classes={theirs: ours for ours, theirs in _NAMES.items()},
-        patients=re.compile("(?P<patient>patient_[0-9]+)"), native_size_hw=NATIVE_SIZE_HW,
-        split=SplitRule("patient", val_fraction=0.3), stain="drawn", origin="drawn by spherodetect.labels.example",
-    )  # fmt: skip
+        "example",
+        "coco",
+        Path(root),
+        classes={theirs: ours for ours, theirs in _NAMES.items()},
+        patients=re.compile("(?P<patient>patient_[0-9]+)"),
+        native_size_hw=NATIVE_SIZE_HW,
+        split=SplitRule("patient", val_fraction=0.3),
+        stain="drawn",
+        origin="drawn by spherodetect.labels.example",
+    )
 
 
 def _files(
@@ -94,36 +111,68 @@ def _files(
         for copy in range(copies):
             image, boxes = _turned(drawn, copy)
             boxes = boxes + rng.normal(0, _BY_HAND_PX, boxes.shape)
-            boxes = np.clip(boxes * np.tile(np.divide(EXPORT_SIZE_HW, NATIVE_SIZE_HW), 2), 0, [height, width] * 2)
-            seen = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) > 2  # nobody draws the last line of a cell at the edge
+            boxes = np.clip(
+                boxes * np.tile(np.divide(EXPORT_SIZE_HW, NATIVE_SIZE_HW), 2),
+                0,
+                [height, width] * 2,
+            )
+            seen = (boxes[:, 2:] - boxes[:, :2]).min(
+                axis=1
+            ) > 2  # nobody draws the last line of a cell at the edge
             labelled = zip(drawn.cells.names[seen], boxes[seen].round(3).tolist(), strict=True)
             buffer = io.BytesIO()
-            Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=92)
+            Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC).save(
+                buffer, "JPEG", quality=92
+            )
             file = f"{name}_jpg.rf.{hashlib.sha256(buffer.getvalue()).hexdigest()[:32]}.jpg"
             yield file, buffer.getvalue()
             annotations += [
-                {"id": len(annotations) + k, "image_id": len(images), "category_id": ids[kind], **_rectangle(box)}
+                {
+                    "id": len(annotations) + k,
+                    "image_id": len(images),
+                    "category_id": ids[kind],
+                    **_rectangle(box),
+                }
                 for k, (kind, box) in enumerate(labelled)
             ]
-            images.append({"id": len(images), "license": 1, "file_name": file, "height": height, "width": width})
+            images.append(
+                {
+                    "id": len(images),
+                    "license": 1,
+                    "file_name": file,
+                    "height": height,
+                    "width": width,
+                }
+            )
     categories = [{"id": 0, "name": _PROJECT, "supercategory": "none"}]
-    categories += [{"id": k, "name": _NAMES[name], "supercategory": _PROJECT} for name, k in ids.items()]
+    categories += [
+        {"id": k, "name": _NAMES[name], "supercategory": _PROJECT} for name, k in ids.items()
+    ]
     labels = {
         "info": {"description": "Drawn by spherodetect in the form of an export of roboflow.com"},
         "licenses": [{"id": 1, "url": "", "name": "drawn"}],
-        "categories": categories, "images": images, "annotations": annotations,
-    }  # fmt: skip
+        "categories": categories,
+        "images": images,
+        "annotations": annotations,
+    }
     yield "_annotations.coco.json", json.dumps(labels).encode()
 
 
 def _turned(drawn: SyntheticField, copy: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and boxes of a copy: 0 is the photograph, 1 its mirror image, 2 the photograph upside down."""
+    """Image and boxes of a copy: 0 is the photograph, 1 its mirror image, 2 the photograph upside
+    down."""
     image, box = drawn.image, drawn.cells.box_yxyx.astype(float)
     height, width = image.shape[:2]
     if copy >= 1:
-        image, box = image[:, ::-1], np.stack([box[:, 0], width - box[:, 3], box[:, 2], width - box[:, 1]], axis=1)
+        image, box = (
+            image[:, ::-1],
+            np.stack([box[:, 0], width - box[:, 3], box[:, 2], width - box[:, 1]], axis=1),
+        )
     if copy >= 2:
-        image, box = image[::-1], np.stack([height - box[:, 2], box[:, 1], height - box[:, 0], box[:, 3]], axis=1)
+        image, box = (
+            image[::-1],
+            np.stack([height - box[:, 2], box[:, 1], height - box[:, 0], box[:, 3]], axis=1),
+        )
     return np.ascontiguousarray(image), box
 
 
@@ -131,6 +180,8 @@ def _rectangle(box_yxyx: Sequence[float]) -> dict[str, Any]:
     y0, x0, y1, x1 = box_yxyx
     width, height = round(x1 - x0, 3), round(y1 - y0, 3)
     return {
-        "bbox": [x0, y0, width, height], "area": round(width * height, 3), "iscrowd": 0,
+        "bbox": [x0, y0, width, height],
+        "area": round(width * height, 3),
+        "iscrowd": 0,
         "segmentation": [[x1, y0, x0, y0, x0, y1, x1, y1, x1, y0]],
-    }  # fmt: skip
+    }

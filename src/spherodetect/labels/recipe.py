@@ -1,9 +1,9 @@
 """A recipe: where a data set's labels and images are, what its names mean, and how it is split.
 
-One YAML file a data set (`tfrecords/README.md` explains the keys). Unknown keys and wrong types are errors, so that a
-typing mistake never becomes a default. Names of the label file become one of three things: a class, a red cell of
-unknown class, or a cell of unknown class; whatever is in none of them is looked up among the synonyms of cells.py, and
-a name that nobody knows is an error.
+One YAML file a data set (`tfrecords/README.md` explains the keys). Unknown keys and wrong types are
+errors, so that a typing mistake never becomes a default. Names of the label file become one of
+three things: a class, a red cell of unknown class, or a cell of unknown class; whatever is in none
+of them is looked up among the synonyms of cells.py, and a name that nobody knows is an error.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class SplitRule:
         by: number-run, patient, source, or export (the export's own folders).
         val: runs (first, last) of file numbers, or the names of patients or sources.
         test: the same for the test split.
-        val_fraction: instead of val, the share of patients' or sources' cells that goes to validation, 0 to 1.
+        val_fraction: instead of val, the share of patients' or sources' cells that goes to
+            validation, 0 to 1.
     """
 
     by: str = "source"
@@ -73,7 +74,8 @@ class Recipe:
         red_cells: names that mean a red cell without saying which.
         unknown: names that mean a cell of unknown class.
         unlabelled_cells_unknown: whether cells that nobody labelled become cells of unknown class.
-        patients: a pattern with a group `patient`, searched in the file name; None where nobody knows the patient.
+        patients: a pattern with a group `patient`, searched in the file name; None where nobody
+            knows the patient.
         native_size_hw: size of the photographs before an export stretched them.
         um_per_px: pixel size of the files as they are.
         split: how the fields are split.
@@ -107,7 +109,8 @@ class Recipe:
     file: Path | None = None
 
     def meaning(self, name: str) -> Meaning:
-        """What a name of the label file means; BadLabelsError lists the known names if nobody knows it.
+        """What a name of the label file means; BadLabelsError lists the known names if nobody knows
+        it.
 
         >>> Recipe("a", "coco", Path(".")).meaning("Red Blood Cells")
         Meaning(class_id=1, class_name='rbc', fine_name='Red Blood Cells', red_cell=True)
@@ -123,7 +126,9 @@ class Recipe:
                 f"{where}: expected a known class name, got {quoted(name)}; known: {', '.join(map(quoted, known))}; "
                 "add it under classes, red_cells or unknown"
             )
-        return Meaning(self.class_names.index(class_name) + 1, class_name, fine, class_name in RED_CELLS)
+        return Meaning(
+            self.class_names.index(class_name) + 1, class_name, fine, class_name in RED_CELLS
+        )
 
     def patient_of(self, file: str) -> str | None:
         """The patient that a file name speaks of, or None."""
@@ -140,7 +145,9 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     path = Path(path)
     data = read_yaml(path, error=BadLabelsError)
     if not isinstance(data, dict):
-        raise BadLabelsError(f"{quoted(path)}: expected keys and values, got {_kind(data)}; see tfrecords/README.md")
+        raise BadLabelsError(
+            f"{quoted(path)}: expected keys and values, got {_kind(data)}; see tfrecords/README.md"
+        )
     keys = _Keys(path, data)
     given = keys.text("root", "")
     class_names = keys.names("class_names") or CLASS_NAMES
@@ -154,7 +161,8 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         fine_classes=keys.mapping("fine_classes"),
         red_cells=frozenset(keys.names("red_cells")),
         unknown=frozenset(keys.names("unknown")),
-        unlabelled_cells_unknown=keys.choice("unlabelled_cells", ("unknown", "none"), "none") == "unknown",
+        unlabelled_cells_unknown=keys.choice("unlabelled_cells", ("unknown", "none"), "none")
+        == "unknown",
         patients=keys.pattern("patients"),
         native_size_hw=keys.size("native_size_hw"),
         um_per_px=keys.number("um_per_px", low=0.0),
@@ -171,7 +179,9 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     for name, class_name in recipe.classes.items():
         if class_name not in class_names:
             keys.refuse(f"classes: {name}", f"one of {', '.join(class_names)}", class_name)
-    both = recipe.unknown & recipe.red_cells | set(recipe.classes) & (recipe.unknown | recipe.red_cells)
+    both = recipe.unknown & recipe.red_cells | set(recipe.classes) & (
+        recipe.unknown | recipe.red_cells
+    )
     if both:
         keys.refuse("classes, red_cells, unknown", "each name in one of them", sorted(both))
     return recipe
@@ -201,8 +211,14 @@ class _Keys:
     def text(self, key: str, default: str | None, *, pattern: str = r"[^\x00]*") -> str:
         value = self.take(key)
         value = default if value is None else value
-        if not isinstance(value, str) or len(value) > _TEXT_LIMIT or not re.fullmatch(pattern, value):
-            self.refuse(key, "a short text" if default is not None else f"a text like {pattern}", value)
+        if (
+            not isinstance(value, str)
+            or len(value) > _TEXT_LIMIT
+            or not re.fullmatch(pattern, value)
+        ):
+            self.refuse(
+                key, "a short text" if default is not None else f"a text like {pattern}", value
+            )
         return value
 
     def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
@@ -220,7 +236,9 @@ class _Keys:
 
     def mapping(self, key: str) -> Mapping[str, str]:
         value = {} if (given := self.take(key)) is None else given
-        if not isinstance(value, dict) or not all(_is_name(k) and _is_name(v) for k, v in value.items()):
+        if not isinstance(value, dict) or not all(
+            _is_name(k) and _is_name(v) for k, v in value.items()
+        ):
             self.refuse(key, "names with a name each", value)
         return {str(k): str(v) for k, v in value.items()}
 
@@ -253,7 +271,11 @@ class _Keys:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-            self.refuse(key, f"a number above {low:g}" + (f" and below {high:g}" if high < float("inf") else ""), value)
+            self.refuse(
+                key,
+                f"a number above {low:g}" + (f" and below {high:g}" if high < float("inf") else ""),
+                value,
+            )
         return float(value)
 
     def split(self, key: str) -> SplitRule:
@@ -263,10 +285,14 @@ class _Keys:
         keys = _Keys(self.path, value, prefix=f"{key}: ")
         by = keys.choice("by", SPLITS_BY, "source")
         members = keys.runs if by == "number-run" else keys.names
-        rule = SplitRule(by, members("val"), members("test"), keys.number("val_fraction", low=0.0, high=1.0))
+        rule = SplitRule(
+            by, members("val"), members("test"), keys.number("val_fraction", low=0.0, high=1.0)
+        )
         keys.finish()
         if by == "export" and (rule.val or rule.test or rule.val_fraction):
-            keys.refuse("val", "nothing beside by: export, which takes the export's own folders", value)
+            keys.refuse(
+                "val", "nothing beside by: export, which takes the export's own folders", value
+            )
         if rule.val and rule.val_fraction:
             keys.refuse("val_fraction", "either val or val_fraction", rule.val_fraction)
         return rule
@@ -279,11 +305,19 @@ class _Keys:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value)) <= _TEXT_LIMIT
+    return (
+        isinstance(value, str | int)
+        and not isinstance(value, bool)
+        and 0 < len(str(value)) <= _TEXT_LIMIT
+    )
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and v >= 0 for v in value)
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(v) is int and v >= 0 for v in value)
+    )
 
 
 def _kind(value: object) -> str:

@@ -1,4 +1,5 @@
-"""Opens a source of labels: a recipe's data set, or an export folder or zip as it was downloaded."""
+"""Opens a source of labels: a recipe's data set, or an export folder or zip as it was
+downloaded."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ import tempfile
 from pathlib import Path
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields import IMAGE_SUFFIXES
-from spherodetect.labels.coco import find_coco_files, read_coco
-from spherodetect.labels.drawn import read_drawn
-from spherodetect.labels.ledger import LabelSet, common_folder, list_files
-from spherodetect.labels.points import find_point_files, read_points
+from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.labels.readers.coco import find_coco_files, read_coco
+from spherodetect.labels.readers.drawn import read_drawn
+from spherodetect.labels.readers.ledger import LabelSet, common_folder, list_files
+from spherodetect.labels.readers.points import find_point_files, read_points
+from spherodetect.labels.readers.voc import read_voc
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.labels.voc import read_voc
 from spherodetect.safety import extract_zip, quoted
 
 _READERS = {"coco": read_coco, "voc": read_voc, "points": read_points, "synthetic": read_drawn}
@@ -38,19 +39,23 @@ def read_labels(recipe: Recipe) -> LabelSet:
 
 
 def read_unmapped(recipe: Recipe) -> LabelSet:
-    """Read every label of a recipe's data set, whatever its names are; a zip is unpacked for as long as it is used."""
+    """Read every label of a recipe's data set, whatever its names are; a zip is unpacked for as
+    long as it is used."""
     with_root, keep = _unpacked(recipe.root)
     try:
         labels = _READERS[recipe.format](dataclasses.replace(recipe, root=with_root))
     except BadLabelsError as error:  # the user knows the zip, not where it was unpacked
         raise BadLabelsError(str(error).replace(str(with_root), str(recipe.root))) from None
     if not labels.fields and not labels.findings:
-        raise BadLabelsError(f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none")
+        raise BadLabelsError(
+            f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none"
+        )
     return dataclasses.replace(labels, keep=keep or labels.keep)
 
 
 def recipe_for(source: str | Path) -> Recipe:
-    """The recipe of a source: its own if it is a YAML file, otherwise one that suits what lies there.
+    """The recipe of a source: its own if it is a YAML file, otherwise one that suits what lies
+    there.
 
     Raises:
         BadLabelsError: nothing that any reader knows.
@@ -62,10 +67,15 @@ def recipe_for(source: str | Path) -> Recipe:
         raise BadLabelsError(
             f"{quoted(source)}: expected an export folder, zip or recipe, got no such file; check the path"
         )
-    recipe = Recipe("source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export"))
+    recipe = Recipe(
+        "source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export")
+    )
     if not source.is_dir() or find_coco_files(source):
         return recipe
-    found = {"voc": list_files(source, {".xml"}, source), "points": find_point_files(source, source)}
+    found = {
+        "voc": list_files(source, {".xml"}, source),
+        "points": find_point_files(source, source),
+    }
     for kind, label_files in found.items():
         if label_files:
             images = list_files(source, IMAGE_SUFFIXES, source)

@@ -1,9 +1,9 @@
 """Splits that do not leak: what shows the same blood, slide or photograph stays together.
 
-A field's unit is its run of file numbers, its patient or its source, as the recipe says; copies of a source and
-near-duplicate images join units. Where a joined group touches validation or test, all of it goes there, so that
-training never saw it. Splits are named train, val and test. Nothing is drawn by chance: the same fields give the same
-split.
+A field's unit is its run of file numbers, its patient or its source, as the recipe says; copies of
+a source and near-duplicate images join units. Where a joined group touches validation or test, all
+of it goes there, so that training never saw it. Splits are named train, val and test. Nothing is
+drawn by chance: the same fields give the same split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
-from spherodetect.labels.ledger import listed
+from spherodetect.labels.readers.ledger import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted
 
@@ -27,7 +27,10 @@ BLOCK_FIELDS = 20
 
 
 def assign_splits(
-    fields: Sequence[LabelledField], recipe: Recipe, *, duplicate_groups: Iterable[Sequence[str]] = ()
+    fields: Sequence[LabelledField],
+    recipe: Recipe,
+    *,
+    duplicate_groups: Iterable[Sequence[str]] = (),
 ) -> dict[str, str]:
     """The split of every field, by its file.
 
@@ -37,7 +40,8 @@ def assign_splits(
         duplicate_groups: files that show the same photograph, see `duplicates.near_duplicates`.
 
     Raises:
-        BadLabelsError: a name in val or test that no field has, or a field without the number or patient to split by.
+        BadLabelsError: a name in val or test that no field has, or a field without the number or
+            patient to split by.
 
     >>> from pathlib import Path
     >>> assign_splits([], Recipe("a", "coco", Path(".")))
@@ -47,16 +51,26 @@ def assign_splits(
     rule = recipe.split
     if rule.val_fraction:
         chosen = _stratified(groups, recipe, rule.val_fraction)
-        return {f.file: "val" if k in chosen else "train" for k, group in enumerate(groups) for f in group}
+        return {
+            f.file: "val" if k in chosen else "train"
+            for k, group in enumerate(groups)
+            for f in group
+        }
     wishes = _wishes(fields, recipe, rule)
     strictest = max  # of train < val < test
-    return {f.file: SPLITS[strictest(wishes[m.file] for m in group)] for group in groups for f in group}
+    return {
+        f.file: SPLITS[strictest(wishes[m.file] for m in group)] for group in groups for f in group
+    }
 
 
 def leaks(
-    fields: Sequence[LabelledField], splits: Mapping[str, str], *, duplicate_groups: Iterable[Sequence[str]] = ()
+    fields: Sequence[LabelledField],
+    splits: Mapping[str, str],
+    *,
+    duplicate_groups: Iterable[Sequence[str]] = (),
 ) -> list[Finding]:
-    """What is in more than one split and should not be: sources, patients, near-duplicate images. All are errors."""
+    """What is in more than one split and should not be: sources, patients, near-duplicate images.
+    All are errors."""
     found = []
     for code, noun, key in (
         ("source-in-two-splits", "sources", lambda f: f.source_id),
@@ -70,26 +84,37 @@ def leaks(
         if torn:
             found.append(
                 Finding(
-                    code, "error", next(iter(torn.values()))[0].file, None, len(torn), (),
+                    code,
+                    "error",
+                    next(iter(torn.values()))[0].file,
+                    None,
+                    len(torn),
+                    (),
                     f"{len(torn)} {noun if len(torn) > 1 else noun[:-1]} in more than one split: {listed(torn)}",
                     f"split by {noun[:-1]}: a model is otherwise tried on what it was trained on",
                 )
-            )  # fmt: skip
+            )
     for group in duplicate_groups:
         known = [file for file in group if file in splits]
         if len({splits[file] for file in known}) > 1:
             found.append(
                 Finding(
-                    "near-duplicate-images", "error", known[0], None, len(known), (),
+                    "near-duplicate-images",
+                    "error",
+                    known[0],
+                    None,
+                    len(known),
+                    (),
                     f"the same photograph is in more than one split: {listed(known)}",
                     "keep near-duplicates in one split",
                 )
-            )  # fmt: skip
+            )
     return found
 
 
 def spare_copies(fields: Sequence[LabelledField], splits: Mapping[str, str]) -> frozenset[str]:
-    """Files of validation and test that are further copies of a source: each photograph is judged by its first copy."""
+    """Files of validation and test that are further copies of a source: each photograph is judged
+    by its first copy."""
     seen: set[tuple[str, str]] = set()
     spare = set()
     for field in fields:
@@ -126,7 +151,8 @@ def block_of(field: str, patient: str = "") -> str:
 def _groups(
     fields: Sequence[LabelledField], recipe: Recipe, duplicate_groups: Iterable[Sequence[str]]
 ) -> list[list[LabelledField]]:
-    """Fields that must stay together, by joining every field with its source, its patient and its near-duplicates."""
+    """Fields that must stay together, by joining every field with its source, its patient and its
+    near-duplicates."""
     parent = list(range(len(fields)))
 
     def root(k: int) -> int:
@@ -170,26 +196,40 @@ def _wishes(fields: Sequence[LabelledField], recipe: Recipe, rule: SplitRule) ->
             f"{quoted(recipe.file or recipe.name)}: split: expected a {rule.by}'s name, got {listed(missing)}, which "
             f"no field has; known: {listed(sorted({str(n) for n in names.values()}))}"
         )
-    return {file: 2 if name in rule.test else 1 if name in rule.val else 0 for file, name in names.items()}
+    return {
+        file: 2 if name in rule.test else 1 if name in rule.val else 0
+        for file, name in names.items()
+    }
 
 
 def _run_split(file: str, rule: SplitRule) -> int:
     number = file_number(file)
     if number is None:
-        raise BadLabelsError(f"{quoted(file)}: expected a number in its name to split by, got none; split by source")
+        raise BadLabelsError(
+            f"{quoted(file)}: expected a number in its name to split by, got none; split by source"
+        )
     for index, runs in ((2, rule.test), (1, rule.val)):
         if any(first <= number <= last for first, last in runs):
             return index
     return 0
 
 
-def _stratified(groups: Sequence[Sequence[LabelledField]], recipe: Recipe, fraction: float) -> set[int]:
-    """Indices of the groups that together hold about this fraction of every class and of the images."""
-    counts = [Counter(recipe.meaning(a.name).class_name for f in group for a in f.annotations) for group in groups]
+def _stratified(
+    groups: Sequence[Sequence[LabelledField]], recipe: Recipe, fraction: float
+) -> set[int]:
+    """Indices of the groups that together hold about this fraction of every class and of the
+    images."""
+    counts = [
+        Counter(recipe.meaning(a.name).class_name for f in group for a in f.annotations)
+        for group in groups
+    ]
     names = sorted({name for count in counts for name in count}, key=str)
-    table = np.array([[len(g), *(c[name] for name in names)] for g, c in zip(groups, counts, strict=True)], float)
+    table = np.array(
+        [[len(g), *(c[name] for name in names)] for g, c in zip(groups, counts, strict=True)], float
+    )
     share = table / np.maximum(table.sum(axis=0, initial=0), 1)
-    # A hash of the names stands for chance: any kind of field is as likely in validation as it is in the data set.
+    # A hash of the names stands for chance: any kind of field is as likely in validation as it is
+    # in the data set.
     order = sorted(range(len(groups)), key=lambda k: _digest(groups[k]))
     chosen: set[int] = set()
     sum_now = np.zeros(share.shape[1:])
@@ -197,10 +237,14 @@ def _stratified(groups: Sequence[Sequence[LabelledField]], recipe: Recipe, fract
         if np.square(sum_now + share[k] - fraction).sum() < np.square(sum_now - fraction).sum():
             chosen.add(k)
             sum_now = sum_now + share[k]
-    if len(groups) > 1 and not chosen:  # even the smallest is more than the fraction: better too much than none
+    if (
+        len(groups) > 1 and not chosen
+    ):  # even the smallest is more than the fraction: better too much than none
         chosen.add(min(order, key=lambda k: share[k].sum()))
     return chosen if len(chosen) < len(groups) else set()
 
 
 def _digest(group: Sequence[LabelledField]) -> str:
-    return hashlib.sha256("\0".join(sorted(f.file for f in group)).encode(errors="replace")).hexdigest()
+    return hashlib.sha256(
+        "\0".join(sorted(f.file for f in group)).encode(errors="replace")
+    ).hexdigest()

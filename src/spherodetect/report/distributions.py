@@ -1,7 +1,9 @@
-"""How size, pallor and density of a patient's counted cells lie, beside those of labelled cells (`reference`).
+"""How size, pallor and density of a patient's counted cells lie, beside those of labelled cells
+(`reference`).
 
-Two rows a panel: cells that were not flagged beside labelled normal cells, flagged cells beside labelled spherocytes.
-Heights are shares of a row's own cells, so that few flagged cells show as well as many.
+Two rows a panel: cells that were not flagged beside labelled normal cells, flagged cells beside
+labelled spherocytes. Heights are shares of a row's own cells, so that few flagged cells show as
+well as many.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect.report.field import ReportField
 from spherodetect.report.reference import QUANTILES
+from spherodetect.report.scored_field import ReportField
 
 #: Of a panel, in units of its SVG; the template draws a row's baseline at the bottom of its height.
 WIDTH, ROW_HEIGHT = 300, 66
@@ -30,14 +32,19 @@ class _Axis:
     n_bins: int = 30
 
 
-_SIZE_UM = _Axis("diameter_um", "Size (diameter in µm)", 4, 11, (4, 5, 6, 7, 8, 9, 10, 11), n_bins=35)
+_SIZE_UM = _Axis(
+    "diameter_um", "Size (diameter in µm)", 4, 11, (4, 5, 6, 7, 8, 9, 10, 11), n_bins=35
+)
 _SIZE = _Axis("relative_diameter", "Size (own median = 1)", 0.5, 1.5, (0.5, 0.75, 1, 1.25, 1.5))
-_PALLOR = _Axis("pallor_fraction", "Pallor (% of the inner cell)", 0, 0.6, (0, 20, 40, 60), factor=100)
+_PALLOR = _Axis(
+    "pallor_fraction", "Pallor (% of the inner cell)", 0, 0.6, (0, 20, 40, 60), factor=100
+)
 _DENSITY = _Axis("relative_od", "Density (own median = 1)", 0.4, 2.2, (0.5, 1, 1.5, 2), n_bins=36)
 
 
 def panels(fields: Sequence[ReportField]) -> list[dict[str, Any]]:
-    """The panels that the page draws: titles, ticks and outlines as points of an SVG; none without counted cells."""
+    """The panels that the page draws: titles, ticks and outlines as points of an SVG; none without
+    counted cells."""
     fields = [field for field in fields if field.counted.any()]
     if not fields:
         return []
@@ -46,13 +53,17 @@ def panels(fields: Sequence[ReportField]) -> list[dict[str, Any]]:
 
 
 def _panel(fields: Sequence[ReportField], axis: _Axis) -> dict[str, Any]:
-    rows = [_row(_values(fields, axis, flagged=flagged), axis, flagged=flagged) for flagged in (False, True)]
+    rows = [
+        _row(_values(fields, axis, flagged=flagged), axis, flagged=flagged)
+        for flagged in (False, True)
+    ]
     ticks = [(_x(tick / axis.factor, axis), f"{tick:g}") for tick in axis.ticks]
     return {"title": axis.title, "ticks": ticks, "rows": rows}
 
 
 def _values(fields: Sequence[ReportField], axis: _Axis, *, flagged: bool) -> np.ndarray:
-    """(N,) what was measured on the counted cells of all fields that were flagged, or that were not."""
+    """(N,) what was measured on the counted cells of all fields that were flagged, or that were
+    not."""
     parts = []
     for field in fields:
         measured: Mapping[str, np.ndarray] = field.cells.measurements
@@ -79,7 +90,9 @@ def _row(values: np.ndarray, axis: _Axis, *, flagged: bool) -> dict[str, Any]:
         "bars": _outline(shares / top, axis),
         "reference": _outline(reference / top, axis),
         "median": None if median is None else _x(float(np.clip(median, axis.low, axis.high)), axis),
-        "median_label": None if median is None else f"{median * axis.factor:.{0 if axis.factor > 1 else 2}f}",
+        "median_label": None
+        if median is None
+        else f"{median * axis.factor:.{0 if axis.factor > 1 else 2}f}",
         "reference_label": f"{np.median(quantiles) * axis.factor:.{0 if axis.factor > 1 else 2}f}",
     }
 

@@ -1,8 +1,9 @@
 """A patient's score as a FHIR R4 Observation.
 
-LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: the grade is its value, and no percentage goes under
-it. Percentage, interval and counts are components under codes of this package's own, for LOINC has none. The status is
-preliminary, nothing is interpreted, and where there is no grade the reason stands in its place.
+LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: the grade is its value, and no
+percentage goes under it. Percentage, interval and counts are components under codes of this
+package's own, for LOINC has none. The status is preliminary, nothing is interpreted, and where
+there is no grade the reason stands in its place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE, PatientScore
+from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, PatientScore
 
 LOINC, SPHEROCYTES = "http://loinc.org", "802-9"
 LOCAL = "urn:spherodetect:score"
@@ -26,10 +27,14 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
     '802-9'
     """
     if score.grade:
-        value: dict[str, Any] = {"valueCodeableConcept": {"text": f"{score.grade} ({score.grade_scheme})"}}
+        value: dict[str, Any] = {
+            "valueCodeableConcept": {"text": f"{score.grade} ({score.grade_scheme})"}
+        }
     else:
         reason = f"not graded: {score.status}"
-        value = {"dataAbsentReason": {"coding": [{"system": _ABSENT, "code": "unknown"}], "text": reason}}
+        value = {
+            "dataAbsentReason": {"coding": [{"system": _ABSENT, "code": "unknown"}], "text": reason}
+        }
     return {
         "resourceType": "Observation",
         "contained": [
@@ -43,8 +48,13 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
         "status": "preliminary",
         "category": [{"coding": [{"system": _CATEGORY, "code": "laboratory"}]}],
         "code": {
-            "coding": [{"system": LOINC, "code": SPHEROCYTES,
-                        "display": "Spherocytes [Presence] in Blood by Light microscopy"}],
+            "coding": [
+                {
+                    "system": LOINC,
+                    "code": SPHEROCYTES,
+                    "display": "Spherocytes [Presence] in Blood by Light microscopy",
+                }
+            ],
             "text": "Spherocytes",
         },
         "subject": {"type": "Patient", "identifier": {"value": score.patient_id or "unknown"}},
@@ -53,7 +63,7 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
         "method": {"text": "Counted on photographs of a stained smear"},
         "device": {"reference": "#method"},
         "component": _components(score),
-    }  # fmt: skip
+    }
 
 
 def _components(score: PatientScore) -> list[dict[str, Any]]:
@@ -72,7 +82,10 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
     }
     known = {**shares, **counts} if math.isfinite(score.hs_score) else counts
     return [
-        {"code": {"coding": [{"system": LOCAL, "code": code}], "text": code.replace("-", " ")}, **value}
+        {
+            "code": {"coding": [{"system": LOCAL, "code": code}], "text": code.replace("-", " ")},
+            **value,
+        }
         for code, value in known.items()
     ]
 

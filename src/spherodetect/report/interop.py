@@ -1,8 +1,10 @@
-"""Cells for other programs: COCO, GeoJSON for QuPath, label images and binary masks, supervision; in native pixels.
+"""Cells for other programs: COCO, GeoJSON for QuPath, label images and binary masks, supervision;
+in native pixels.
 
-Pixel (0, 0) covers x and y from 0 to 1, as in COCO and QuPath. Masks are written per pixel, straight from their boxes:
-no field is filled once a cell. Where masks overlap in an image, a pixel is of one cell, see `Cells.label_image`. COCO's
-boxes are (x, y, width, height), here and in labels/coco.py alone.
+Pixel (0, 0) covers x and y from 0 to 1, as in COCO and QuPath. Masks are written per pixel,
+straight from their boxes: no field is filled once a cell. Where masks overlap in an image, a pixel
+is of one cell, see `Cells.label_image`. COCO's boxes are (x, y, width, height), here and in
+labels/coco.py alone.
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ from spherodetect.safety import atomic_write
 if TYPE_CHECKING:
     import supervision
 
-#: Distinct for colour-blind eyes too (Okabe and Ito, Color Universal Design, 2008); any other class is yellow.
-CLASS_COLOURS = {"rbc": (0, 114, 178), "spherocyte": (213, 94, 0), "wbc": (0, 158, 115), "platelet": (204, 121, 167)}
+#: Distinct for colour-blind eyes too (Okabe and Ito, Color Universal Design, 2008); any other class
+#: is yellow.
+CLASS_COLOURS = {
+    "rbc": (0, 114, 178),
+    "spherocyte": (213, 94, 0),
+    "wbc": (0, 158, 115),
+    "platelet": (204, 121, 167),
+}
 OTHER_COLOUR = (240, 228, 66)
 _STRIP_PX = 1 << 24
 
@@ -35,8 +43,8 @@ def class_colour(name: str) -> tuple[int, int, int]:
 def to_coco(fields: Iterable[Cells], *, patient_ids: Sequence[str] | None = None) -> dict[str, Any]:
     """A COCO data set, which is also COCO results: annotations carry score and p_spherocyte.
 
-    Ids count from 1 and never repeat; category_id is the class id; segmentation is a compressed run-length mask of the
-    field. patient_ids, one a field, stand with the images.
+    Ids count from 1 and never repeat; category_id is the class id; segmentation is a compressed
+    run-length mask of the field. patient_ids, one a field, stand with the images.
 
     Raises:
         ValueError: the fields' classes differ, or there is not one patient_id a field.
@@ -46,18 +54,36 @@ def to_coco(fields: Iterable[Cells], *, patient_ids: Sequence[str] | None = None
     fields = list(fields)
     class_names = fields[0].class_names if fields else ()
     if any(cells.class_names != class_names for cells in fields):
-        raise ValueError("expected fields of the same classes, got several sets of names; write a file for each")
-    patients = [{"patient_id": p} for p in patient_ids] if patient_ids is not None else [{}] * len(fields)
+        raise ValueError(
+            "expected fields of the same classes, got several sets of names; write a file for each"
+        )
+    patients = (
+        [{"patient_id": p} for p in patient_ids] if patient_ids is not None else [{}] * len(fields)
+    )
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (cells, patient) in enumerate(zip(fields, patients, strict=True), 1):
         height, width = cells.image_size_hw
-        images.append({"id": image_id, "file_name": cells.field_id, "width": width, "height": height, **patient})
+        images.append(
+            {
+                "id": image_id,
+                "file_name": cells.field_id,
+                "width": width,
+                "height": height,
+                **patient,
+            }
+        )
         for annotation in _coco_annotations(cells):
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
-    categories = [{"id": i, "name": name, "supercategory": "cell"} for i, name in enumerate(class_names, 1)]
-    return {"info": {"description": "spherodetect"}, "images": images, "categories": categories,
-            "annotations": annotations}  # fmt: skip
+    categories = [
+        {"id": i, "name": name, "supercategory": "cell"} for i, name in enumerate(class_names, 1)
+    ]
+    return {
+        "info": {"description": "spherodetect"},
+        "images": images,
+        "categories": categories,
+        "annotations": annotations,
+    }
 
 
 def _coco_annotations(cells: Cells) -> Iterator[dict[str, Any]]:
@@ -75,26 +101,34 @@ def _coco_annotations(cells: Cells) -> Iterator[dict[str, Any]]:
         }
 
 
-def _segmentation(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> dict[str, Any]:
+def _segmentation(
+    mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]
+) -> dict[str, Any]:
     return {"size": list(size_hw), "counts": _run_lengths(mask, origin_yx, size_hw)}
 
 
 def _run_lengths(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> str:
-    """COCO's compressed run lengths of a whole field, column by column, from a mask of a part of it."""
+    """COCO's compressed run lengths of a whole field, column by column, from a mask of a part of
+    it."""
     columns, rows = np.nonzero(mask.T)
     pixels = (columns + origin_yx[1]) * size_hw[0] + rows + origin_yx[0]
     breaks = np.flatnonzero(np.diff(pixels) > 1)
     starts = np.concatenate([pixels[:1], pixels[breaks + 1]])
     ends = np.concatenate([pixels[breaks], pixels[-1:]]) + 1
-    edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [size_hw[0] * size_hw[1]]])
+    edges = np.concatenate(
+        [[0], np.stack([starts, ends], axis=1).ravel(), [size_hw[0] * size_hw[1]]]
+    )
     counts = np.diff(edges)
-    if len(counts) > 1 and counts[-1] == 0:  # a mask that reaches the last pixel ends with its own run
+    if (
+        len(counts) > 1 and counts[-1] == 0
+    ):  # a mask that reaches the last pixel ends with its own run
         counts = counts[:-1]
     return _compressed(counts)
 
 
 def _compressed(counts: np.ndarray) -> str:
-    """COCO's text for run lengths: from the fourth on the difference to the last but one, five bits a character."""
+    """COCO's text for run lengths: from the fourth on the difference to the last but one, five bits
+    a character."""
     differences = counts.astype(np.int64)
     differences[3:] -= counts[1:-2]
     text = []
@@ -108,15 +142,20 @@ def _compressed(counts: np.ndarray) -> str:
 
 
 def to_geojson(fields: Cells | Iterable[Cells]) -> dict[str, Any]:
-    """A GeoJSON FeatureCollection as QuPath 0.4 and later reads it: one detection a cell, with class and measurements.
+    """A GeoJSON FeatureCollection as QuPath 0.4 and later reads it: one detection a cell, with
+    class and measurements.
 
-    Outlines run through the middle between the last pixel inside and the first outside, so that the pixels whose centre
-    lies within are the mask. A cell without a pixel is drawn as its box. Each feature names its field_id.
+    Outlines run through the middle between the last pixel inside and the first outside, so that the
+    pixels whose centre lies within are the mask. A cell without a pixel is drawn as its box. Each
+    feature names its field_id.
 
     >>> geojson = to_geojson(cells)  # doctest: +SKIP
     """
     fields = [fields] if isinstance(fields, Cells) else fields
-    return {"type": "FeatureCollection", "features": [feature for cells in fields for feature in _features(cells)]}
+    return {
+        "type": "FeatureCollection",
+        "features": [feature for cells in fields for feature in _features(cells)],
+    }
 
 
 def _features(cells: Cells) -> Iterator[dict[str, Any]]:
@@ -128,12 +167,16 @@ def _features(cells: Cells) -> Iterator[dict[str, Any]]:
         yield {
             "type": "Feature",
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cells.field_id}#{i + 1}")),
-            "geometry": _geometry(mask, (y0, x0)) if mask.any() else _box_geometry(cells.box_yxyx[i]),
+            "geometry": _geometry(mask, (y0, x0))
+            if mask.any()
+            else _box_geometry(cells.box_yxyx[i]),
             "properties": {
                 "objectType": "detection",
                 "name": str(i + 1),
                 "classification": {"name": name, "color": list(class_colour(name))},
-                "measurements": {key: round(float(v), 6) for key, v in numbers.items() if np.isfinite(v)},
+                "measurements": {
+                    key: round(float(v), 6) for key, v in numbers.items() if np.isfinite(v)
+                },
                 "field_id": cells.field_id,
             },
         }
@@ -143,13 +186,16 @@ def _geometry(mask: np.ndarray, origin_yx: tuple[int, int]) -> dict[str, Any]:
     from scipy.ndimage import label
     from skimage.measure import find_contours
 
-    # Each 4-connected part has one outer ring, which is the widest, and a ring for each of its holes.
+    # Each 4-connected part has one outer ring, which is the widest, and a ring for each of its
+    # holes.
     parts, n_parts = label(np.pad(mask, 1))
     polygons = []
     for part in range(1, n_parts + 1):
         rings = find_contours(parts == part, 0.5)
         rings.sort(key=lambda ring: np.prod(np.ptp(ring, axis=0)), reverse=True)
-        polygons.append([(_corners(ring)[:, ::-1] + origin_yx[::-1] - 0.5).tolist() for ring in rings])
+        polygons.append(
+            [(_corners(ring)[:, ::-1] + origin_yx[::-1] - 0.5).tolist() for ring in rings]
+        )
     if n_parts == 1:
         return {"type": "Polygon", "coordinates": polygons[0]}
     return {"type": "MultiPolygon", "coordinates": polygons}
@@ -170,7 +216,8 @@ def _box_geometry(box_yxyx: np.ndarray) -> dict[str, Any]:
 
 
 def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = None) -> None:
-    """Write a label image: 0 is background, cell_id elsewhere; uint16, or uint32 from 65,536 cells on.
+    """Write a label image: 0 is background, cell_id elsewhere; uint16, or uint32 from 65,536 cells
+    on.
 
     The pixel size, from um_per_px or the cells, is in the file where it is known.
 
@@ -184,14 +231,24 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
     pixels_per_cm, unit = ((1e4 / scale, 1e4 / scale), "CENTIMETER") if scale else (None, None)
     # A strip at a time is in memory, however large the field.
     rows = min(height, max(1, _STRIP_PX // max(width, 1)))
-    strips = (cells.label_image((y, min(y + rows, height))).astype(dtype) for y in range(0, height, rows))
+    strips = (
+        cells.label_image((y, min(y + rows, height))).astype(dtype) for y in range(0, height, rows)
+    )
     # tifffile takes strips one by one only where they are compressed already.
     data = (zlib.compress(strip.tobytes()) for strip in strips)
     with atomic_write(path) as file:
         tifffile.imwrite(
-            file, data, shape=(height, width), dtype=dtype, rowsperstrip=rows, compression="zlib",
-            metadata={"axes": "YX"}, resolution=pixels_per_cm, resolutionunit=unit, photometric="minisblack",
-        )  # fmt: skip
+            file,
+            data,
+            shape=(height, width),
+            dtype=dtype,
+            rowsperstrip=rows,
+            compression="zlib",
+            metadata={"axes": "YX"},
+            resolution=pixels_per_cm,
+            resolutionunit=unit,
+            photometric="minisblack",
+        )
 
 
 def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
@@ -211,8 +268,8 @@ def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
 def to_supervision(cells: Cells) -> supervision.Detections:
     """The cells of one field as `supervision.Detections` (pip install 'spherodetect[supervision]').
 
-    Class ids count from 0 there; names, p_spherocyte, countable and every measurement stand in `data`. Masks are
-    `supervision.CompactMask`, so that none is a full frame.
+    Class ids count from 0 there; names, p_spherocyte, countable and every measurement stand in
+    `data`. Masks are `supervision.CompactMask`, so that none is a full frame.
 
     >>> detections = to_supervision(cells)  # doctest: +SKIP
     """
@@ -222,7 +279,9 @@ def to_supervision(cells: Cells) -> supervision.Detections:
     y0, x0, y1, x1 = pixel_windows(cells.box_yxyx, cells.image_size_hw).T
     masks = supervision.CompactMask.from_coco_rle(
         [_segmentation(mask, corner, (height, width)) for mask, corner in cells.pixel_masks()],
-        np.stack([x0, y0, x1 - 1, y1 - 1], axis=1).astype(np.float32),  # supervision's boxes of masks are closed
+        np.stack([x0, y0, x1 - 1, y1 - 1], axis=1).astype(
+            np.float32
+        ),  # supervision's boxes of masks are closed
         (height, width),
     )
     return supervision.Detections(

@@ -1,8 +1,10 @@
-"""Pictures of what was found: a field with its cells outlined, and crops of single cells at one scale.
+"""Pictures of what was found: a field with its cells outlined, and crops of single cells at one
+scale.
 
-Images go in as uint8 RGB (H, W, 3) arrays and come out as RGB `PIL.Image`. Outlines run just outside the mask, so that
-the rim, which tells a spherocyte, stays bare. Colours are from the palette of Okabe and Ito, safe for the colour-blind,
-and classes differ by their line as well: spherocytes heavy, other red cells thin, cells left out of the count dashed.
+Images go in as uint8 RGB (H, W, 3) arrays and come out as RGB `PIL.Image`. Outlines run just
+outside the mask, so that the rim, which tells a spherocyte, stays bare. Colours are from the
+palette of Okabe and Ito, safe for the colour-blind, and classes differ by their line as well:
+spherocytes heavy, other red cells thin, cells left out of the count dashed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _SMALL_FIELD_PX = 1200
 
 @dataclass(frozen=True)
 class _Style:
-    """How the cells of one legend entry are drawn; width in lines, which are 1 to 4 pixels by the picture's size."""
+    """How the cells of one legend entry are drawn; width in lines, which are 1 to 4 pixels by the
+    picture's size."""
 
     label: str
     color: tuple[int, int, int]
@@ -38,19 +41,27 @@ _RED = _Style("other red cell", (40, 40, 40), 0.6, opacity=0.55)
 _RED_OUT = _Style("other, not counted", (90, 90, 90), 0.8, opacity=0.8, dashed=True)
 _WHITE = _Style("white cell", (0, 130, 95), 1.0)
 _PLATELET = _Style("platelet", (213, 94, 0), 0.8)
-#: In the legend's order, and drawn from the last to the first, so that what matters most lies on top.
+#: In the legend's order, and drawn from the last to the first, so that what matters most lies on
+#: top.
 _STYLES = (_SPHEROCYTE, _RED, _SPHEROCYTE_OUT, _RED_OUT, _WHITE, _PLATELET)
 
 
 def draw_overlay(
-    image: np.ndarray, cells: Cells, *, scale: float | None = None, accepted: bool = True, note: str = ""
+    image: np.ndarray,
+    cells: Cells,
+    *,
+    scale: float | None = None,
+    accepted: bool = True,
+    note: str = "",
 ) -> Image.Image:
-    """The field with every cell outlined, and below it a strip with the counts and, if the pixel size is known, a bar.
+    """The field with every cell outlined, and below it a strip with the counts and, if the pixel
+    size is known, a bar.
 
     Args:
         image: (H, W, 3) uint8.
         cells: its cells.
-        scale: pixels of the picture to a pixel of the image; by default 2 for a small field and 1 for a large one.
+        scale: pixels of the picture to a pixel of the image; by default 2 for a small field and 1
+            for a large one.
         accepted: False for a field that failed quality control: then no cell is drawn as counted.
         note: a line of text for the strip, such as why the field was rejected.
 
@@ -61,10 +72,15 @@ def draw_overlay(
     scale = scale or (2.0 if max(height, width) < _SMALL_FIELD_PX else 1.0)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    # Lines and letters grow with the picture, for it will be shown at the width of a page or screen.
+    # Lines and letters grow with the picture, for it will be shown at the width of a page or
+    # screen.
     line = max(1.0, max(size) / 700)
     # On the small copy of a slide scan no line is as wide as a cell.
-    stroke = min(line, max(1.0, 0.08 * scale * float(np.median(_box_sides(cells))))) if len(cells) else line
+    stroke = (
+        min(line, max(1.0, 0.08 * scale * float(np.median(_box_sides(cells)))))
+        if len(cells)
+        else line
+    )
     styles = _styles(cells, countable=cells.countable & accepted)
     masks = list(cells.pixel_masks())
     for style in reversed(_STYLES):
@@ -82,13 +98,14 @@ def draw_overlay(
 def crop_gallery(
     image: np.ndarray, cells: Cells, *, window_px: float | None = None, size_px: int = 112
 ) -> list[Image.Image]:
-    """One square picture a cell, all at the same scale, the cell in the middle and its neighbours as they are.
+    """One square picture a cell, all at the same scale, the cell in the middle and its neighbours
+    as they are.
 
     Args:
         image: (H, W, 3) uint8.
         cells: the cells to show, in order.
-        window_px: side of the square in pixels of the image; by default twice the median red cell's box. Give one value
-            for all fields of a patient to keep sizes comparable between them.
+        window_px: side of the square in pixels of the image; by default twice the median red cell's
+            box. Give one value for all fields of a patient to keep sizes comparable between them.
         size_px: side of the pictures.
     """
     if not len(cells):
@@ -101,7 +118,9 @@ def crop_gallery(
     crops = []
     for ymin, xmin, ymax, xmax in cells.box_yxyx.astype(float):
         y, x = (ymin + ymax) / 2 + pad, (xmin + xmax) / 2 + pad
-        box = tuple(np.clip([x - half, y - half, x + half, y + half], 0, [*padded.size, *padded.size]))
+        box = tuple(
+            np.clip([x - half, y - half, x + half, y + half], 0, [*padded.size, *padded.size])
+        )
         crops.append(padded.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box))
     return crops
 
@@ -123,7 +142,13 @@ def _styles(cells: Cells, *, countable: np.ndarray) -> np.ndarray:
 
 
 def _outline(
-    canvas: np.ndarray, mask: np.ndarray, corner_yx: tuple[int, int], *, scale: float, style: _Style, line: float
+    canvas: np.ndarray,
+    mask: np.ndarray,
+    corner_yx: tuple[int, int],
+    *,
+    scale: float,
+    style: _Style,
+    line: float,
 ) -> None:
     """Draw the outline of a box-local mask into the canvas, in a window of its own."""
     from scipy.special import ndtri
@@ -137,11 +162,14 @@ def _outline(
     high = np.minimum(np.floor((np.array([y, x]) + shape) * scale).astype(int), canvas.shape[:2])
     if (high <= low).any():
         return
-    # A blurred edge is the normal distribution's integral, and its inverse the distance to the edge, without stairs.
+    # A blurred edge is the normal distribution's integral, and its inverse the distance to the
+    # edge, without stairs.
     sigma = line
     box = ((low[1] / scale - x), (low[0] / scale - y), (high[1] / scale - x), (high[0] / scale - y))
     blurred = Image.fromarray(np.pad(mask, pad).astype(np.uint8) * 255)
-    blurred = blurred.resize((high[1] - low[1], high[0] - low[0]), Image.Resampling.BILINEAR, box=box)
+    blurred = blurred.resize(
+        (high[1] - low[1], high[0] - low[0]), Image.Resampling.BILINEAR, box=box
+    )
     level = np.asarray(blurred.filter(ImageFilter.GaussianBlur(sigma)), float)
     outside = -sigma * ndtri((level + 0.1) / 255.2)
     window = canvas[low[0] : high[0], low[1] : high[1]]
@@ -176,13 +204,21 @@ def _blend(window: np.ndarray, color: tuple[int, int, int], opacity: np.ndarray)
 
 
 def _legend(
-    width: int, counts: Sequence[tuple[_Style, int]], *, um_per_px: float | None, note: str, line: float
+    width: int,
+    counts: Sequence[tuple[_Style, int]],
+    *,
+    um_per_px: float | None,
+    note: str,
+    line: float,
 ) -> Image.Image:
-    """The strip below the field: a sample of each outline with its count, the scale bar, the note."""
+    """The strip below the field: a sample of each outline with its count, the scale bar, the
+    note."""
     font = ImageFont.load_default(round(10 * line))
     row, gap = round(17 * line), round(12 * line)
     entries = [(s, f"{s.label} {n}") for s, n in counts if n or s in (_SPHEROCYTE, _RED)]
-    bar_um = next((um for um in (50, 20, 10, 5, 2, 1) if um_per_px and um / um_per_px < 0.15 * width), None)
+    bar_um = next(
+        (um for um in (50, 20, 10, 5, 2, 1) if um_per_px and um / um_per_px < 0.15 * width), None
+    )
     bar_px = round(bar_um / um_per_px) if bar_um and um_per_px else 0
     first_row_end = width - (bar_px + round(50 * line) + gap if bar_px else 0)
     places: list[tuple[float, float, _Style, str]] = []
@@ -207,14 +243,20 @@ def _legend(
     for i, text in enumerate(lines, 1):
         draw.text((gap, y + row * (i + 0.5)), text, _INK, font, "lm")
     if bar_px:
-        _draw_bar(draw, (width - gap, round(4 * line) + row // 2), bar_px, f"{bar_um}  ", font, line)
+        _draw_bar(
+            draw, (width - gap, round(4 * line) + row // 2), bar_px, f"{bar_um}  ", font, line
+        )
     return strip
 
 
 def _draw_bar(
-    draw: ImageDraw.ImageDraw, right_middle: tuple[int, int], length_px: int, number: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont, line: float,
-) -> None:  # fmt: skip
+    draw: ImageDraw.ImageDraw,
+    right_middle: tuple[int, int],
+    length_px: int,
+    number: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    line: float,
+) -> None:
     """A scale bar with its length in µm before it."""
     right, y = right_middle
     left, thick = right - length_px, max(2, round(2 * line))
@@ -224,10 +266,16 @@ def _draw_bar(
     # Pillow's own font has no µ: the u gets the stem that it lacks.
     x += font.getlength(number)
     u = draw.textbbox((x, y), "u", font, "lm")
-    draw.line((u[0] + line * 0.4, u[1] + line, u[0] + line * 0.4, u[3] + 2.4 * line), _INK, max(1, round(0.9 * line)))
+    draw.line(
+        (u[0] + line * 0.4, u[1] + line, u[0] + line * 0.4, u[3] + 2.4 * line),
+        _INK,
+        max(1, round(0.9 * line)),
+    )
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
+def _wrapped(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
+) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:

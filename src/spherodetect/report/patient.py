@@ -1,4 +1,5 @@
-"""One patient on one page: the figure, how it came about, the fields and cells it rests on, and where it comes from.
+"""One patient on one page: the figure, how it came about, the fields and cells it rests on, and
+where it comes from.
 
 Percentages are 0 to 100. A page states what was measured; it does not interpret it.
 """
@@ -13,13 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from spherodetect.grades import ICSH2015, GradeScheme
 from spherodetect.report.distributions import panels
-from spherodetect.report.field import ReportField
-from spherodetect.report.gallery import ShownCell, gallery
-from spherodetect.report.html import axis_end, data_uri, encoded, number, write_page
+from spherodetect.report.page import axis_end, data_uri, encoded, number, write_page
 from spherodetect.report.reference import SOURCE
-from spherodetect.score import (
+from spherodetect.report.scored_field import ReportField
+from spherodetect.report.shown_cells import ShownCell, gallery
+from spherodetect.score.counts import (
     CONFIDENT_COUNTABLE,
     CONFIDENT_FIELDS,
     CONFIDENT_WIDTH_POINTS,
@@ -27,10 +27,13 @@ from spherodetect.score import (
     MIN_FIELDS,
     PatientScore,
 )
+from spherodetect.score.grades import ICSH2015, GradeScheme
 
-#: Bytes of all overlays of a page together, before base64 adds a third; pictures shrink until they fit.
+#: Bytes of all overlays of a page together, before base64 adds a third; pictures shrink until they
+#: fit.
 MAX_OVERLAY_BYTES = 4_500_000
-#: Flagged cells in the gallery of a page, how many are left out is said there; and the others that come nearest.
+#: Flagged cells in the gallery of a page, how many are left out is said there; and the others that
+#: come nearest.
 MAX_GALLERY, MAX_NEAREST = 40, 16
 _OVERLAY_WIDTHS_PX = (1280, 1000, 800, 640, 480, 360, 240)
 
@@ -72,7 +75,8 @@ def write_patient_report(
         notes: sentences on the limits of the method, such as the stains the model never saw.
         scheme: the table that score.grade comes from.
         limit_of_blank: in percent of raw_percent, or NaN where it is not known.
-        more_fields: what `score.more_fields_needed` answered: how many would do, or None where no number would.
+        more_fields: what `score.more_fields_needed` answered: how many would do, or None where no
+            number would.
 
     Raises:
         SpherodetectError: the file cannot be written, or a picture not be read.
@@ -90,7 +94,9 @@ def write_patient_report(
         funnel=_funnel(score, fields, limit_of_blank),
         panels=panels(fields),
         reference=SOURCE,
-        flagged=[(_cell_entry(cell), _cell_entry(like) if like else None) for cell, like in cells.flagged],
+        flagged=[
+            (_cell_entry(cell), _cell_entry(like) if like else None) for cell, like in cells.flagged
+        ],
         nearest=[_cell_entry(cell) for cell in cells.unflagged],
         n_left_out=cells.n_left_out,
         fields=[entry for entry in entries if not entry["reason"]],
@@ -107,7 +113,9 @@ def status_words(score: PatientScore) -> str:
     if not words.endswith(":"):
         return words
     confident = score.status == "low_confidence"
-    cells, fields = (CONFIDENT_COUNTABLE, CONFIDENT_FIELDS) if confident else (MIN_COUNTABLE, MIN_FIELDS)
+    cells, fields = (
+        (CONFIDENT_COUNTABLE, CONFIDENT_FIELDS) if confident else (MIN_COUNTABLE, MIN_FIELDS)
+    )
     width = score.hs_score_high - score.hs_score_low
     wanting = [
         (score.n_countable < cells, f"{score.n_countable:,} countable cells (expected {cells:,})"),
@@ -117,8 +125,11 @@ def status_words(score: PatientScore) -> str:
             f"an interval {number(width)} points wide (expected at most {CONFIDENT_WIDTH_POINTS:g})",
         ),
     ]
-    # A field without countable cells counts for the table, but not for the status: then no figure here is short.
-    found = "; ".join(text for short, text in wanting if short) or "too few fields with countable cells"
+    # A field without countable cells counts for the table, but not for the status: then no figure
+    # here is short.
+    found = (
+        "; ".join(text for short, text in wanting if short) or "too few fields with countable cells"
+    )
     return f"{words} {found}."
 
 
@@ -134,7 +145,9 @@ def _advice(score: PatientScore, more_fields: int | None) -> str:
     return f"About {fields} like these would give 1,000 cells, 10 fields and an interval of at most 10 points."
 
 
-def _funnel(score: PatientScore, fields: Sequence[ReportField], limit_of_blank: float) -> list[tuple[str, str, str]]:
+def _funnel(
+    score: PatientScore, fields: Sequence[ReportField], limit_of_blank: float
+) -> list[tuple[str, str, str]]:
     """How the figure came about: rows of what, how many, and a remark."""
     reasons: dict[str, int] = dict.fromkeys(_EXCLUSIONS, 0)
     for field in fields:
@@ -149,14 +162,22 @@ def _funnel(score: PatientScore, fields: Sequence[ReportField], limit_of_blank: 
     rows = [
         ("Fields", f"{score.n_fields + score.n_fields_rejected:,}", rejected),
         ("Cells found", f"{score.n_cells:,}", f"left out: {left_out}" if left_out else ""),
-        ("Countable red cells", f"{score.n_countable:,}", "whole, separate, in a field that passed"),
+        (
+            "Countable red cells",
+            f"{score.n_countable:,}",
+            "whole, separate, in a field that passed",
+        ),
     ]
     if score.n_countable:
         raw = f"{number(score.raw_percent)} % of the countable, as counted"
-        proxy = f"; limit of blank {number(limit_of_blank)} % (a proxy: no healthy controls are public)"
+        proxy = (
+            f"; limit of blank {number(limit_of_blank)} % (a proxy: no healthy controls are public)"
+        )
         blank = proxy if math.isfinite(limit_of_blank) else ""
         by_hand = score.model == "labels"
-        corrected = "not corrected: human labels" if by_hand else "corrected for what the model gets wrong"
+        corrected = (
+            "not corrected: human labels" if by_hand else "corrected for what the model gets wrong"
+        )
         rows += [
             ("Flagged as spherocytes", f"{score.n_spherocytes:,}", raw + blank),
             ("HS score", f"{number(score.hs_score)} %", corrected),
@@ -168,35 +189,52 @@ def _cell_entry(cell: ShownCell) -> dict[str, Any]:
     in_um = not math.isnan(cell.diameter_um)
     return {
         "uri": data_uri(cell.picture, "JPEG") if cell.picture is not None else None,
-        "field_id": cell.field_id, "cell_id": cell.cell_id, "p": cell.p,
-        "diameter": f"{number(cell.diameter_um)} µm" if in_um else f"{number(cell.diameter_px, 0)} px",
-        "relative_diameter": cell.relative_diameter, "pallor": 100 * cell.pallor_fraction,
-        "ratio": cell.center_rim_ratio, "relative_od": cell.relative_od,
-    }  # fmt: skip
+        "field_id": cell.field_id,
+        "cell_id": cell.cell_id,
+        "p": cell.p,
+        "diameter": f"{number(cell.diameter_um)} µm"
+        if in_um
+        else f"{number(cell.diameter_px, 0)} px",
+        "relative_diameter": cell.relative_diameter,
+        "pallor": 100 * cell.pallor_fraction,
+        "ratio": cell.center_rim_ratio,
+        "relative_od": cell.relative_od,
+    }
 
 
 def _field_entry(field: ReportField, uri: str | None) -> dict[str, Any]:
     return {
-        "field_id": field.field_id, "uri": uri, "reason": field.quality.reason, "n_cells": len(field.cells),
-        "n_countable": int(field.counted.sum()), "n_flagged": int(field.flagged.sum()), "focus": field.quality.focus,
+        "field_id": field.field_id,
+        "uri": uri,
+        "reason": field.quality.reason,
+        "n_cells": len(field.cells),
+        "n_countable": int(field.counted.sum()),
+        "n_flagged": int(field.flagged.sum()),
+        "focus": field.quality.focus,
         "covered": 100 * field.quality.density,
-    }  # fmt: skip
+    }
 
 
 def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
-    """The figure on a horizontal scale, as the page draws it; positions are percent of its width."""
+    """The figure on a horizontal scale, as the page draws it; positions are percent of its
+    width."""
     end = axis_end(score.hs_score_high, 1.25 * scheme.from_percent[-1])
     limits = [*(limit for limit in scheme.from_percent if limit < end), end]
     bands = []
     for name, low, high in zip(scheme.grades, limits, limits[1:], strict=False):
         width = 100 * (high - low) / end
-        bands.append({"x": 100 * low / end, "width": width, "name": name if width > 1.4 * len(name) else ""})
+        bands.append(
+            {"x": 100 * low / end, "width": width, "name": name if width > 1.4 * len(name) else ""}
+        )
     # A limit of the scheme displaces the round number beside it.
     ticks = {end * i / 5 for i in range(6)}
     ticks = {t for t in ticks if min(abs(t - limit) for limit in limits) > 0.04 * end} | set(limits)
     return {
         "bands": bands,
-        "ticks": [{"x": 100 * t / end, "label": f"{t:g}", "limit": t in limits[1:-1]} for t in sorted(ticks)],
+        "ticks": [
+            {"x": 100 * t / end, "label": f"{t:g}", "limit": t in limits[1:-1]}
+            for t in sorted(ticks)
+        ],
         "low": 100 * score.hs_score_low / end,
         "high": 100 * score.hs_score_high / end,
         "at": 100 * score.hs_score / end,
@@ -204,7 +242,8 @@ def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
 
 
 def _overlay_uris(fields: Sequence[ReportField]) -> list[str | None]:
-    """The overlays as JPEG at the largest width at which all of them together stay within MAX_OVERLAY_BYTES."""
+    """The overlays as JPEG at the largest width at which all of them together stay within
+    MAX_OVERLAY_BYTES."""
     shown = [field for field in fields if field.overlay is not None]
     data: list[bytes] = []
     for width in _OVERLAY_WIDTHS_PX:
@@ -224,5 +263,10 @@ def _overlay(field: ReportField, width: int) -> bytes:
     assert field.overlay is not None
     with Image.open(field.overlay, formats=("PNG",)) as picture:
         height_px, width_px = field.cells.image_size_hw
-        box = (0, 0, picture.width, min(picture.height, round(picture.width * height_px / width_px)))
+        box = (
+            0,
+            0,
+            picture.width,
+            min(picture.height, round(picture.width * height_px / width_px)),
+        )
         return encoded(picture.crop(box), "JPEG", width=width)

@@ -1,8 +1,9 @@
 """What labelled cells of Chula RBC-12 measure, to be drawn beside a patient's.
 
-Quantiles from 0 to 100 % in steps of 5 %, as `python -m benchmarks.reference_cells --every 2` prints them: of countable
-cells that people labelled normal and spherocyte, in fields that passed quality control. Relative sizes and densities
-are to the median of the field, in fields of few spherocytes.
+Quantiles from 0 to 100 % in steps of 5 %, as `python -m benchmarks.reference_cells --every 2`
+prints them: of countable cells that people labelled normal and spherocyte, in fields that passed
+quality control. Relative sizes and densities are to the median of the field, in fields of few
+spherocytes.
 """
 
 from __future__ import annotations

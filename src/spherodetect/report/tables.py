@@ -1,10 +1,11 @@
 """The tables of a result as CSV and Parquet, the same bytes for the same result.
 
-cells, patients and quality have a row a cell, a patient and a field; counts has one a class of a field; objects has the
-columns of HemaDetect's output_recognized_objects.csv. The columns, their order and their units are a contract with
-other programs. Percentages are 0 to 100, probabilities 0 to 1; what is not known is an empty cell. A CSV is UTF-8 with
-commas and decimal points, its numbers rounded to the decimals stated here, its text harmless in a spreadsheet. The
-Parquet file is neither rounded nor changed.
+cells, patients and quality have a row a cell, a patient and a field; counts has one a class of a
+field; objects has the columns of HemaDetect's output_recognized_objects.csv. The columns, their
+order and their units are a contract with other programs. Percentages are 0 to 100, probabilities 0
+to 1; what is not known is an empty cell. A CSV is UTF-8 with commas and decimal points, its numbers
+rounded to the decimals stated here, its text harmless in a spreadsheet. The Parquet file is neither
+rounded nor changed.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ _KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS, **COUNT_COLUMNS,
 _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
 
 
-def cells_frame(cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True) -> pd.DataFrame:
+def cells_frame(
+    cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True
+) -> pd.DataFrame:
     """One row a cell of one field, with CELL_COLUMNS; a measurement that was not taken is empty.
 
-    accepted is False for a field that failed quality control, or for (N,) cells of parts that did: they are not
-    countable, by reason `field`.
+    accepted is False for a field that failed quality control, or for (N,) cells of parts that did:
+    they are not countable, by reason `field`.
 
     >>> write_csv(cells_frame(cells, patient_id="07"), "cells.csv")  # doctest: +SKIP
     """
@@ -68,17 +71,27 @@ def cells_frame(cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = 
     reason = cells.exclusion_reason
     reason[cells.countable & ~np.asarray(accepted)] = "field"
     columns = {
-        **cells.measurements, "patient_id": patient_id, "field_id": cells.field_id,
-        "cell_id": np.arange(1, len(cells) + 1), "class_name": cells.names, "confidence": cells.confidence,
-        "p_spherocyte": cells.p_spherocyte, "xmin_px": xmin, "ymin_px": ymin, "xmax_px": xmax, "ymax_px": ymax,
+        **cells.measurements,
+        "patient_id": patient_id,
+        "field_id": cells.field_id,
+        "cell_id": np.arange(1, len(cells) + 1),
+        "class_name": cells.names,
+        "confidence": cells.confidence,
+        "p_spherocyte": cells.p_spherocyte,
+        "xmin_px": xmin,
+        "ymin_px": ymin,
+        "xmax_px": xmax,
+        "ymax_px": ymax,
         "diameter_um": diameter_px * cells.um_per_px if cells.um_per_px else unknown,
-        "countable": cells.countable & accepted, "exclusion_reason": reason,
-    }  # fmt: skip
+        "countable": cells.countable & accepted,
+        "exclusion_reason": reason,
+    }
     return _frame({name: columns.get(name, unknown) for name in CELL_COLUMNS}, len(cells))
 
 
 def patients_frame(scores: Iterable[Any]) -> pd.DataFrame:
-    """One row a patient, with PATIENT_COLUMNS, from mappings or objects that have them (`PatientScore`)."""
+    """One row a patient, with PATIENT_COLUMNS, from mappings or objects that have them
+    (`PatientScore`)."""
     return _frame_of_rows(scores, PATIENT_COLUMNS)
 
 
@@ -87,32 +100,49 @@ def quality_frame(rows: Iterable[Any]) -> pd.DataFrame:
     return _frame_of_rows(rows, QUALITY_COLUMNS)
 
 
-def counts_frame(cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True) -> pd.DataFrame:
+def counts_frame(
+    cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True
+) -> pd.DataFrame:
     """One row a class of one field, with COUNT_COLUMNS, also for classes without a cell."""
     countable = cells.countable & accepted
     rows = [
-        {"patient_id": patient_id, "field_id": cells.field_id, "class_name": name,
-         "n_cells": (cells.names == name).sum(), "n_countable": (countable & (cells.names == name)).sum()}
+        {
+            "patient_id": patient_id,
+            "field_id": cells.field_id,
+            "class_name": name,
+            "n_cells": (cells.names == name).sum(),
+            "n_countable": (countable & (cells.names == name)).sum(),
+        }
         for name in cells.class_names
-    ]  # fmt: skip
+    ]
     return _frame_of_rows(rows, COUNT_COLUMNS)
 
 
 def objects_frame(cells: Cells) -> pd.DataFrame:
     """One row a cell of one field, with OBJECT_COLUMNS; Object Number is cell_id.
 
-    Area is in pixels; Centroid is (row, column), where the first pixel's centre is (0, 0), and BoundingBox (first row,
-    first column, last row + 1, last column + 1), as scikit-image writes them; both are empty for a cell without pixels.
+    Area is in pixels; Centroid is (row, column), where the first pixel's centre is (0, 0), and
+    BoundingBox (first row, first column, last row + 1, last column + 1), as scikit-image writes
+    them; both are empty for a cell without pixels.
     """
     rows = []
-    for number, (name, (mask, (y0, x0))) in enumerate(zip(cells.names, cells.pixel_masks(), strict=True), 1):
+    for number, (name, (mask, (y0, x0))) in enumerate(
+        zip(cells.names, cells.pixel_masks(), strict=True), 1
+    ):
         y, x = np.nonzero(mask)
         y, x = y + y0, x + x0
-        rows.append({
-            "File": cells.field_id, "Class": name, "Object Number": number, "Area": len(y),
-            "Centroid": f"({y.mean():.2f}, {x.mean():.2f})" if len(y) else "",
-            "BoundingBox": f"({y.min()}, {x.min()}, {y.max() + 1}, {x.max() + 1})" if len(y) else "",
-        })  # fmt: skip
+        rows.append(
+            {
+                "File": cells.field_id,
+                "Class": name,
+                "Object Number": number,
+                "Area": len(y),
+                "Centroid": f"({y.mean():.2f}, {x.mean():.2f})" if len(y) else "",
+                "BoundingBox": f"({y.min()}, {x.min()}, {y.max() + 1}, {x.max() + 1})"
+                if len(y)
+                else "",
+            }
+        )
     return _frame_of_rows(rows, OBJECT_COLUMNS)
 
 
@@ -120,7 +150,8 @@ def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of several tables of one kind; at least one table."""
     import pandas as pd
 
-    # A table without rows has no dtypes to agree on; the first keeps the columns where none has a row.
+    # A table without rows has no dtypes to agree on; the first keeps the columns where none has a
+    # row.
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
@@ -144,7 +175,9 @@ def _frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
     for name, values in columns.items():
         kind = _KINDS[name]
         if kind == TEXT:
-            values = _text(values) if isinstance(values, str) else [_text(value) for value in values]
+            values = (
+                _text(values) if isinstance(values, str) else [_text(value) for value in values]
+            )
         data[name] = pd.Series(values, index=index).astype(_DTYPES.get(kind, "float64"))
     return pd.DataFrame(data, index=index)
 
@@ -171,9 +204,15 @@ def _cells(values: pd.Series, kind: str | int) -> list[str]:
     if kind == TEXT:
         return [csv_cell(value) for value in values.fillna("")]
     if not isinstance(kind, int):
-        return ["" if missing else str(int(value)) for value, missing in zip(values, values.isna(), strict=True)]
+        return [
+            "" if missing else str(int(value))
+            for value, missing in zip(values, values.isna(), strict=True)
+        ]
     # Adding 0.0 makes -0.0 from a rounded small negative number a plain zero.
-    return [f"{round(value, kind) + 0.0:.{kind}f}" if math.isfinite(value) else "" for value in values.astype(float)]
+    return [
+        f"{round(value, kind) + 0.0:.{kind}f}" if math.isfinite(value) else ""
+        for value in values.astype(float)
+    ]
 
 
 def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:

@@ -1,8 +1,9 @@
-"""Changes that microscopes, stains and chance make to a field, none of which changes the class of a cell.
+"""Changes that microscopes, stains and chance make to a field, none of which changes the class of a
+cell.
 
-No strong blur, no stretch, no cut-out: pallor and density relative to the neighbours are what a spherocyte is known by.
-Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its pixels, masks (N, M, M) fill them. Every
-function takes a seed, (2,) int32, and is a function of it.
+No strong blur, no stretch, no cut-out: pallor and density relative to the neighbours are what a
+spherocyte is known by. Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its
+pixels, masks (N, M, M) fill them. Every function takes a seed, (2,) int32, and is a function of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from spherodetect.training.optics import softened
+from spherodetect.graph.optics import softened
 
 #: A pasted cell and its surroundings fit into a square of this side.
 _PATCH = 64
@@ -19,7 +20,9 @@ _PATCH = 64
 _TOUCHED = 0.02
 
 
-def recompress(image: tf.Tensor, seed: tf.Tensor, *, share: float, quality: tuple[int, int] = (50, 96)) -> tf.Tensor:
+def recompress(
+    image: tf.Tensor, seed: tf.Tensor, *, share: float, quality: tuple[int, int] = (50, 96)
+) -> tf.Tensor:
     """A share of the uint8 images, stored as JPEG once more."""
     if tf.random.stateless_uniform([], seed) < share:
         image = tf.image.stateless_random_jpeg_quality(image, *quality, seed + 1)
@@ -46,32 +49,38 @@ def turn(
 
 
 def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
-    """Stain strength, tint and purity, uneven light, slight defocus and noise; as changes of optical density."""
+    """Stain strength, tint and purity, uneven light, slight defocus and noise; as changes of
+    optical density."""
     draws = tf.random.stateless_uniform([10], seed, -1.0, 1.0)
     strength = tf.exp(draws[0] * config.stain_jitter)
     tint = tf.exp(draws[1:4] * config.tint_jitter)
-    # Eosin and azure absorb in other proportions in every laboratory; the mean of the channels is what they share.
+    # Eosin and azure absorb in other proportions in every laboratory; the mean of the channels is
+    # what they share.
     fade = 0.5 * (draws[4] + 1.0) * config.colour_fade
     density += fade * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
     ramp = tf.linspace(-1.0, 1.0, tf.shape(density)[0])
     slope = draws[5:8] * config.light_jitter
     light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
     density = softened(density, tf.maximum(draws[8], 0.0) * config.defocus)
-    noise = tf.random.stateless_normal(tf.shape(density), seed + 1) * (0.5 * (draws[9] + 1.0) * config.noise)
+    noise = tf.random.stateless_normal(tf.shape(density), seed + 1) * (
+        0.5 * (draws[9] + 1.0) * config.noise
+    )
     return density * strength * tint + light + noise
 
 
 def paste(
     density: tf.Tensor, cells: tuple[tf.Tensor, ...], seed: tf.Tensor, *, some_cell: int
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-    """Lay a copy of one cell, cut out along its mask, half over another: an overlap whose masks are known.
+    """Lay a copy of one cell, cut out along its mask, half over another: an overlap whose masks are
+    known.
 
-    Light passes through both, so their densities add. The centre of a cell that lies under or over another tells
-    nothing about its class: both become "some cell".
+    Light passes through both, so their densities add. The centre of a cell that lies under or over
+    another tells nothing about its class: both become "some cell".
 
     Args:
         density: (S, S, 3).
-        cells: boxes, masks, class sets (N,) int32 and whether each mask is known (N,) bool; returned with one more row.
+        cells: boxes, masks, class sets (N,) int32 and whether each mask is known (N,) bool;
+            returned with one more row.
         some_cell: the bits of all classes but background.
     """
     boxes, masks, class_set, mask_known = cells
@@ -86,7 +95,9 @@ def paste(
         host = tf.cast(draws[1] * tf.cast(tf.shape(boxes)[0], tf.float32), tf.int32)
         apart = (0.55 + 0.4 * draws[2]) * tf.reduce_mean(tf.stack([extent[donor], extent[host]]))
         angle = draws[3] * 6.2831853
-        wanted = (boxes[host, :2] + boxes[host, 2:]) / 2 + apart * tf.stack([tf.sin(angle), tf.cos(angle)])
+        wanted = (boxes[host, :2] + boxes[host, 2:]) / 2 + apart * tf.stack(
+            [tf.sin(angle), tf.cos(angle)]
+        )
         shift = tf.cast(tf.round(wanted - (boxes[donor, :2] + boxes[donor, 2:]) / 2), tf.int32)
         start, end = corner[donor], corner[donor] + shift
         if tf.reduce_all((end >= 0) & (end + _PATCH <= side)):
@@ -104,7 +115,8 @@ def paste(
 
 
 def _mask_on(mask: tf.Tensor, box: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """A box-local mask at the pixels of the patch that begins at start, (_PATCH, _PATCH, 1) from 0 to 1."""
+    """A box-local mask at the pixels of the patch that begins at start, (_PATCH, _PATCH, 1) from 0
+    to 1."""
     samples = tf.cast(tf.shape(mask)[0], tf.float32)
     ends = tf.cast(start, tf.float32) + tf.constant([[0.5], [_PATCH - 0.5]])
     # crop_and_resize maps corner to corner; mask samples lie at half steps.

@@ -1,9 +1,11 @@
-"""Cells of known class that trained nothing -> calibrated probabilities and the error rates that the score needs.
+"""Cells of known class that trained nothing -> calibrated probabilities and the error rates that
+the score needs.
 
-A cell is called a spherocyte where that is three times as likely as another red cell: one cut for all runs, at which
-1.4 % of the other cells are called so over all folds, because a patient with few spherocytes bears few false calls. A
-cut tuned on one run suits no other: F1 and calibration depend on how many spherocytes a run of fields happens to hold.
-Log odds are natural.
+A cell is called a spherocyte where that is three times as likely as another red cell: one cut for
+all runs, at which
+1.4 % of the other cells are called so over all folds, because a patient with few spherocytes bears
+few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how many
+spherocytes a run of fields happens to hold. Log odds are natural.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ import numpy as np
 
 #: Log odds of spherocyte against other red cell from which a cell is called a spherocyte.
 CUT = math.log(3.0)
-#: A block in which fewer of the countable cells carry a label is not a fair sample of its red cells: people labelled
-#: what struck them, and the look-alikes of spherocytes strike. Its spherocytes count, its other cells say nothing.
+#: A block in which fewer of the countable cells carry a label is not a fair sample of its red
+#: cells: people labelled what struck them, and the look-alikes of spherocytes strike. Its
+#: spherocytes count, its other cells say nothing.
 MIN_COVERAGE = 1 / 3
-#: What people name otherwise when they label the same field again (Chula, 31 fields labelled twice, 865 cells: 80 named
-#: spherocyte both times, 25 once): so many of the true spherocytes, and so many of the other cells.
+#: What people name otherwise when they label the same field again (Chula, 31 fields labelled twice,
+#: 865 cells: 80 named spherocyte both times, 25 once): so many of the true spherocytes, and so many
+#: of the other cells.
 SPHEROCYTES_MISNAMED, OTHERS_MISNAMED = 0.135, 0.016
-#: Where more than this part of a block's labels of one class are such slips, they say nothing of the model.
+#: Where more than this part of a block's labels of one class are such slips, they say nothing of
+#: the model.
 MAX_SLIPS = 0.15
 
 
@@ -53,7 +58,8 @@ class HeldOutCells:
 
     @classmethod
     def join(cls, parts: Sequence[HeldOutCells]) -> HeldOutCells:
-        """The cells of several detectors, each of blocks of its own; a block that came before is left out."""
+        """The cells of several detectors, each of blocks of its own; a block that came before is
+        left out."""
         seen: dict[str, int] = {}
         columns: dict[str, list[np.ndarray]] = {}
         for part in parts:
@@ -61,16 +67,22 @@ class HeldOutCells:
             for f in fields(cls)[:-1]:
                 columns.setdefault(f.name, []).append(getattr(part, f.name)[new])
             seen = {**part.n_countable, **seen}
-        return cls(**{name: np.concatenate(column) for name, column in columns.items()}, n_countable=seen)
+        return cls(
+            **{name: np.concatenate(column) for name, column in columns.items()}, n_countable=seen
+        )
 
     def counts(self, block: str) -> tuple[bool, bool]:
-        """Whether a block's spherocytes, and whether its other cells, are a fair sample with few slips."""
+        """Whether a block's spherocytes, and whether its other cells, are a fair sample with few
+        slips."""
         here = self.countable & (self.block == block)
         spherocytes = int((here & self.spherocyte).sum())
         others = int(here.sum()) - spherocytes
         covered = spherocytes + others >= MIN_COVERAGE * max(self.n_countable.get(block, 0), 1)
         missed = SPHEROCYTES_MISNAMED / (1 - SPHEROCYTES_MISNAMED) * spherocytes
-        return OTHERS_MISNAMED * others <= MAX_SLIPS * spherocytes, covered and missed <= MAX_SLIPS * others
+        return (
+            OTHERS_MISNAMED * others <= MAX_SLIPS * spherocytes,
+            covered and missed <= MAX_SLIPS * others,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +90,12 @@ class Calibration:
     """What goes into the model folder.
 
     Attributes:
-        slope, intercept: of the log odds of p_spherocyte on the network's, fitted on all held-out cells.
+        slope, intercept: of the log odds of p_spherocyte on the network's, fitted on all held-out
+            cells.
         threshold: p_spherocyte at CUT, from which a red cell is called a spherocyte.
         rates: model.json's counts a block, countable cells only.
-        figures: of all labelled cells; brier and ece of the same fit with each run judged by the others.
+        figures: of all labelled cells; brier and ece of the same fit with each run judged by the
+            others.
     """
 
     slope: float
@@ -106,7 +120,8 @@ def calibrate(cells: HeldOutCells) -> Calibration:
 
 
 def platt(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of a logistic regression on one variable (Platt 1999), by Newton's method."""
+    """Slope and intercept of a logistic regression on one variable (Platt 1999), by Newton's
+    method."""
     x = np.stack([log_odds, np.ones_like(log_odds)], axis=1).astype(float)
     beta = np.array([1.0, 0.0])
     for _ in range(50):
@@ -120,14 +135,16 @@ def platt(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
 
 
 def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
-    """Mean precision at each positive, in falling order of score; a missed positive comes with the lowest score."""
+    """Mean precision at each positive, in falling order of score; a missed positive comes with the
+    lowest score."""
     hits = np.asarray(positive, float)[np.argsort(-score, kind="stable")]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float((precision * hits).sum() / max(hits.sum(), 1))
 
 
 def expected_calibration_error(p: np.ndarray, positive: np.ndarray, *, bins: int = 10) -> float:
-    """Mean distance between probability and frequency over equal-width bins, weighted by cells (Naeini 2015)."""
+    """Mean distance between probability and frequency over equal-width bins, weighted by cells
+    (Naeini 2015)."""
     which = np.minimum((p * bins).astype(int), bins - 1)
     gaps = [abs(p[which == k].sum() - positive[which == k].sum()) for k in range(bins)]
     return float(sum(gaps) / max(len(p), 1))
@@ -137,7 +154,9 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
 
 
-def _figures(log_odds: np.ndarray, p: np.ndarray, called: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _figures(
+    log_odds: np.ndarray, p: np.ndarray, called: np.ndarray, truth: np.ndarray
+) -> dict[str, float]:
     hits = int((called & truth).sum())
     return {
         "n_cells": len(p),
@@ -158,7 +177,8 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
         truth, positive, name = cells.spherocyte[here], called[here], cells.name[here]
         spherocytes_count, others_count = cells.counts(block)
         fine = {
-            str(n): {"n": int((name == n).sum()), "called": int(positive[name == n].sum())} for n in sorted(set(name))
+            str(n): {"n": int((name == n).sum()), "called": int(positive[name == n].sum())}
+            for n in sorted(set(name))
         }
         rates.append(
             {
@@ -167,7 +187,9 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
                 "called_of_true": int(positive[truth].sum()) if spherocytes_count else 0,
                 "true_others": int((~truth).sum()) if others_count else 0,
                 "called_of_others": int(positive[~truth].sum()) if others_count else 0,
-                "labelled_share": round(int(here.sum()) / max(cells.n_countable.get(block, 0), 1), 3),
+                "labelled_share": round(
+                    int(here.sum()) / max(cells.n_countable.get(block, 0), 1), 3
+                ),
                 "fine_classes": fine,
                 # [labelled, called] of every field: how much they scatter is part of the evidence.
                 "fields": [
@@ -180,6 +202,6 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _in_order(names: Sequence[str] | np.ndarray) -> list[str]:
-    from spherodetect.fields import natural_key
+    from spherodetect.fields.find import natural_key
 
     return sorted({str(name) for name in names}, key=natural_key)

@@ -1,4 +1,5 @@
-"""What a run wrote down on its way, losses and held-out figures, from TensorBoard's files as a table."""
+"""What a run wrote down on its way, losses and held-out figures, from TensorBoard's files as a
+table."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def read_curves(run: str | Path) -> pd.DataFrame:
     """The curves of a run folder, also of one that is still training.
 
     Returns:
-        A row a figure and step, in their order: part (train or validation), name, step, value. Of steps that a resumed
+        A row a figure and step, in their order: part (train or validation), name, step, value. Of
+            steps that a resumed
         run made again, the later value.
 
     Raises:
@@ -29,17 +31,31 @@ def read_curves(run: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        (file.parent.name, value.tag, event.step, float(tf.make_ndarray(value.tensor)), event.wall_time)
+        (
+            file.parent.name,
+            value.tag,
+            event.step,
+            float(tf.make_ndarray(value.tensor)),
+            event.wall_time,
+        )
         for file in sorted(Path(run).glob("*/events.out.tfevents.*"))
-        for record in tf.data.TFRecordDataset(str(file)).ignore_errors().as_numpy_iterator()  # the last may be cut off
+        for record in tf.data.TFRecordDataset(str(file))
+        .ignore_errors()
+        .as_numpy_iterator()  # the last may be cut off
         for event in [tf.compat.v1.Event.FromString(record)]
         for value in event.summary.value
         if value.HasField("tensor") and not value.tensor.tensor_shape.dim
     ]
     if not rows:
-        raise SpherodetectError(f"{quoted(run)}: expected a run folder with curves, got none; train first")
-    frame = pd.DataFrame(rows, columns=["part", "name", "step", "value", "time"]).sort_values("time", kind="stable")
-    frame = frame.drop_duplicates(["part", "name", "step"], keep="last").sort_values(["part", "name", "step"])
+        raise SpherodetectError(
+            f"{quoted(run)}: expected a run folder with curves, got none; train first"
+        )
+    frame = pd.DataFrame(rows, columns=["part", "name", "step", "value", "time"]).sort_values(
+        "time", kind="stable"
+    )
+    frame = frame.drop_duplicates(["part", "name", "step"], keep="last").sort_values(
+        ["part", "name", "step"]
+    )
     return frame.drop(columns="time").reset_index(drop=True)
 
 

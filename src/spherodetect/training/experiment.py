@@ -1,7 +1,7 @@
 """The experiment `spherodetect_maskrcnn_mobilenet`, registered with Model Garden's factory.
 
-It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides it further.
-Importing this module registers it.
+It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides
+it further. Importing this module registers it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ class SmearParserConfig(base.Parser):
 
 @dataclasses.dataclass
 class SmearDataConfig(base.DataConfig):
-    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set, with `weights` beside."""
+    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set, with
+    `weights` beside."""
 
     dtype: str = "float32"
-    # The number of the first example of an endless, fixed sequence; a resumed run goes on where it was.
+    # The number of the first example of an endless, fixed sequence; a resumed run goes on where it
+    # was.
     first_example: int = 0
     seed: int = 1
     parser: SmearParserConfig = dataclasses.field(default_factory=SmearParserConfig)
@@ -44,10 +46,15 @@ class SmearDataConfig(base.DataConfig):
 
 @dataclasses.dataclass
 class SmearTask(base.MaskRCNNTask):
-    """The task of task.py; class_names are the classes in the order of their ids, without background."""
+    """The task of task.py; class_names are the classes in the order of their ids, without
+    background."""
 
-    class_names: list[str] = dataclasses.field(default_factory=lambda: ["rbc", "spherocyte", "wbc", "platelet"])
-    train_data: SmearDataConfig = dataclasses.field(default_factory=lambda: SmearDataConfig(is_training=True))
+    class_names: list[str] = dataclasses.field(
+        default_factory=lambda: ["rbc", "spherocyte", "wbc", "platelet"]
+    )
+    train_data: SmearDataConfig = dataclasses.field(
+        default_factory=lambda: SmearDataConfig(is_training=True)
+    )
     validation_data: SmearDataConfig = dataclasses.field(
         default_factory=lambda: SmearDataConfig(is_training=False, drop_remainder=False)
     )
@@ -55,7 +62,8 @@ class SmearTask(base.MaskRCNNTask):
 
 @dataclasses.dataclass
 class SmearTrainer(config_definitions.TrainerConfig):
-    """Model Garden's trainer; it ends early after `patience` validations without a gain, 0 for never."""
+    """Model Garden's trainer; it ends early after `patience` validations without a gain, 0 for
+    never."""
 
     patience: int = 6
     best_checkpoint_export_subdir: str = "best"
@@ -64,11 +72,17 @@ class SmearTrainer(config_definitions.TrainerConfig):
 
 @exp_factory.register_config_factory(EXPERIMENT)
 def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
-    """Mask R-CNN on MobileNetV2 for red cells of nearly one size, many to a field, on one or two CPU cores."""
+    """Mask R-CNN on MobileNetV2 for red cells of nearly one size, many to a field, on one or two
+    CPU cores."""
     config = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
     stock = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(base.MaskRCNNTask)}
-    task = SmearTask(**{**stock, "train_data": SmearDataConfig(is_training=True),
-                        "validation_data": SmearDataConfig(is_training=False, drop_remainder=False)})  # fmt: skip
+    task = SmearTask(
+        **{
+            **stock,
+            "train_data": SmearDataConfig(is_training=True),
+            "validation_data": SmearDataConfig(is_training=False, drop_remainder=False),
+        }
+    )
     model = task.model
     model.num_classes = 5
     model.input_size = [384, 384, 3]
@@ -86,8 +100,9 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     model.mask_sampler.num_sampled_masks = 24
     model.detection_generator.max_num_detections = 200
     model.norm_activation.use_sync_bn = False
-    # The first steps have activations of many times the later variance; with the stock 0.99 a run of 400 steps still
-    # carries them in its moving averages, and its detector, which trained well, finds nothing.
+    # The first steps have activations of many times the later variance; with the stock 0.99 a run
+    # of 400 steps still carries them in its moving averages, and its detector, which trained well,
+    # finds nothing.
     model.norm_activation.norm_momentum = 0.97
     task.annotation_file, task.use_coco_metrics = None, False
     task.losses.l2_weight_decay = 0.0
@@ -96,11 +111,14 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
         data.shuffle_buffer_size = 400
         # Fields of 180 cells occur; what the stock cap of 100 drops would be taught as background.
         data.parser.max_num_instances = 256
-        # Anchors come in two sizes, so that few reach an overlap of 0.7 with a cell between two strides.
+        # Anchors come in two sizes, so that few reach an overlap of 0.7 with a cell between two
+        # strides.
         data.parser.rpn_match_threshold, data.parser.rpn_unmatched_threshold = 0.55, 0.35
         data.parser.rpn_batch_size_per_im = 192
     # The stock loss divides by the sampled RoIs where it should divide by the sampled anchors.
-    task.losses.rpn_score_weight = model.roi_sampler.num_sampled_rois / task.train_data.parser.rpn_batch_size_per_im
+    task.losses.rpn_score_weight = (
+        model.roi_sampler.num_sampled_rois / task.train_data.parser.rpn_batch_size_per_im
+    )
     # Most RoIs on real fields are cells of unknown class, silent in the class loss.
     task.losses.frcnn_class_weight = 2.0
     config.task = task
@@ -113,16 +131,24 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     trainer.max_to_keep = 3
     trainer.optimizer_config = optimization.OptimizationConfig(
         {
-            # gradient_clip_norm would clip each replica's share; global_clipnorm clips the sum, as one device does.
+            # gradient_clip_norm would clip each replica's share; global_clipnorm clips the sum, as
+            # one device does.
             "optimizer": {
                 "type": "adamw",
-                "adamw": {"weight_decay_rate": 0.01, "gradient_clip_norm": 0.0, "global_clipnorm": 5.0},
+                "adamw": {
+                    "weight_decay_rate": 0.01,
+                    "gradient_clip_norm": 0.0,
+                    "global_clipnorm": 5.0,
+                },
             },
             "learning_rate": {
                 "type": "cosine",
                 "cosine": {"initial_learning_rate": 1e-3, "decay_steps": 2400, "alpha": 0.01},
             },
-            "warmup": {"type": "linear", "linear": {"warmup_steps": 150, "warmup_learning_rate": 1e-5}},
+            "warmup": {
+                "type": "linear",
+                "linear": {"warmup_steps": 150, "warmup_learning_rate": 1e-5},
+            },
         }
     )
     config.restrictions = []

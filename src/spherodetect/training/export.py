@@ -1,4 +1,5 @@
-"""A run becomes a model folder: SavedModel, model.json with what was measured on held-out fields, and MODEL_CARD.md."""
+"""A run becomes a model folder: SavedModel, model.json with what was measured on held-out fields,
+and MODEL_CARD.md."""
 
 from __future__ import annotations
 
@@ -18,22 +19,22 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 
 from spherodetect.cells import RED_CELLS, Cells
-from spherodetect.detect import MODEL_FORMAT
+from spherodetect.detect.matching import match_points
+from spherodetect.detect.model import MODEL_FORMAT
 from spherodetect.errors import SpherodetectError
+from spherodetect.graph.detector import SPHEROCYTE, Canvas, Detector, Thresholds
+from spherodetect.graph.network import Network
+from spherodetect.graph.serving import SmearModule
 from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
-from spherodetect.matching import match_points
-from spherodetect.rates import ClassifierRates
+from spherodetect.records.tfrecords import read_examples
 from spherodetect.safety import atomic_write, quoted, read_json
-from spherodetect.tfrecords import read_examples
+from spherodetect.score.rates import ClassifierRates
 from spherodetect.training import experiment, second_look
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
-from spherodetect.training.card import model_card
-from spherodetect.training.graph import SPHEROCYTE, Canvas, Detector, Thresholds
-from spherodetect.training.network import Network
+from spherodetect.training.model_card import model_card
 from spherodetect.training.run import chosen_checkpoint
 from spherodetect.training.second_look import Neighbours, SeenCells
-from spherodetect.training.serving import SmearModule
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +43,24 @@ CANVAS = Canvas((480, 640), 0.193)
 
 
 def export(
-    run: Path, out: Path, *, folds: Sequence[Path] = (), name: str | None = None,
-    canvas: Canvas | None = CANVAS, progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:  # fmt: skip
+    run: Path,
+    out: Path,
+    *,
+    folds: Sequence[Path] = (),
+    name: str | None = None,
+    canvas: Canvas | None = CANVAS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
     """Write the model folder of a run's best or last checkpoint and return its path.
 
-    Calibration, the cut and the error rates come from the experiment's validation records and from those of `folds`,
-    runs that held out other fields: a few blocks say little about how error rates differ between slides. A run that was
-    trained on everything has its figures from the folds alone. `canvas` has the fixed shapes of serving_static.
+    Calibration, the cut and the error rates come from the experiment's validation records and from
+    those of `folds`, runs that held out other fields: a few blocks say little about how error rates
+    differ between slides. A run that was trained on everything has its figures from the folds
+    alone. `canvas` has the fixed shapes of serving_static.
 
     Raises:
-        SpherodetectError: no checkpoint, or the validation records that its run names are not there.
+        SpherodetectError: no checkpoint, or the validation records that its run names are not
+            there.
     """
     params, detector, checkpoint = restore(run)
     held_out, judging = [], []
@@ -60,7 +68,9 @@ def export(
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
         if one_params.task.validation_data.input_path:
             records = validation_records(one, one_params)
-            held_out.append(collect(one_detector, records, params.task.class_names, progress=progress))
+            held_out.append(
+                collect(one_detector, records, params.task.class_names, progress=progress)
+            )
             judging.append(one)
     second, judged = second_look.cross_fit(held_out, progress=progress)
     taught_by = [_taught_second_look(one) for one in judging] if second else []
@@ -71,7 +81,9 @@ def export(
         c = calibration
         detector.assign(Thresholds(p_spherocyte=c.threshold, slope=c.slope, intercept=c.intercept))
     else:
-        logger.warning("too few labelled spherocytes are held out: the detector's own class is exported uncalibrated")
+        logger.warning(
+            "too few labelled spherocytes are held out: the detector's own class is exported uncalibrated"
+        )
     card = _model_json(run, name or out.name, params, checkpoint, detector, calibration)
     card["provenance"]["second_look"] = taught_by
     card["rates"] = {"blocks": calibration.rates if calibration else [], "folds": len(held_out)}
@@ -79,7 +91,8 @@ def export(
 
 
 def restore(run: Path) -> tuple[Any, Detector, str]:
-    """The settings of a run, its detector with the weights of its chosen checkpoint, and the checkpoint's name.
+    """The settings of a run, its detector with the weights of its chosen checkpoint, and the
+    checkpoint's name.
 
     Raises:
         SpherodetectError: no run, or a checkpoint that does not fit its settings.
@@ -94,7 +107,8 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
         )
     task = task_factory.get_task(params.task, logging_dir=str(run))
     model = task.build_model()
-    # Every object must be in the checkpoint: a part that is not would be exported with random weights.
+    # Every object must be in the checkpoint: a part that is not would be exported with random
+    # weights.
     tf.train.Checkpoint(model=model).read(last).expect_partial().assert_existing_objects_matched()
     names = params.task.class_names
     network = Network(model, params.task.model)
@@ -103,11 +117,15 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
 
 
 def _taught_second_look(fold: Path) -> dict[str, Any]:
-    """What a fold held out, in the form of a run's provenance: these fields are held out no longer."""
+    """What a fold held out, in the form of a run's provenance: these fields are held out no
+    longer."""
     provenance = read_json(fold / "provenance.json", max_bytes=50_000_000)
     pattern = provenance["params"]["task"]["validation_data"]["input_path"]
     data = {
-        name: {**manifest, "splits": {split: part for split, part in manifest["splits"].items() if split == "val"}}
+        name: {
+            **manifest,
+            "splits": {split: part for split, part in manifest["splits"].items() if split == "val"},
+        }
         for name, manifest in provenance["data"].items()
         if f"{name}-val-" in pattern
     }
@@ -130,16 +148,23 @@ def validation_records(run: Path, params: Any) -> list[Path]:
 
 
 def collect(
-    detector: Detector, records: list[Path], class_names: list[str], *, um_per_px: float = 0.0,
+    detector: Detector,
+    records: list[Path],
+    class_names: list[str],
+    *,
+    um_per_px: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> SeenCells:  # fmt: skip
-    """Run the detector over records and keep the cells labelled rbc or spherocyte, and the countable ones beside them.
+) -> SeenCells:
+    """Run the detector over records and keep the cells labelled rbc or spherocyte, and the
+    countable ones beside them.
 
-    um_per_px is the pixel size of fields whose records do not state it; at 0 they tell the scale themselves, as in use.
+    um_per_px is the pixel size of fields whose records do not state it; at 0 they tell the scale
+    themselves, as in use.
     """
     watched = detector.but(evidence=True)
     call = tf.function(
-        watched, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)]
+        watched,
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)],
     )
     ids = {name: k for k, name in enumerate(class_names, 1)}
     sphere, red = ids.get(SPHEROCYTE, -1), [ids[name] for name in class_names if name in RED_CELLS]
@@ -151,18 +176,26 @@ def collect(
     runs = _runs({e["field"]: e["patient"] for e in examples})
     for number, example in enumerate(examples, 1):
         known = np.isin(example["class_id"], red)
-        found = {key: value.numpy() for key, value in call(example["image"], example["um_per_px"] or um_per_px).items()}
+        found = {
+            key: value.numpy()
+            for key, value in call(example["image"], example["um_per_px"] or um_per_px).items()
+        }
         cells = Cells.from_labels(
-            found["boxes_yxyx"], found["class_ids"], found["masks"], image_size_hw=example["image"].shape[:2],
+            found["boxes_yxyx"],
+            found["class_ids"],
+            found["masks"],
+            image_size_hw=example["image"].shape[:2],
             class_names=tuple(class_names),
-        )  # fmt: skip
+        )
         center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
         point = np.where(example["point_yx"] >= 0, example["point_yx"], center)[known]
         matching = match_points(cells, point)
         rows = matching.detection[matching.found]
         block = block_of(example["field"], example["patient"])
         n_countable[block] += int(found["countable"].sum()) if known.any() else 0
-        unlabelled = np.setdiff1d(np.flatnonzero(found["countable"]), rows) if known.any() else rows[:0]
+        unlabelled = (
+            np.setdiff1d(np.flatnonzero(found["countable"]), rows) if known.any() else rows[:0]
+        )
         for key in seen:
             of_each = found[key].astype(np.float16) if key == "seen" else found[key]
             columns[key].append(of_each[rows])
@@ -181,7 +214,8 @@ def collect(
 
 
 def _runs(patients: Mapping[str, str]) -> dict[str, str]:
-    """Fields to their patient, or to the run of neighbouring blocks they belong to: neighbours may be of one slide."""
+    """Fields to their patient, or to the run of neighbouring blocks they belong to: neighbours may
+    be of one slide."""
     numbers = {f: file_number(f) for f, patient in patients.items() if not patient}
     runs = {f: patient or f for f, patient in patients.items()}
     start: dict[int, int] = {}
@@ -199,10 +233,17 @@ def _teaches(cells: HeldOutCells) -> bool:
 
 
 def _model_json(
-    run: Path, name: str, params: Any, checkpoint: str, detector: Detector, calibration: Calibration | None
+    run: Path,
+    name: str,
+    params: Any,
+    checkpoint: str,
+    detector: Detector,
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
     provenance = read_json(run / "provenance.json", max_bytes=50_000_000)
-    stains = {manifest.get("stain") or "not stated" for manifest in provenance.get("data", {}).values()}
+    stains = {
+        manifest.get("stain") or "not stated" for manifest in provenance.get("data", {}).values()
+    }
     return described(name, detector) | {
         "held_out_figures": calibration.figures if calibration else {},
         "stains_seen": sorted(stains),
@@ -211,12 +252,17 @@ def _model_json(
 
 
 def _portable(value: Any) -> Any:
-    """Provenance with the last two parts of every path: who gets the model need not know the folders it came from."""
+    """Provenance with the last two parts of every path: who gets the model need not know the
+    folders it came from."""
     if isinstance(value, Mapping):
         return {key: _portable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_portable(one) for one in value]
-    return "/".join(Path(value).parts[-2:]) if isinstance(value, str) and Path(value).is_absolute() else value
+    return (
+        "/".join(Path(value).parts[-2:])
+        if isinstance(value, str) and Path(value).is_absolute()
+        else value
+    )
 
 
 def described(name: str, detector: Detector) -> dict[str, Any]:
@@ -232,8 +278,11 @@ def described(name: str, detector: Detector) -> dict[str, Any]:
     }
 
 
-def write_folder(out: Path, detector: Detector, card: Mapping[str, Any], *, canvas: Canvas | None, text: str) -> Path:
-    """Write a model folder of a detector, model.json's content and MODEL_CARD.md's text, and return its path.
+def write_folder(
+    out: Path, detector: Detector, card: Mapping[str, Any], *, canvas: Canvas | None, text: str
+) -> Path:
+    """Write a model folder of a detector, model.json's content and MODEL_CARD.md's text, and return
+    its path.
 
     The folder is made beside and moved, so that a killed export leaves no half model.
     """
@@ -250,9 +299,15 @@ def write_folder(out: Path, detector: Detector, card: Mapping[str, Any], *, canv
         shutil.rmtree(assets)
         (temporary / "MODEL_CARD.md").write_text(text)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        checksums = {p.relative_to(temporary).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+        checksums = {
+            p.relative_to(temporary).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files
+        }
         with atomic_write(temporary / "model.json") as file:
-            file.write(json.dumps({**card, "checksums": checksums}, indent=1, sort_keys=True).encode() + b"\n")
+            file.write(
+                json.dumps({**card, "checksums": checksums}, indent=1, sort_keys=True).encode()
+                + b"\n"
+            )
         temporary.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)

@@ -1,8 +1,10 @@
-"""Records to training examples: decode, bring to one cell size, vary as microscopes do, assign anchors.
+"""Records to training examples: decode, bring to one cell size, vary as microscopes do, assign
+anchors.
 
-The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images leave as network input
-(optical density, see optics.py), float32 (S, S, 3); boxes are in its pixels. `gt_classes` carries what is known about a
-class: the bits of the classes a cell may be, plus NO_MASK where a cell teaches no mask, and -1 for padding.
+The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images
+leave as network input (optical density, see optics.py), float32 (S, S, 3); boxes are in its pixels.
+`gt_classes` carries what is known about a class: the bits of the classes a cell may be, plus
+NO_MASK where a cell teaches no mask, and -1 for padding.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import tensorflow as tf
 from official.vision.dataloaders import decoder, parser
 from official.vision.ops import anchor, preprocess_ops
 
-from spherodetect.tfrecords import MASK_SIZE
-from spherodetect.training import augment, optics
+from spherodetect.graph import optics
+from spherodetect.records.tfrecords import MASK_SIZE
+from spherodetect.training import augment
 from spherodetect.training.reader import seeds
 
 #: Added to a cell's class bits where it has no mask.
@@ -26,10 +29,12 @@ _VISIBLE_AT_ALL = 0.1
 
 
 class RecordDecoder(decoder.Decoder):
-    """tf.Examples of tfrecords.py to tensors: masks come as one bit string, not as a full-frame PNG a cell."""
+    """tf.Examples of tfrecords.py to tensors: masks come as one bit string, not as a full-frame PNG
+    a cell."""
 
     def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
-        """A record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set and mask_known (N,), masks (N, S, S)."""
+        """A record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set and mask_known (N,),
+        masks (N, S, S)."""
         floats = tf.io.VarLenFeature(tf.float32)
         ints = tf.io.VarLenFeature(tf.int64)
         sides = ("ymin", "xmin", "ymax", "xmax")
@@ -47,7 +52,9 @@ class RecordDecoder(decoder.Decoder):
         )
         image = tf.io.decode_png(parsed["image/encoded"], channels=3)
         height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-        box = tf.stack([tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in sides], axis=-1)
+        box = tf.stack(
+            [tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in sides], axis=-1
+        )
         packed = tf.io.decode_raw(parsed["image/object/mask/bits"], tf.uint8)
         shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
         bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed[:, None], shifts), 1)
@@ -73,7 +80,9 @@ class SmearParser(parser.Parser):
         unknown_set: the bits of "nothing is known".
     """
 
-    def __init__(self, *, size: int, rbc_px: float, config: Any, anchors: Mapping[str, Any], unknown_set: int) -> None:
+    def __init__(
+        self, *, size: int, rbc_px: float, config: Any, anchors: Mapping[str, Any], unknown_set: int
+    ) -> None:
         self._size, self._rbc_px, self._config, self._unknown = size, rbc_px, config, unknown_set
         self._anchor_boxes = anchor.build_anchor_generator(**anchors)(image_size=(size, size))
 
@@ -81,26 +90,39 @@ class SmearParser(parser.Parser):
         config = self._config
         seed = seeds(data["seed"], ("jpeg", "scale", "place", "turn", "paste", "vary"))
         image = augment.recompress(data["image"], seed["jpeg"], share=config.recompressed_share)
-        jitter = tf.exp(tf.random.stateless_uniform([], seed["scale"], -1.0, 1.0) * tf.math.log(config.scale_jitter))
+        jitter = tf.exp(
+            tf.random.stateless_uniform([], seed["scale"], -1.0, 1.0)
+            * tf.math.log(config.scale_jitter)
+        )
         where = tf.random.stateless_uniform([2], seed["place"])
         density, boxes = self._view(image, data, jitter=jitter, where=where)
         density, boxes, masks = augment.turn(density, boxes, data["masks"], seed["turn"])
         cells = boxes, masks, data["class_set"], data["mask_known"]
         if tf.random.stateless_uniform([], seed["paste"]) < config.pasted_share:
-            density, cells = augment.paste(density, cells, seed["paste"] + 1, some_cell=self._unknown & ~1)
+            density, cells = augment.paste(
+                density, cells, seed["paste"] + 1, some_cell=self._unknown & ~1
+            )
         return self._targets(augment.vary(density, seed["vary"], config), cells)
 
     def _parse_eval_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
-        density, boxes = self._view(data["image"], data, jitter=tf.constant(1.0), where=tf.constant([0.5, 0.5]))
+        density, boxes = self._view(
+            data["image"], data, jitter=tf.constant(1.0), where=tf.constant([0.5, 0.5])
+        )
         return self._targets(density, (boxes, data["masks"], data["class_set"], data["mask_known"]))
 
     def _view(
-        self, image: tf.Tensor, data: Mapping[str, tf.Tensor], *, jitter: tf.Tensor, where: tf.Tensor
+        self,
+        image: tf.Tensor,
+        data: Mapping[str, tf.Tensor],
+        *,
+        jitter: tf.Tensor,
+        where: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """What the canvas shows of the field, as optical density, with the boxes in its pixels.
 
-        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the field laid on a canvas
-        of empty slide; where, (2,) from 0 to 1, says at which place. Only what is shown is computed.
+        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the
+        field laid on a canvas of empty slide; where, (2,) from 0 to 1, says at which place. Only
+        what is shown is computed.
         """
         diameter = data["rbc_diameter_px"]
         scale = jitter * self._rbc_px / tf.where(diameter > 0, diameter, self._rbc_px)
@@ -110,7 +132,9 @@ class SmearParser(parser.Parser):
         size = tf.maximum(tf.round(part * scale), 4.0)
         window = tf.cast(tf.concat([start, start + part], axis=0), tf.int32)
         density = optics.optical_density(tf.cast(image, tf.float32), window=window)
-        density = tf.image.resize(density, tf.cast(size, tf.int32), antialias=True)[: self._size, : self._size]
+        density = tf.image.resize(density, tf.cast(size, tf.int32), antialias=True)[
+            : self._size, : self._size
+        ]
         rest = self._size - tf.shape(density)[:2]
         pad = tf.cast(tf.round(where * tf.cast(rest, tf.float32)), tf.int32)
         density = tf.pad(density, [[pad[0], rest[0] - pad[0]], [pad[1], rest[1] - pad[1]], [0, 0]])
@@ -118,7 +142,9 @@ class SmearParser(parser.Parser):
         density = tf.ensure_shape(density, [self._size, self._size, 3])
         return density, boxes + tf.cast(tf.tile(pad, [2]), tf.float32)
 
-    def _targets(self, density: tf.Tensor, cells: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, dict[str, Any]]:
+    def _targets(
+        self, density: tf.Tensor, cells: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, dict[str, Any]]:
         boxes, masks, class_set, mask_known = cells
         config, size = self._config, float(self._size)
         clipped = tf.clip_by_value(boxes, 0.0, size)
@@ -138,7 +164,9 @@ class SmearParser(parser.Parser):
             config.rpn_fg_fraction,
         )
         # Every box teaches the proposals, whatever its class.
-        scores, offsets = labeler.label_anchors(self._anchor_boxes, clipped, tf.cast(codes[:, None], tf.float32))
+        scores, offsets = labeler.label_anchors(
+            self._anchor_boxes, clipped, tf.cast(codes[:, None], tf.float32)
+        )
         count = config.max_num_instances
         labels = {
             "anchor_boxes": self._anchor_boxes,
@@ -153,9 +181,11 @@ class SmearParser(parser.Parser):
 
 
 def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor:
-    """The part of each mask in the clipped box, at the same number of samples; unchanged where nothing was cut.
+    """The part of each mask in the clipped box, at the same number of samples; unchanged where
+    nothing was cut.
 
-    crop_and_resize maps corner to corner; sample centres are what masks are stored at, hence the half samples.
+    crop_and_resize maps corner to corner; sample centres are what masks are stored at, hence the
+    half samples.
     """
     size = tf.cast(tf.shape(masks)[1], tf.float32)
     extent = tf.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
@@ -163,9 +193,12 @@ def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor
     share = (clipped[:, 2:] - clipped[:, :2]) / extent
     first = (low * size + 0.5 * share - 0.5) / (size - 1)
     last = (low * size + (size - 0.5) * share - 0.5) / (size - 1)
-    # Finer samples than the stored ones reach over the border by up to half a sample, where there would be zeros.
+    # Finer samples than the stored ones reach over the border by up to half a sample, where there
+    # would be zeros.
     corners = tf.clip_by_value(tf.concat([first, last], axis=1), 0.0, 1.0)
-    part = tf.image.crop_and_resize(masks[..., None], corners, tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE])
+    part = tf.image.crop_and_resize(
+        masks[..., None], corners, tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE]
+    )
     return part[..., 0]
 
 

@@ -1,8 +1,10 @@
-"""One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints, curves and provenance.
+"""One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints,
+curves and provenance.
 
-A run folder holds params.yaml (every setting as it was used), provenance.json, the last checkpoints, best/ (the one
-with the highest held-out average precision) and TensorBoard's files. A run that was killed goes on from its last
-checkpoint: same step, learning rate and position in the data.
+A run folder holds params.yaml (every setting as it was used), provenance.json, the last
+checkpoints, best/ (the one with the highest held-out average precision) and TensorBoard's files. A
+run that was killed goes on from its last checkpoint: same step, learning rate and position in the
+data.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, quoted, read_yaml
 from spherodetect.training import experiment as _experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
-from spherodetect.training.watch import NoLongerImproves, Runner, Watch
+from spherodetect.training.progress import NoLongerImproves, Runner, Watch
 
 logger = logging.getLogger(__name__)
 
 
-#: What the hardware asks for where no folder hardware/ lies beside the experiment; as in experiments/hardware/
+#: What the hardware asks for where no folder hardware/ lies beside the experiment; as in
+#: experiments/hardware/
 _HARDWARE: dict[str, dict[str, Any]] = {
     "cpu": {"runtime": {"mixed_precision_dtype": "float32"}},
     "gpu": {"runtime": {"mixed_precision_dtype": "float32"}},
@@ -42,25 +45,34 @@ _HARDWARE: dict[str, dict[str, Any]] = {
 }
 
 
-def load_experiment(path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()) -> Any:
-    """An experiment's settings: Model Garden's defaults, ours, the hardware's, the YAML's, then key=value overrides.
+def load_experiment(
+    path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()
+) -> Any:
+    """An experiment's settings: Model Garden's defaults, ours, the hardware's, the YAML's, then
+    key=value overrides.
 
     Raises:
         SpherodetectError: an unknown key, or an override that is not key=value.
     """
     settings = read_yaml(path)
     if not isinstance(settings, dict):
-        raise SpherodetectError(f"{quoted(path)}: expected keys and values; see experiments/README.md")
+        raise SpherodetectError(
+            f"{quoted(path)}: expected keys and values; see experiments/README.md"
+        )
     params = exp_factory.get_exp_config(settings.pop("experiment", _experiment.EXPERIMENT))
     layers: list[tuple[str, Any]] = []
     if hardware:
         file = path.parent / "hardware" / f"{hardware}.yaml"
-        layers.append((f"--hardware {hardware}", read_yaml(file) if file.is_file() else _HARDWARE[hardware]))
+        layers.append(
+            (f"--hardware {hardware}", read_yaml(file) if file.is_file() else _HARDWARE[hardware])
+        )
     layers.append((quoted(path), settings))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise SpherodetectError(f"--set {quoted(override)}: expected key=value, as in trainer.train_steps=100")
+            raise SpherodetectError(
+                f"--set {quoted(override)}: expected key=value, as in trainer.train_steps=100"
+            )
         nested: Any = yaml.safe_load(value)
         for part in reversed(key.split(".")):
             nested = {part: nested}
@@ -69,20 +81,29 @@ def load_experiment(path: Path, *, hardware: str | None = None, overrides: Seque
         try:
             params = hyperparams.override_params_dict(params, layer, is_strict=True)
         except (KeyError, ValueError, TypeError) as error:
-            raise SpherodetectError(f"{source}: expected settings that the experiment has, got {error}") from error
+            raise SpherodetectError(
+                f"{source}: expected settings that the experiment has, got {error}"
+            ) from error
     # The head has a row for the background and one a class.
     params.task.model.num_classes = 1 + len(params.task.class_names)
     return params
 
 
 def train(
-    path: Path, run: Path, *, hardware: str = "cpu", overrides: Sequence[str] = (), resume: bool = False,
+    path: Path,
+    run: Path,
+    *,
+    hardware: str = "cpu",
+    overrides: Sequence[str] = (),
+    resume: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, line: None,
-) -> Path:  # fmt: skip
-    """Train an experiment and return the checkpoint to use: the best where there is held-out data, or the last.
+) -> Path:
+    """Train an experiment and return the checkpoint to use: the best where there is held-out data,
+    or the last.
 
     Raises:
-        SpherodetectError: the run folder holds another run and resume is not given, or there are no records.
+        SpherodetectError: the run folder holds another run and resume is not given, or there are no
+            records.
     """
     params = load_experiment(path, hardware=hardware, overrides=overrides)
     _require_records(params)
@@ -106,34 +127,50 @@ def train(
         task = task_factory.get_task(params.task, logging_dir=str(run))
     validates = bool(_records(params.task.validation_data.input_path))
     logger.info("training %s from step %d to %d in %s", path.name, step, total, run)
-    progress(step, total, "building the graph, which takes a minute or two; the time left comes with the first steps")
+    progress(
+        step,
+        total,
+        "building the graph, which takes a minute or two; the time left comes with the first steps",
+    )
     watch = Watch(total, step=step, patience=params.trainer.patience, progress=progress)
     runner: Runner = Runner(
-        strategy, task, "train_and_eval" if validates else "train", params, str(run),
+        strategy,
+        task,
+        "train_and_eval" if validates else "train",
+        params,
+        str(run),
         train_actions=[lambda output: watch.after_loop(int(runner.trainer.global_step), output)],
         eval_actions=[watch.after_validation],
-    )  # fmt: skip
+    )
     try:
         # Orbit prints what it does; people see our progress instead.
         with (run / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
             runner.run()
     except NoLongerImproves:
-        logger.info("held-out average precision no longer rises: stopped at step %d", int(runner.trainer.global_step))
+        logger.info(
+            "held-out average precision no longer rises: stopped at step %d",
+            int(runner.trainer.global_step),
+        )
         runner.checkpoint_manager.save(checkpoint_number=int(runner.trainer.global_step))
     return Path(str(chosen_checkpoint(run, params)))
 
 
 def chosen_checkpoint(run: Path, params: Any) -> str | None:
-    """The checkpoint of a run that is to be used: the best one where the run kept it, or the last; None without any."""
+    """The checkpoint of a run that is to be used: the best one where the run kept it, or the last;
+    None without any."""
     best = params.trainer.best_checkpoint_export_subdir
-    return (tf.train.latest_checkpoint(str(run / best)) if best else None) or tf.train.latest_checkpoint(str(run))
+    return (
+        tf.train.latest_checkpoint(str(run / best)) if best else None
+    ) or tf.train.latest_checkpoint(str(run))
 
 
 def _strategy(hardware: str) -> tf.distribute.Strategy:
     if hardware == "tpu":
         try:
             # A machine that holds its own TPU, as Colab's do, need not name it.
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME") or "local")
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+                os.environ.get("TPU_NAME") or "local"
+            )
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
         except (ValueError, OSError, tf.errors.OpError) as error:
@@ -144,7 +181,9 @@ def _strategy(hardware: str) -> tf.distribute.Strategy:
         return tf.distribute.TPUStrategy(resolver)
     if hardware == "gpu":
         if not tf.config.list_physical_devices("GPU"):
-            raise SpherodetectError("--hardware gpu: expected a GPU that TensorFlow sees, got none; use --hardware cpu")
+            raise SpherodetectError(
+                "--hardware gpu: expected a GPU that TensorFlow sees, got none; use --hardware cpu"
+            )
         return tf.distribute.MirroredStrategy()
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
@@ -175,22 +214,36 @@ def _write_provenance(run: Path, path: Path, params: Any) -> None:
         for manifest in Path(pattern).parent.glob("manifest.json"):
             content = json.loads(manifest.read_bytes())
             manifests[content["name"]] = {
-                "checksums": content["checksums"], "splits": content["splits"], "forced": content["forced"],
+                "checksums": content["checksums"],
+                "splits": content["splits"],
+                "forced": content["forced"],
                 "stain": content.get("stain", ""),
-            }  # fmt: skip
-    versions = {name: metadata.version(name) for name in ("tensorflow", "tf-models-official", "tf_keras", "numpy")}
+            }
+    versions = {
+        name: metadata.version(name)
+        for name in ("tensorflow", "tf-models-official", "tf_keras", "numpy")
+    }
     provenance = {
-        "experiment": path.stem, "data": manifests, "versions": versions, "python": platform.python_version(),
-        "params": params.as_dict(), "initial": _initial(params.task.init_checkpoint),
-    }  # fmt: skip
+        "experiment": path.stem,
+        "data": manifests,
+        "versions": versions,
+        "python": platform.python_version(),
+        "params": params.as_dict(),
+        "initial": _initial(params.task.init_checkpoint),
+    }
     with atomic_write(run / "provenance.json") as file:
         file.write(json.dumps(provenance, indent=1, sort_keys=True, default=str).encode())
 
 
 def _initial(checkpoint: str | None) -> dict[str, Any] | None:
-    """What taught the weights that a run starts from, where their own run says so: these fields are not held out."""
+    """What taught the weights that a run starts from, where their own run says so: these fields are
+    not held out."""
     place = Path(checkpoint or "").absolute()
-    files = [folder / "provenance.json" for folder in (place, place.parent, place.parent.parent)] if checkpoint else []
+    files = (
+        [folder / "provenance.json" for folder in (place, place.parent, place.parent.parent)]
+        if checkpoint
+        else []
+    )
     for file in filter(Path.is_file, files):
         known = json.loads(file.read_bytes())
         taught = {"train_data": {"input_path": known["params"]["task"]["train_data"]["input_path"]}}

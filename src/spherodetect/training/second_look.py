@@ -1,10 +1,12 @@
-"""A second look at every cell: a small network that sees the cell itself, beside what the detector thinks of it.
+"""A second look at every cell: a small network that sees the cell itself, beside what the detector
+thinks of it.
 
-The detector judges a cell by seven by seven samples of features at an eighth of the resolution, in which central pallor
-is a few numbers. Here the cell's own optical density and mask are seen pixel by pixel, with its size. It is taught by
-held-out cells, found by detectors that had not seen them, so that it learns how masks are in use; and what it says of
-held-out cells comes from a network that was taught by other folds. The two opinions, as log odds, are averaged: a
-fitted weight follows the one or two slides that hold most spherocytes.
+The detector judges a cell by seven by seven samples of features at an eighth of the resolution, in
+which central pallor is a few numbers. Here the cell's own optical density and mask are seen pixel
+by pixel, with its size. It is taught by held-out cells, found by detectors that had not seen them,
+so that it learns how masks are in use; and what it says of held-out cells comes from a network that
+was taught by other folds. The two opinions, as log odds, are averaged: a fitted weight follows the
+one or two slides that hold most spherocytes.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from spherodetect.training.boxes import align
+from spherodetect.graph.boxes import align
+from spherodetect.graph.folding import folded
+from spherodetect.graph.optics import network_input
+from spherodetect.graph.prevalence import raised_by_field
 from spherodetect.training.calibrate import HeldOutCells
-from spherodetect.training.folding import folded
-from spherodetect.training.optics import network_input
-from spherodetect.training.prevalence import raised_by_field
 
 #: Side of what is seen around a cell's centre, in the network's pixels: one and a half red cells.
 WINDOW = 48
@@ -43,7 +45,8 @@ _MOST_UNUSUAL = 1.28
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The countable red cells without a label in the fields of held-out cells: they tell what a field is made of.
+    """The countable red cells without a label in the fields of held-out cells: they tell what a
+    field is made of.
 
     Attributes:
         log_odds: (M,) of spherocyte against other red cell.
@@ -74,7 +77,12 @@ class SeenCells(HeldOutCells):
 
 
 def windows(
-    density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, *, zoom: tf.Tensor | float = 1.0, gathered: bool = False
+    density: tf.Tensor,
+    boxes: tf.Tensor,
+    masks: tf.Tensor,
+    *,
+    zoom: tf.Tensor | float = 1.0,
+    gathered: bool = False,
 ) -> tf.Tensor:
     """What is seen of each cell, (N, WINDOW, WINDOW, 4): optical density, and the mask.
 
@@ -94,7 +102,9 @@ def windows(
     seen = align([padded], around, WINDOW, first_level=0, gathered=gathered)
     pixels = (tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2) * zoom
     shares = [
-        _mask_shares(center[:, axis, tf.newaxis] + pixels, boxes[:, axis], boxes[:, axis + 2], masks.shape[1])
+        _mask_shares(
+            center[:, axis, tf.newaxis] + pixels, boxes[:, axis], boxes[:, axis + 2], masks.shape[1]
+        )
         for axis in (0, 1)
     ]
     mask = tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1])
@@ -102,7 +112,8 @@ def windows(
 
 
 def _mask_shares(pixel: tf.Tensor, low: tf.Tensor, high: tf.Tensor, samples: int) -> tf.Tensor:
-    """(N, WINDOW, samples): of every sample of a mask in each pixel (N, WINDOW), linear between samples."""
+    """(N, WINDOW, samples): of every sample of a mask in each pixel (N, WINDOW), linear between
+    samples."""
     extent = tf.maximum(high - low, 1.0)[:, tf.newaxis]
     at = (pixel - low[:, tf.newaxis]) / extent * samples - 0.5
     return tf.maximum(1.0 - tf.abs(at[..., tf.newaxis] - tf.range(samples, dtype=tf.float32)), 0.0)
@@ -117,20 +128,28 @@ def sizes(relative: tf.Tensor, median_um: tf.Tensor, usual_um: float) -> tf.Tens
         usual_um: what it is in most blood.
     """
     known = tf.cast(median_um > 0.0, tf.float32)
-    unusual = tf.clip_by_value(tf.maximum(median_um, 1e-3) / usual_um, 1 / _MOST_UNUSUAL, _MOST_UNUSUAL)
+    unusual = tf.clip_by_value(
+        tf.maximum(median_um, 1e-3) / usual_um, 1 / _MOST_UNUSUAL, _MOST_UNUSUAL
+    )
     relative = tf.math.log(tf.clip_by_value(relative, 0.3, 3.0))
-    both = [relative * _SIZE_GAIN, tf.zeros_like(relative) + tf.math.log(unusual) * _SIZE_GAIN * known]
+    both = [
+        relative * _SIZE_GAIN,
+        tf.zeros_like(relative) + tf.math.log(unusual) * _SIZE_GAIN * known,
+    ]
     return tf.stack([*both, tf.zeros_like(relative) + known], axis=1)
 
 
 def build() -> tf_keras.Model:
-    """The network: windows and sizes to log odds of spherocyte against other red cell, (N,); 53,000 weights."""
+    """The network: windows and sizes to log odds of spherocyte against other red cell, (N,); 53,000
+    weights."""
     seen, size = tf_keras.Input([WINDOW, WINDOW, 4]), tf_keras.Input([3])
     x = tf_keras.layers.Lambda(_as_input)(seen)
     for filters, kernel, stride in ((16, 5, 2), (32, 3, 1), (48, 3, 1), (64, 3, 1)):
         if filters > 32:
             x = tf_keras.layers.MaxPool2D()(x)
-        x = tf_keras.layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
+        x = tf_keras.layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(
+            x
+        )
         x = tf_keras.layers.BatchNormalization(momentum=0.95)(x)
         x = tf_keras.layers.ReLU()(x)
     pooled = [tf_keras.layers.GlobalAveragePooling2D()(x), tf_keras.layers.GlobalMaxPooling2D()(x)]
@@ -144,7 +163,8 @@ def _as_input(seen: tf.Tensor) -> tf.Tensor:
 
 
 def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A batch of windows as other microscopes, stains and scales would show it, and sizes that know less.
+    """A batch of windows as other microscopes, stains and scales would show it, and sizes that know
+    less.
 
     See augment.py, which does the like to whole fields.
     """
@@ -154,7 +174,8 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     def draw(shape: Sequence[Any], low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform(shape, next(seeds), low, high)
 
-    # The pixel size is unknown in half of the fields: then their cells come at the usual size; and it is never exact.
+    # The pixel size is unknown in half of the fields: then their cells come at the usual size; and
+    # it is never exact.
     told = tf.cast(draw([n, 1], 0.0, 1.0) < 0.5, tf.float32)
     unusual = size[:, 1:2] / _SIZE_GAIN * size[:, 2:] * (1.0 - told)
     # The box was found a little beside the cell, or a little too large.
@@ -167,7 +188,9 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     seen = tf.where(coins[2], seen[:, :, ::-1], seen)
     density, mask = seen[..., :3], seen[..., 3:]
     density *= tf.exp(draw([n, 1, 1, 1], -0.25, 0.25) + draw([n, 1, 1, 3], -0.15, 0.15))
-    density += draw([n, 1, 1, 1], 0.0, 0.8) * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
+    density += draw([n, 1, 1, 1], 0.0, 0.8) * (
+        tf.reduce_mean(density, axis=-1, keepdims=True) - density
+    )
     # Below 0 it is sharpened, as cameras do.
     density += draw([n, 1, 1, 1], -0.5, 0.8) * (tf.nn.avg_pool2d(density, 3, 1, "SAME") - density)
     noise = tf.random.stateless_normal(tf.shape(density), next(seeds))
@@ -178,10 +201,15 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
 
 
 def fit(
-    seen: np.ndarray, size: np.ndarray, spherocyte: np.ndarray, *, seed: int = 1,
+    seen: np.ndarray,
+    size: np.ndarray,
+    spherocyte: np.ndarray,
+    *,
+    seed: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tf_keras.Model:  # fmt: skip
-    """Teach a network windows (N, WINDOW, WINDOW, 4) and sizes (N, 3) of labelled cells, (N,) bool."""
+) -> tf_keras.Model:
+    """Teach a network windows (N, WINDOW, WINDOW, 4) and sizes (N, 3) of labelled cells, (N,)
+    bool."""
     tf_keras.utils.set_random_seed(seed)
     model, steps = build(), len(spherocyte) // BATCH
     rate = tf_keras.optimizers.schedules.CosineDecay(RATE, EPOCHS * steps)
@@ -224,10 +252,12 @@ def combined(network: Any, second: Any) -> Any:
 def cross_fit(
     folds: Sequence[SeenCells], *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Callable[..., tf.Tensor] | None, list[SeenCells]]:
-    """A network taught by all held-out cells, and these cells with the log odds that the exported graph would give.
+    """A network taught by all held-out cells, and these cells with the log odds that the exported
+    graph would give.
 
-    What is said of a fold's cells comes from a network that the other folds taught. With one fold, or too few cells to
-    learn from, there is no second look, and the log odds are the detector's own; the prior is the field's either way.
+    What is said of a fold's cells comes from a network that the other folds taught. With one fold,
+    or too few cells to learn from, there is no second look, and the log odds are the detector's
+    own; the prior is the field's either way.
     """
     taught = [[other for other in folds if other is not fold] for fold in folds]
     if len(folds) < 2 or not all(map(_enough, taught)):
@@ -235,12 +265,17 @@ def cross_fit(
     total = (len(folds) + 1) * EPOCHS
 
     def fit_on(parts: Sequence[SeenCells], number: int) -> tf_keras.Model:
-        columns = ([getattr(part, name) for part in parts] for name in ("seen", "size", "spherocyte"))
+        columns = (
+            [getattr(part, name) for part in parts] for name in ("seen", "size", "spherocyte")
+        )
         done = number * EPOCHS
-        return fit(*(np.concatenate(c) for c in columns), progress=lambda n, _: progress(done + n, total))
+        return fit(
+            *(np.concatenate(c) for c in columns), progress=lambda n, _: progress(done + n, total)
+        )
 
     judged = [
-        _judged(fold, fit_on(others, number)) for number, (fold, others) in enumerate(zip(folds, taught, strict=True))
+        _judged(fold, fit_on(others, number))
+        for number, (fold, others) in enumerate(zip(folds, taught, strict=True))
     ]
     return as_function(fit_on(folds, len(folds))), judged
 
@@ -249,7 +284,11 @@ def _judged(fold: SeenCells, model: tf_keras.Model | None) -> SeenCells:
     """A fold's cells with the log odds of both networks and of their field."""
 
     def both(cells: SeenCells | Neighbours) -> np.ndarray:
-        return cells.log_odds if model is None else combined(cells.log_odds, opinion(model, cells.seen, cells.size))
+        return (
+            cells.log_odds
+            if model is None
+            else combined(cells.log_odds, opinion(model, cells.seen, cells.size))
+        )
 
     beside = fold.neighbours
     log_odds = raised_by_field(both(fold), fold.countable, fold.field, both(beside), beside.field)
@@ -257,7 +296,8 @@ def _judged(fold: SeenCells, model: tf_keras.Model | None) -> SeenCells:
 
 
 def as_function(model: tf_keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """What a network says of windows and sizes, as part of the inference graph: (N,) log odds, N may be 0."""
+    """What a network says of windows and sizes, as part of the inference graph: (N,) log odds, N
+    may be 0."""
 
     def look(seen: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         # Convolutions refuse an empty batch: one cell more goes in than comes out.

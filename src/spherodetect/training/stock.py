@@ -1,8 +1,10 @@
-"""A Mask R-CNN that Model Garden trained, and this package did not, becomes a model folder with the same signatures.
+"""A Mask R-CNN that Model Garden trained, and this package did not, becomes a model folder with the
+same signatures.
 
-Its folder holds checkpoints and, as Model Garden leaves it, params.yaml. It is given what it was trained on: normalised
-colours, resized so that a red cell has the diameter that it had there. Nothing of ours is known about it, so its class
-is exported uncalibrated, and scores are not corrected for its errors.
+Its folder holds checkpoints and, as Model Garden leaves it, params.yaml. It is given what it was
+trained on: normalised colours, resized so that a red cell has the diameter that it had there.
+Nothing of ours is known about it, so its class is exported uncalibrated, and scores are not
+corrected for its errors.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from official.vision.tasks import maskrcnn as _tasks  # noqa: F401  (importing r
 
 from spherodetect.cells import RED_CELLS
 from spherodetect.errors import SpherodetectError
+from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.network import Network
 from spherodetect.safety import quoted
-from spherodetect.score import FIXED_SENTENCE, RESEARCH_USE
+from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 from spherodetect.training.export import CANVAS, described, write_folder
-from spherodetect.training.graph import Canvas, Detector
-from spherodetect.training.network import Network
 from spherodetect.training.run import chosen_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -34,22 +36,34 @@ EXPERIMENT = "maskrcnn_mobilenet_coco"
 
 
 def wrap(
-    run: Path, out: Path, *, class_names: Sequence[str], rbc_px: float, experiment: str = EXPERIMENT,
-    name: str | None = None, canvas: Canvas | None = CANVAS,
-) -> Path:  # fmt: skip
+    run: Path,
+    out: Path,
+    *,
+    class_names: Sequence[str],
+    rbc_px: float,
+    experiment: str = EXPERIMENT,
+    name: str | None = None,
+    canvas: Canvas | None = CANVAS,
+) -> Path:
     """Write the model folder of a stock checkpoint and return its path.
 
     Args:
         class_names: of the ids from 1; see cells.RED_CELLS for the names of red cells.
-        rbc_px: the diameter of a red cell in the pixels that the network was trained on, after its resizing.
-        experiment: Model Garden's name of it; params.yaml changes its settings where the run has one.
+        rbc_px: the diameter of a red cell in the pixels that the network was trained on, after its
+            resizing.
+        experiment: Model Garden's name of it; params.yaml changes its settings where the run has
+            one.
 
     Raises:
-        SpherodetectError: no such experiment, no checkpoint, other classes, or a variant that the graph does not know.
+        SpherodetectError: no such experiment, no checkpoint, other classes, or a variant that the
+            graph does not know.
     """
     params, detector, checkpoint = restore(run, class_names, rbc_px=rbc_px, experiment=experiment)
     if not RED_CELLS & set(class_names):
-        logger.warning("%s: none of its classes is a red cell by name, so no cell will be countable", quoted(run))
+        logger.warning(
+            "%s: none of its classes is a red cell by name, so no cell will be countable",
+            quoted(run),
+        )
     settings = json.loads(json.dumps(params.as_dict(), default=str))
     card = described(name or out.name, detector) | {
         "stains_seen": ["unknown"],
@@ -58,12 +72,16 @@ def wrap(
     return write_folder(out, detector, card, canvas=canvas, text=_text(card))
 
 
-def restore(run: Path, class_names: Sequence[str], *, rbc_px: float, experiment: str) -> tuple[Any, Detector, str]:
+def restore(
+    run: Path, class_names: Sequence[str], *, rbc_px: float, experiment: str
+) -> tuple[Any, Detector, str]:
     """Settings, detector and name of the checkpoint; see `wrap`."""
     try:
         params = exp_factory.get_exp_config(experiment)
     except LookupError:
-        raise SpherodetectError(f"expected an experiment of Model Garden, got {quoted(experiment)}") from None
+        raise SpherodetectError(
+            f"expected an experiment of Model Garden, got {quoted(experiment)}"
+        ) from None
     if not isinstance(params.task, configs.MaskRCNNTask):
         raise SpherodetectError(f"expected a Mask R-CNN of Model Garden, got {quoted(experiment)}")
     model = params.task.model
@@ -77,20 +95,29 @@ def restore(run: Path, class_names: Sequence[str], *, rbc_px: float, experiment:
         )
     checkpoint = chosen_checkpoint(run, params)
     if checkpoint is None:
-        raise SpherodetectError(f"{quoted(run)}: expected a folder with a checkpoint of Model Garden, got none")
+        raise SpherodetectError(
+            f"{quoted(run)}: expected a folder with a checkpoint of Model Garden, got none"
+        )
     # A pretrained backbone would be read here, and it is in the checkpoint.
     params.task.init_checkpoint = None
     built = task_factory.get_task(params.task, logging_dir=None).build_model()
     try:
-        # Every object must be in the checkpoint: a part that is not would be exported with random weights.
-        tf.train.Checkpoint(model=built).read(checkpoint).expect_partial().assert_existing_objects_matched()
+        # Every object must be in the checkpoint: a part that is not would be exported with random
+        # weights.
+        tf.train.Checkpoint(model=built).read(
+            checkpoint
+        ).expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:
         raise SpherodetectError(
             f"{quoted(checkpoint)}: expected the weights of {quoted(experiment)} with {model.num_classes - 1} classes, "
             f"got others: {str(error).splitlines()[0][:200]}"
         ) from error
     network = Network(built, model, finest_only=False)
-    return params, Detector(network, rbc_px=rbc_px, class_names=class_names, colours=True), Path(checkpoint).name
+    return (
+        params,
+        Detector(network, rbc_px=rbc_px, class_names=class_names, colours=True),
+        Path(checkpoint).name,
+    )
 
 
 def _text(card: dict[str, Any]) -> str:

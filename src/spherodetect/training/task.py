@@ -1,9 +1,10 @@
 """Model Garden's Mask R-CNN task, taught by labels of different strength.
 
-Each loss uses what is known of a cell: proposals and boxes learn from every cell, masks from cells that have one, and
-the class loss is the negative logarithm of the probability of the set of classes that a cell may be. For a labelled
-cell that is cross entropy, for "some red cell" it asks for rbc or spherocyte without preferring one, and for a cell of
-unknown class it is exactly zero, gradient included.
+Each loss uses what is known of a cell: proposals and boxes learn from every cell, masks from cells
+that have one, and the class loss is the negative logarithm of the probability of the set of classes
+that a cell may be. For a labelled cell that is cross entropy, for "some red cell" it asks for rbc
+or spherocyte without preferring one, and for a cell of unknown class it is exactly zero, gradient
+included.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
 from spherodetect.cells import RED_CELLS
-from spherodetect.labels.masks import unknown_set
+from spherodetect.graph.detector import SPHEROCYTE
+from spherodetect.labels.repair.masks import unknown_set
 from spherodetect.training.calibrate import average_precision
 from spherodetect.training.experiment import SmearTask
-from spherodetect.training.graph import SPHEROCYTE
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
 from spherodetect.training.reader import read
 
@@ -35,11 +36,14 @@ def set_loss(logits: tf.Tensor, class_sets: tf.Tensor) -> tf.Tensor:
     """
     sets = tf.maximum(tf.cast(class_sets, tf.int32), 0)
     sets = tf.where(sets == 0, 1, sets)
-    bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(sets[..., None], tf.range(logits.shape[-1])), 1)
+    bits = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(sets[..., None], tf.range(logits.shape[-1])), 1
+    )
     logits = tf.cast(logits, tf.float32)
     allowed = tf.where(bits > 0, logits, tf.fill(tf.shape(logits), -1e9))
     loss = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(allowed, axis=-1)
-    # Where everything is allowed the difference is rounding only: weigh it out, and its gradient with it.
+    # Where everything is allowed the difference is rounding only: weigh it out, and its gradient
+    # with it.
     informative = tf.cast(tf.reduce_any(bits == 0, axis=-1), tf.float32)
     return loss * informative
 
@@ -54,7 +58,9 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         keep_boxes_exact(model)
         return model
 
-    def build_inputs(self, params: Any, input_context: Any = None, dataset_fn: Any = None) -> tf.data.Dataset:
+    def build_inputs(
+        self, params: Any, input_context: Any = None, dataset_fn: Any = None
+    ) -> tf.data.Dataset:
         """A data set of (images, labels); see inputs.py."""
         model = self.task_config.model
         parser = SmearParser(
@@ -62,11 +68,14 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
             rbc_px=params.parser.rbc_px,
             config=params.parser,
             anchors={
-                "min_level": model.min_level, "max_level": model.max_level, "num_scales": model.anchor.num_scales,
-                "aspect_ratios": model.anchor.aspect_ratios, "anchor_size": model.anchor.anchor_size,
+                "min_level": model.min_level,
+                "max_level": model.max_level,
+                "num_scales": model.anchor.num_scales,
+                "aspect_ratios": model.anchor.aspect_ratios,
+                "anchor_size": model.anchor.anchor_size,
             },
             unknown_set=unknown_set(self.task_config.class_names),
-        )  # fmt: skip
+        )
         decode, parse = RecordDecoder().decode, parser.parse_fn(params.is_training)
 
         def example(record: tf.Tensor, seed: tf.Tensor) -> Any:
@@ -74,7 +83,9 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
 
         return read(params, example, context=input_context)
 
-    def _build_frcnn_losses(self, outputs: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    def _build_frcnn_losses(
+        self, outputs: Mapping[str, Any], labels: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         codes = tf.cast(outputs["class_targets"], tf.int32)
         class_loss = tf.reduce_mean(set_loss(outputs["class_outputs"], _bits(codes)))
         box_loss = maskrcnn_losses.FastrcnnBoxLoss(
@@ -86,7 +97,9 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     def _build_mask_loss(self, outputs: Mapping[str, Any]) -> tf.Tensor:
         codes = tf.cast(outputs["mask_class_targets"], tf.int32)
         teaches = tf.where(codes < NO_MASK, codes, 0)
-        loss = maskrcnn_losses.MaskrcnnLoss()(outputs["mask_outputs"], outputs["mask_targets"], teaches)
+        loss = maskrcnn_losses.MaskrcnnLoss()(
+            outputs["mask_outputs"], outputs["mask_targets"], teaches
+        )
         return tf.reduce_mean(loss)
 
     def build_metrics(self, training: bool = True) -> list[Any]:
@@ -94,10 +107,11 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         return super().build_metrics(training) if training else []
 
     def validation_step(self, inputs: Any, model: Any, metrics: Any = None) -> dict[str, tf.Tensor]:
-        """Log odds of spherocyte against other red cell at every labelled box: (B, N) float32, with the class sets.
+        """Log odds of spherocyte against other red cell at every labelled box: (B, N) float32, with
+        the class sets.
 
-        Given the labelled boxes, the figure is that of the classes alone and has fixed shapes, which a TPU needs;
-        `spherodetect evaluate` counts missed and doubled cells too.
+        Given the labelled boxes, the figure is that of the classes alone and has fixed shapes,
+        which a TPU needs; `spherodetect evaluate` counts missed and doubled cells too.
         """
         images, labels = inputs
         features = model.decoder(model.backbone(images, training=False), training=False)
@@ -110,27 +124,42 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
             "class_sets": _bits(tf.cast(labels["gt_classes"], tf.int32)),
         }
 
-    def aggregate_logs(self, state: Any = None, step_outputs: Any = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    def aggregate_logs(
+        self, state: Any = None, step_outputs: Any = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Gather a step's cells, of every replica."""
         parts = zip(step_outputs["log_odds"], step_outputs["class_sets"], strict=True)
-        return [*(state or []), *((log_odds.numpy().ravel(), sets.numpy().ravel()) for log_odds, sets in parts)]
+        return [
+            *(state or []),
+            *((log_odds.numpy().ravel(), sets.numpy().ravel()) for log_odds, sets in parts),
+        ]
 
-    def reduce_aggregated_logs(self, aggregated_logs: Any, global_step: Any = None) -> dict[str, float]:
-        """spherocyte_ap, the average precision over all held-out red cells of known class; -1 where there are none."""
+    def reduce_aggregated_logs(
+        self, aggregated_logs: Any, global_step: Any = None
+    ) -> dict[str, float]:
+        """spherocyte_ap, the average precision over all held-out red cells of known class; -1 where
+        there are none."""
         log_odds, sets = (np.concatenate(part) for part in zip(*aggregated_logs, strict=True))
         others, spherocyte = self._red_cells()
-        known, positive = np.isin(sets, [1 << k for k in (*others, spherocyte)]), sets == 1 << spherocyte
+        known, positive = (
+            np.isin(sets, [1 << k for k in (*others, spherocyte)]),
+            sets == 1 << spherocyte,
+        )
         figure = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
         return {"spherocyte_ap": figure, "held_out_cells": float(known.sum())}
 
     def _red_cells(self) -> tuple[list[int], int]:
-        """Class ids of the red cells but spherocytes, and of spherocytes (0, the background, where there are none)."""
+        """Class ids of the red cells but spherocytes, and of spherocytes (0, the background, where
+        there are none)."""
         ids = {name: k for k, name in enumerate(self.task_config.class_names, 1)}
-        return [k for name, k in ids.items() if name in RED_CELLS - {SPHEROCYTE}] or [0], ids.get(SPHEROCYTE, 0)
+        return [k for name, k in ids.items() if name in RED_CELLS - {SPHEROCYTE}] or [0], ids.get(
+            SPHEROCYTE, 0
+        )
 
 
 def keep_boxes_exact(model: Any) -> None:
-    """Let the layers that handle boxes take them as they are: above 256, bfloat16 knows only even pixels."""
+    """Let the layers that handle boxes take them as they are: above 256, bfloat16 knows only even
+    pixels."""
 
     def exact(tensors: Any) -> Any:
         return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), tensors)

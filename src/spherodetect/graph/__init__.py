@@ -1,0 +1,1 @@
+"""The inference graph that a SavedModel holds: what decides class, p_spherocyte and countable."""

@@ -1,0 +1,118 @@
+"""The layers of a trained Mask R-CNN as three functions of tensors, for one image of any size.
+
+What a function is given and gives back has no batch axis: regions of interest take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from spherodetect.errors import SpherodetectError
+from spherodetect.graph.folding import folded
+
+
+class Network(tf.Module):
+    """`features`, `classify` and `outline`, from Model Garden's layers.
+
+    Args:
+        model: the Keras model with its trained weights.
+        config: the model's configuration.
+        finest_only: regions are sampled from the finest level alone, because none is large.
+
+    Raises:
+        SpherodetectError: a variant of Mask R-CNN that the graph does not know.
+    """
+
+    def __init__(self, model: Any, config: Any, *, finest_only: bool = True) -> None:
+        super().__init__()
+        _require_known(model, config)
+        self.levels = range(config.min_level, config.max_level + 1)
+        #: The sides of an image that the layers take are multiples of this.
+        self.stride = 2**config.max_level
+        self.region_levels = self.levels[:1] if finest_only else self.levels
+        anchor = config.anchor
+        #: Height and width of the anchors at one place, in strides.
+        self.anchor_shapes = [
+            (size * aspect**-0.5, size * aspect**0.5)
+            for size in (
+                anchor.anchor_size * 2 ** (k / anchor.num_scales) for k in range(anchor.num_scales)
+            )
+            for aspect in anchor.aspect_ratios
+        ]
+        self.box_crop, self.mask_crop = (
+            config.roi_aligner.crop_size,
+            config.mask_roi_aligner.crop_size,
+        )
+        self.mask_size = self.mask_crop * config.mask_head.upsample_factor
+        self.per_class_boxes = not config.detection_head.class_agnostic_bbox_pred
+        self.n_classes = config.num_classes - 1
+        depth = config.decoder.get().num_filters
+        boxes, masks = (
+            tf.TensorSpec([None, crop, crop, depth]) for crop in (self.box_crop, self.mask_crop)
+        )
+        self.features = folded(partial(self._features, model), tf.TensorSpec([None, None, 3]))
+        self.classify = folded(partial(self._classify, model), boxes)
+        self.outline = folded(partial(self._outline, model), masks, tf.TensorSpec([None], tf.int32))
+
+    def n_anchors(self, size_hw: Sequence[int]) -> int:
+        """Anchors of an image, sides multiples of the stride."""
+        places = sum((size_hw[0] >> level) * (size_hw[1] >> level) for level in self.levels)
+        return places * len(self.anchor_shapes)
+
+    def _features(self, model: Any, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Scores (A,) and offsets (A, 4) of all anchors, then the features of each of
+        region_levels, (h, w, C).
+
+        Args:
+            image: (H, W, 3), sides multiples of the coarsest stride.
+        """
+        pyramid = model.decoder(model.backbone(image[tf.newaxis], training=False), training=False)
+        scores, offsets = model.rpn_head(pyramid, training=False)
+        flat_scores = tf.concat(
+            [tf.reshape(scores[str(level)], [-1]) for level in self.levels], axis=0
+        )
+        flat_offsets = tf.concat(
+            [tf.reshape(offsets[str(level)], [-1, 4]) for level in self.levels], axis=0
+        )
+        return flat_scores, flat_offsets, *(pyramid[str(level)][0] for level in self.region_levels)
+
+    def _classify(self, model: Any, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Class probabilities (N, K + 1), background first, and offsets (N, 4), those of the
+        likeliest class."""
+        # One region an example, because the head wants the number of regions to be known.
+        logits, offsets = model.detection_head[0](pooled[:, tf.newaxis], training=False)
+        logits, offsets = logits[:, 0], offsets[:, 0]
+        if self.per_class_boxes:
+            likeliest = 1 + tf.argmax(logits[:, 1:], axis=1)
+            offsets = tf.gather(
+                tf.reshape(offsets, [-1, self.n_classes + 1, 4]), likeliest, batch_dims=1
+            )
+        return tf.nn.softmax(logits), offsets
+
+    def _outline(self, model: Any, pooled: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+        """Masks, (N, mask_size, mask_size) probabilities; N is at least 1."""
+        return tf.sigmoid(
+            model.mask_head([pooled[:, tf.newaxis], class_ids[:, tf.newaxis]], training=False)[:, 0]
+        )
+
+
+def _require_known(model: Any, config: Any) -> None:
+    unknown = {
+        "more than one detection head": len(model.detection_head) > 1,
+        "no mask head": model.mask_head is None,
+        "sigmoid class probabilities": config.detection_generator.use_sigmoid_probability,
+        "outer boxes": config.outer_boxes_scale != 1.0,
+        "regions sampled elsewhere": {
+            config.roi_aligner.sample_offset,
+            config.mask_roi_aligner.sample_offset,
+        }
+        != {0.5},
+    }
+    if found := [what for what, is_so in unknown.items() if is_so]:
+        raise SpherodetectError(
+            f"expected Model Garden's Mask R-CNN with one detection head, got {', '.join(found)}"
+        )

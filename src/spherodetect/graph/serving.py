@@ -1,0 +1,285 @@
+"""The signatures of the exported SavedModel, for those who have nothing but TensorFlow.
+
+serving_image takes pixels, serving_default a batch of files' bytes (JPEG or PNG, any sizes),
+score_patient the files of one patient; serving_static takes pixels of one size and is compiled by
+XLA, tried on CPUs and on no TPU. Boxes are in native pixels of the image that went in. um_per_px is
+0 where it is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from spherodetect.fields.find import MAX_PIXELS
+from spherodetect.graph.detector import MAX_CELLS, Canvas, Detector
+from spherodetect.score import counts as score
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class SmearModule(tf.Module):
+    """What is saved: the detector, the score's constants, and the functions.
+
+    Args:
+        detector: with its weights and thresholds.
+        table: (M, 3) of rates.ClassifierRates.table.
+        canvas: the fixed shapes of serving_static; without them there is none.
+        assets: files that travel inside the SavedModel.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        table: np.ndarray,
+        *,
+        canvas: Canvas | None = None,
+        assets: Sequence[Path] = (),
+    ) -> None:
+        super().__init__()
+        self.detector, self._canvas = detector, canvas
+        self._static_detector = detector.but(canvas=canvas) if canvas else None
+        self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
+        #: Cells of a tile of a larger image, see `Detector.__call__`; not a signature, for
+        #: detect.py alone.
+        self.tile = tf.function(
+            detector,
+            input_signature=[
+                tf.TensorSpec([None, None, 3], tf.uint8),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([6], tf.float32),
+            ],
+        )
+        self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions by signature name."""
+        files = (
+            tf.TensorSpec([None], tf.string, "image_bytes"),
+            tf.TensorSpec([None], tf.float32, "um_per_px"),
+        )
+        pixels = (
+            tf.TensorSpec([None, None, 3], tf.uint8, "image"),
+            tf.TensorSpec([], tf.float32, "um_per_px"),
+        )
+        functions = {
+            "serving_image": tf.function(self.image, input_signature=pixels),
+            "serving_default": tf.function(self.batch, input_signature=files),
+            "score_patient": tf.function(self.patient, input_signature=files),
+        }
+        if self._canvas:
+            fixed = tf.TensorSpec([1, *self._canvas.image_hw, 3], tf.uint8, "image")
+            functions["serving_static"] = tf.function(
+                self.static,
+                input_signature=[fixed, tf.TensorSpec([1], tf.float32, "um_per_px")],
+                jit_compile=True,
+            )
+        return {name: function.get_concrete_function() for name, function in functions.items()}
+
+    def image(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of one uint8 (H, W, 3) image; N rows."""
+        return self.detector(image, um_per_px)
+
+    def static(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of an image of the canvas's size, uint8 (1, H, W, 3); fixed rows, the first
+        num_detections are."""
+        assert self._static_detector is not None
+        cells = self._static_detector(image[0], um_per_px[0])
+        return {name: value[tf.newaxis] for name, value in cells.items()}
+
+    def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Cells of files' bytes, (B, most cells of the batch, ...); only a row's first
+        num_detections are cells."""
+        specs = self.detector.specs(MAX_CELLS)
+        per_cell = [name for name, spec in specs.items() if spec.shape.rank]
+
+        def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            cells = self.image(decode(inputs[0]), inputs[1])
+            spare = MAX_CELLS - cells["num_detections"]
+            for name in per_cell:
+                value = cells[name]
+                padding = tf.concat(
+                    [[[0, spare]], tf.zeros([tf.rank(value) - 1, 2], tf.int32)], axis=0
+                )
+                cells[name] = tf.ensure_shape(tf.pad(value, padding), specs[name].shape)
+            return cells
+
+        cells = tf.map_fn(
+            one, (image_bytes, _as_long(um_per_px, image_bytes)), fn_output_signature=specs
+        )
+        most = tf.reduce_max(tf.concat([cells["num_detections"], [0]], axis=0))
+        return {
+            name: value[:, :most] if name in per_cell else value for name, value in cells.items()
+        }
+
+    def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The score of one patient from all of its fields; status_code is a place in
+        score.STATUSES."""
+        sphere = self.detector.spherocyte_id or -1
+
+        def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            cells = self.image(decode(inputs[0]), inputs[1])
+            called = cells["countable"] & (cells["class_ids"] == sphere)
+            counts = [cells["num_detections"], _count(cells["countable"]), _count(called)]
+            return tf.stack(counts)
+
+        counts = tf.map_fn(
+            one,
+            (image_bytes, _as_long(um_per_px, image_bytes)),
+            fn_output_signature=tf.TensorSpec([3], tf.int32),
+        )
+        n_cells, countable, spherocytes = tf.unstack(tf.reduce_sum(counts, axis=0))
+        result = score_counts(counts[:, 2], counts[:, 1], self.table)
+        return {"n_cells": n_cells, "n_countable": countable, "n_spherocytes": spherocytes} | result
+
+
+def decode(data: tf.Tensor) -> tf.Tensor:
+    """JPEG or PNG bytes to uint8 (H, W, 3), as `fields.read_image` gives them but for an EXIF turn,
+    which is not done.
+
+    The size in the header is read before anything is decoded.
+    """
+    is_png = tf.strings.substr(data, 0, 8) == _PNG
+    is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
+    # Less than a header is nothing, and asking for bytes that are not there would print the file.
+    is_png &= tf.strings.length(data) >= 25
+    known = tf.debugging.Assert(
+        is_png | is_jpeg,
+        ["expected JPEG or PNG bytes, got so many of something else:", tf.strings.length(data)],
+    )
+
+    def png_pixels() -> tf.Tensor:
+        header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
+        weights = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
+        return tf.reduce_sum(header[:4] * weights) * tf.reduce_sum(header[4:] * weights)
+
+    def jpeg_pixels() -> tf.Tensor:
+        return tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(data), tf.int64)[:2])
+
+    with tf.control_dependencies([known]):
+        pixels = tf.cond(is_png, png_pixels, jpeg_pixels)
+    fits = tf.debugging.Assert(
+        pixels <= MAX_PIXELS, [f"expected at most {MAX_PIXELS} pixels, got", pixels]
+    )
+    with tf.control_dependencies([fits]):
+        # The accurate transform is what Pillow has; the fast one, a default here, moves a score by
+        # points.
+        image = tf.cond(
+            is_png,
+            lambda: _png(data),
+            lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE"),
+        )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _png(data: tf.Tensor) -> tf.Tensor:
+    """uint8 (H, W, 3); what is transparent lies on white."""
+    image = tf.io.decode_png(data, 4)
+    colours, opacity = image[..., :3], image[..., 3:]
+    # Of less than 8 bits TensorFlow takes the highest value for its opacity, as if that were not
+    # 255.
+    coarse = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0] < 8
+
+    def laid() -> tf.Tensor:
+        lack = 255.0 - tf.cast(colours, tf.float32)
+        return tf.cast(tf.round(255.0 - lack * tf.cast(opacity, tf.float32) / 255.0), tf.uint8)
+
+    return tf.cond(coarse | tf.reduce_all(opacity == 255), lambda: colours, laid)
+
+
+def score_counts(
+    spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """score.score_counts in the graph, from counts a field (J,) and the model's table (M, 3).
+
+    The steps, constants and their sources are in score.py; a test holds the two to 1e-4.
+    """
+    some = countable > 0
+    s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
+    m = tf.cast(tf.boolean_mask(countable, some), tf.float64)
+    fields, n, called = tf.cast(tf.size(m), tf.float64), tf.reduce_sum(m), tf.reduce_sum(s)
+    safe_n = tf.maximum(n, 1.0)
+    p = called / safe_n
+    default = 1.0 + (tf.reduce_sum(m * m) / safe_n - 1.0) * score.DEFAULT_FIELD_ICC
+    residual = fields / tf.maximum(fields - 1, 1.0) * tf.reduce_sum((s - p * m) ** 2)
+    mixed = (p > 0) & (p < 1)
+    estimated = tf.where(mixed, residual / tf.where(mixed, safe_n * p * (1 - p), 1.0), 1.0)
+    prior = float(score.PRIOR_FIELDS)
+    blended = tf.maximum((prior * default + (fields - 1) * estimated) / (prior + fields - 1), 1.0)
+    effect = tf.where(fields < score.MIN_FIELDS_FOR_ESTIMATE, default, blended)
+    draws = _draws(p, n / effect, fields - 1 + prior, table)
+    sensitivity, false_rate = tf.reduce_mean(table[:, 0]), 1 - tf.reduce_mean(table[:, 1])
+    useful = sensitivity - false_rate >= score.MIN_YOUDEN
+    corrected = tf.clip_by_value(
+        (p - false_rate) / tf.where(useful, sensitivity - false_rate, 1.0), 0.0, 1.0
+    )
+    percent = 100 * tf.where(useful, corrected, p)
+    ordered = tf.sort(draws) * 100
+    blank = _is_blank(called, n, table)
+    low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
+    high = tf.maximum(_quantile(ordered, 0.975), percent)
+    few = (n < score.MIN_COUNTABLE) | (fields < score.MIN_FIELDS)
+    wide = (n < score.CONFIDENT_COUNTABLE) | (fields < score.CONFIDENT_FIELDS)
+    wide |= high - low > score.CONFIDENT_WIDTH_POINTS
+    code = tf.where(wide, score.STATUSES.index("low_confidence"), score.STATUSES.index("ok"))
+    code = tf.where(blank, score.STATUSES.index("at_or_below_limit_of_blank"), code)
+    code = tf.where(few, score.STATUSES.index("insufficient_cells"), code)
+    nothing = tf.constant(math.nan, tf.float64)
+    figures = {
+        "raw_percent": 100 * p,
+        "hs_score": percent,
+        "hs_score_low": low,
+        "hs_score_high": high,
+    }
+    return {
+        name: tf.cast(tf.where(n > 0, value, nothing), tf.float32)
+        for name, value in figures.items()
+    } | {"status_code": tf.cast(code, tf.int32)}
+
+
+def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    angle = tf.linspace(
+        tf.constant(0.0, tf.float64), tf.constant(math.pi / 2, tf.float64), score.ANGLE_STEPS
+    )
+    q = tf.clip_by_value(tf.sin(angle) ** 2, 1e-300, 1 - 1e-16)
+    entropy = tf.math.xlogy(p, p) + tf.math.xlogy(1 - p, 1 - p)
+    deviance = tf.maximum(2 * n * (entropy - p * tf.math.log(q) - (1 - p) * tf.math.log1p(-q)), 0.0)
+    density = tf.exp(-(nu + 1) / 2 * tf.math.log1p(deviance / nu))
+    below = tf.pad(tf.cumsum(density[1:] + density[:-1]), [[1, 0]])
+    below /= below[-1]
+    u = table[:, 2]
+    right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, score.ANGLE_STEPS - 1)
+    x0, x1 = tf.gather(below, right - 1), tf.gather(below, right)
+    y0, y1 = tf.gather(angle, right - 1), tf.gather(angle, right)
+    at = y0 + (u - x0) / tf.maximum(x1 - x0, 1e-300) * (y1 - y0)
+    false_rate = 1 - table[:, 1]
+    youden = tf.maximum(table[:, 0] - false_rate, 1e-3)
+    return tf.clip_by_value((tf.sin(at) ** 2 - false_rate) / youden, 0.0, 1.0)
+
+
+def _is_blank(called: tf.Tensor, n: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    safe = tf.maximum(called, 1.0)
+    below = tf.math.betainc(tf.maximum(n - safe + 1, 1.0), safe, table[: score.BLANK_ROWS, 1])
+    return (called < 1) | (tf.reduce_mean(below) < 0.95)
+
+
+def _quantile(ordered: tf.Tensor, q: float) -> tf.Tensor:
+    """Linear between order statistics, as numpy.quantile."""
+    at = q * (tf.cast(tf.size(ordered), tf.float64) - 1)
+    low = tf.cast(tf.floor(at), tf.int32)
+    high = tf.minimum(low + 1, tf.size(ordered) - 1)
+    return ordered[low] + (at - tf.floor(at)) * (ordered[high] - ordered[low])
+
+
+def _count(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(values, tf.int32))
+
+
+def _as_long(um_per_px: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
+    """One pixel size an image: a single one stands for all."""
+    return um_per_px + tf.zeros(tf.shape(image_bytes), tf.float32)

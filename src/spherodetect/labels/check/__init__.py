@@ -1,0 +1,1 @@
+"""Checks of labels: lint, coverage and near-duplicates."""

@@ -1,0 +1,1 @@
+"""Readers of label formats: COCO, Pascal VOC, points and drawn fields."""

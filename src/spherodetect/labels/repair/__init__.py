@@ -1,0 +1,1 @@
+"""Repair of labels: instance masks, refined outlines, undone stretching and hidden marks."""

@@ -1,0 +1,103 @@
+"""Human labels in, scores out: COCO files or a whole export, without any model.
+
+Of each source photograph the copy with most annotations counts, once; boxes that touch the border
+do not count; what is left of the red cells is the denominator. Scores from labels are not
+corrected.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS, canonical_name, touches_border
+from spherodetect.fields.find import patient_in
+from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.source import read_unmapped, recipe_for
+from spherodetect.report.results import ResultsFolder, RunResult
+from spherodetect.safety import atomic_write, csv_cell, quoted
+from spherodetect.score.counts import PatientScore, score_counts
+
+
+def score_labels(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    scheme: Any,
+    patient_regex: re.Pattern[str] | None = None,
+    pseudonymise: bool = False,
+) -> RunResult:
+    """Score the patients of COCO label files; writes patients.csv and index.html.
+
+    Raises:
+        SpherodetectError: a file that is no COCO.
+    """
+    best: dict[tuple[str, str], LabelledField] = {}
+    problems: list[str] = []
+    for path in paths:
+        labels = read_unmapped(recipe_for(path))
+        malformed = [f for f in labels.findings if f.severity == "error" and f.code == "malformed"]
+        problems += [f"{quoted(f.file)}: {f.message}" for f in malformed]
+        for labelled in labels.fields:
+            patient = (
+                patient_in(labelled.file, patient_regex) if patient_regex else labelled.patient_id
+            )
+            key = (patient or labelled.source_id, labelled.source_id)
+            if key not in best or len(labelled.annotations) > len(best[key].annotations):
+                best[key] = labelled
+    patients: dict[str, list[LabelledField]] = {}
+    for (patient, _), labelled in sorted(best.items(), key=lambda item: item[0]):
+        patients.setdefault(patient, []).append(labelled)
+    scores = [_score(patient, fields, scheme) for patient, fields in patients.items()]
+    return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
+
+
+def write_scores(
+    scores: Sequence[PatientScore],
+    out: Path,
+    *,
+    scheme: Any,
+    problems: Sequence[str],
+    pseudonymise: bool = False,
+) -> RunResult:
+    """Write the patients' tables and index.html of scores without images, and the key of pseudonyms
+    if wanted."""
+    from spherodetect.report.files import write_patients
+    from spherodetect.report.index import write_index
+
+    with ResultsFolder(out) as results:
+        if pseudonymise:
+            numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
+            with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(("pseudonym", "patient_id"))
+                rows.writerows(
+                    (pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items()
+                )
+            scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
+        written = write_patients(scores, results)
+        index = results.path("index.html")
+        write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
+        return RunResult(tuple(scores), tuple(problems), written, index)
+
+
+def _score(patient: str, fields: Sequence[LabelledField], scheme: Any) -> PatientScore:
+    spherocytes, countable, n_cells = [], [], 0
+    for labelled in fields:
+        names = np.array([canonical_name(a.name) or "" for a in labelled.annotations], dtype=object)
+        box = np.array(
+            [a.outline_box_yxyx or (0, 0, 0, 0) for a in labelled.annotations], float
+        ).reshape(-1, 4)
+        whole = np.isin(names, list(RED_CELLS)) & ~touches_border(box, labelled.size_hw)
+        countable.append(int(whole.sum()))
+        spherocytes.append(int((whole & (names == "spherocyte")).sum()))
+        n_cells += len(names)
+    return score_counts(
+        spherocytes, countable, patient_id=patient, n_cells=n_cells, grade_scheme=scheme
+    )

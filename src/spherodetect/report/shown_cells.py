@@ -1,0 +1,182 @@
+"""Which cells a report shows, and their pictures: those called spherocytes, and those that are like
+them and were not.
+
+Only counted cells are shown: countable ones of fields that passed. Of two cells that are alike in
+what is measured the model called one and left the other; how they differ is for the reader to see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from spherodetect.cells import Cells
+from spherodetect.fields.find import read_image
+from spherodetect.fields.scan import Scan, is_scan
+from spherodetect.report.overlays import crop_gallery
+from spherodetect.report.scored_field import ReportField
+
+#: What tells how alike two cells are; each in units of its spread among the patient's counted
+#: cells.
+_ALIKE_IN = ("relative_diameter", "center_rim_ratio", "pallor_fraction", "relative_od")
+_CROP_PX = 128
+
+
+class Place(NamedTuple):
+    """A cell by the number of its field and its own number there, both from 0."""
+
+    field: int
+    cell: int
+
+
+@dataclass(frozen=True, eq=False)
+class ShownCell:
+    """A cell with its picture and evidence, as a page shows it; nan is what was not measured.
+
+    Attributes:
+        field_id, cell_id: as in cells.csv.
+        picture: the cell in the middle, all of a patient at one scale; None without its photograph.
+        p: p_spherocyte.
+        diameter_um: nan without a pixel size.
+        diameter_px, relative_diameter, pallor_fraction, center_rim_ratio, relative_od: see
+        `measure`.
+    """
+
+    field_id: str
+    cell_id: int
+    picture: Image.Image | None
+    p: float
+    diameter_um: float
+    diameter_px: float
+    relative_diameter: float
+    pallor_fraction: float
+    center_rim_ratio: float
+    relative_od: float
+
+
+class Gallery(NamedTuple):
+    """What a report shows of the cells.
+
+    Attributes:
+        flagged: the most certain ones called spherocytes, each with the unflagged cell most like
+            it, or None.
+        unflagged: the other cells that come nearest to being called, the nearest first.
+        n_left_out: flagged cells that are not among them.
+    """
+
+    flagged: Sequence[tuple[ShownCell, ShownCell | None]]
+    unflagged: Sequence[ShownCell]
+    n_left_out: int
+
+
+def gallery(fields: Sequence[ReportField], *, n_flagged: int, n_unflagged: int) -> Gallery:
+    """Choose a patient's cells and cut out their pictures; each photograph is read once."""
+    places = [
+        Place(i, int(k)) for i, field in enumerate(fields) for k in np.flatnonzero(field.counted)
+    ]
+    flagged = np.concatenate(
+        [np.zeros(0, bool), *(field.flagged[field.counted] for field in fields)]
+    )
+    p = np.concatenate(
+        [np.zeros(0), *(field.cells.p_spherocyte[field.counted] for field in fields)]
+    )
+    falling = np.argsort(-np.nan_to_num(p), kind="stable")
+    shown = [int(i) for i in falling if flagged[i]][:n_flagged]
+    others = np.flatnonzero(~flagged)
+    alike = _most_alike(_features(fields, places), shown, others)
+    nearest = [int(i) for i in falling if not flagged[i]][:n_unflagged]
+    wanted = {i for i in [*shown, *nearest, *alike] if i is not None}
+    cells = dict(zip(wanted, _shown(fields, [places[i] for i in wanted]), strict=True))
+    return Gallery(
+        [(cells[i], None if k is None else cells[k]) for i, k in zip(shown, alike, strict=True)],
+        [cells[i] for i in nearest],
+        int(flagged.sum()) - len(shown),
+    )
+
+
+def _features(fields: Sequence[ReportField], places: Sequence[Place]) -> np.ndarray:
+    """(M, 4) what makes cells alike, in units of its spread; nan where it is not known."""
+    values = np.array([[_measured(fields, place, name) for name in _ALIKE_IN] for place in places])
+    values = values.reshape(-1, len(_ALIKE_IN))
+    if not len(values):
+        return values
+    spread = np.nanstd(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
+    return values / np.where(spread > 0, spread, 1)
+
+
+def _most_alike(features: np.ndarray, shown: Sequence[int], others: np.ndarray) -> list[int | None]:
+    """For each shown cell the most alike of the others, none of them twice; None where they have
+    run out."""
+    left = [int(i) for i in others if np.isfinite(features[i]).all()]
+    chosen: list[int | None] = []
+    for i in shown:
+        distance = np.linalg.norm(features[left] - features[i], axis=1) if left else np.zeros(0)
+        if not left or np.isnan(distance).all():
+            chosen.append(None)
+        else:
+            chosen.append(left.pop(int(np.nanargmin(distance))))
+    return chosen
+
+
+def _measured(fields: Sequence[ReportField], place: Place, name: str) -> float:
+    values: Mapping[str, np.ndarray] = fields[place.field].cells.measurements
+    return float(values[name][place.cell]) if name in values else math.nan
+
+
+def _shown(fields: Sequence[ReportField], places: Sequence[Place]) -> Iterable[ShownCell]:
+    """The cells at these places, in order."""
+    pictures = _pictures(fields, places)
+    for place in places:
+        cells = fields[place.field].cells
+        diameter_px = _measured(fields, place, "diameter_px")
+        yield ShownCell(
+            cells.field_id,
+            place.cell + 1,
+            pictures.get(place),
+            float(cells.p_spherocyte[place.cell]),
+            diameter_px * (cells.um_per_px or math.nan),
+            diameter_px,
+            *(
+                _measured(fields, place, n)
+                for n in ("relative_diameter", "pallor_fraction", "center_rim_ratio", "relative_od")
+            ),
+        )
+
+
+def _pictures(fields: Sequence[ReportField], places: Iterable[Place]) -> dict[Place, Image.Image]:
+    """Crops at one scale for the patient."""
+    diameters = [field.cells.rbc_diameter_px for field in fields if field.cells.rbc_diameter_px]
+    window = 2 * float(np.median(diameters)) if diameters else None
+    rows: dict[int, list[int]] = {}
+    for place in places:
+        rows.setdefault(place.field, []).append(place.cell)
+    pictures: dict[Place, Image.Image] = {}
+    for i, mine in rows.items():
+        if (path := fields[i].image) is not None:
+            crops = _crops(path, fields[i].cells[np.array(mine)], window_px=window)
+            pictures |= {Place(i, k): crop for k, crop in zip(mine, crops, strict=True)}
+    return pictures
+
+
+def _crops(path: Path, cells: Cells, *, window_px: float | None) -> list[Image.Image]:
+    if not is_scan(path):
+        return crop_gallery(read_image(path), cells, window_px=window_px, size_px=_CROP_PX)
+    # Of a scan, no more than what surrounds a cell is read.
+    low, high = cells.box_yxyx[:, :2], cells.box_yxyx[:, 2:]
+    window_px = window_px or 2 * float(np.median(high - low))
+    crops, reach = [], int(window_px) + 2
+    with Scan(path) as scan:
+        for k, center in enumerate(((low + high) / 2).astype(int)):
+            y0, x0 = np.maximum(center - reach, 0).tolist()
+            y1, x1 = np.minimum(center + reach, scan.size_hw).tolist()
+            here = cells[k : k + 1].moved((-y0, -x0), (y1 - y0, x1 - x0))
+            crops += crop_gallery(
+                scan.read((y0, x0, y1, x1)), here, window_px=window_px, size_px=_CROP_PX
+            )
+    return crops

@@ -1,0 +1,1 @@
+"""Counts of cells to the HS score of a patient; imports no image code."""

@@ -1,0 +1,62 @@
+"""diameter: the flood reaches what pixel-by-pixel spreading reaches, and drawn cells are found as
+wide as they are."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(scope="module")
+def diameter() -> ModuleType:
+    return import_module("spherodetect.graph.diameter")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.6, 0.7])
+def test_the_flood_reaches_what_is_connected_to_the_border(diameter, share):
+    slide = np.random.default_rng(int(100 * share)).random((60, 90)) < share
+    parts, n = ndimage.label(slide, structure=np.ones((3, 3)))
+    border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    expected = np.isin(parts, border[border > 0])
+    np.testing.assert_array_equal(diameter.flooded(slide.astype(np.float32)).numpy() > 0, expected)
+    assert n > 1
+
+
+def rings(radius: float, *, shape: tuple[int, int] = (480, 640)) -> np.ndarray:
+    """Density of cells with pale centres, apart from each other, (H, W, 3)."""
+    density = np.zeros(shape, np.float32)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    step = int(3.2 * radius)
+    for cy in range(step, shape[0] - step // 2, step):
+        for cx in range(step, shape[1] - step // 2, step):
+            away = np.hypot(y - cy, x - cx)
+            density[(away < radius) & (away > 0.4 * radius)] = 0.3
+    return np.repeat(density[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("radius", [10.0, 19.5, 40.0])
+def test_cells_of_known_size_are_found_so(diameter, radius):
+    import tensorflow as tf
+
+    density = rings(radius)
+    dynamic = tf.function(
+        diameter.estimate_diameter, input_signature=[tf.TensorSpec([None, None, 3])]
+    )
+    found = [float(dynamic(density)), float(diameter.estimate_diameter(tf.constant(density)))]
+    np.testing.assert_allclose(found, 2 * radius, rtol=0.2)
+    np.testing.assert_allclose(
+        found[0], found[1], rtol=1e-3
+    )  # with and without shapes that are known beforehand
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (17, 23)])
+def test_an_empty_field_gives_the_usual_diameter(diameter, shape):
+    import tensorflow as tf
+
+    assert float(diameter.estimate_diameter(tf.zeros([*shape, 3]))) == 40.0

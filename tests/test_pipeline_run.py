@@ -1,0 +1,44 @@
+"""pipeline: what only shows between the stages; the whole way is in test_end_to_end.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from spherodetect.cells import Cells
+from spherodetect.pipeline.run import run as pipeline
+
+BLOCKS = [
+    {"fine_classes": {"microcyte": {"n": 80, "called": 8}, "normal": {"n": 900, "called": 9}}},
+    {"fine_classes": {"microcyte": {"n": 20, "called": 4}, "spherocyte": {"n": 50, "called": 40}}},
+    {},
+]
+
+
+def fields(relative_diameter: list[float], *, accepted: bool = True) -> list[SimpleNamespace]:
+    """One field: red cells of the stated size, and as many small spherocytes, which are no
+    look-alikes."""
+    n = len(relative_diameter)
+    box = np.array([[10 * k + 5, 50, 10 * k + 13, 58] for k in range(2 * n)])
+    cells = Cells.from_labels(
+        box, [1] * n + [2] * n, np.ones((2 * n, 28, 28)), image_size_hw=(1000, 100)
+    )
+    cells.measurements["relative_diameter"] = np.array([*relative_diameter, *([0.7] * n)])
+    return [SimpleNamespace(cells=cells, quality=SimpleNamespace(accepted=accepted))]
+
+
+def test_many_small_cells_are_said_with_how_often_such_cells_are_called():
+    (note,) = pipeline._look_alikes(fields([0.8, 0.7, 1.0, 1.1, 1.0]), BLOCKS)
+    assert note.startswith("40 % of the other countable cells are small")
+    assert (
+        "of microcytes on held-out fields this model called 12.0 % spherocytes, of all other cells 1.0 %"
+        in note.lower()
+    )
+    assert "positive" not in note
+
+
+def test_few_small_cells_rejected_fields_and_none_are_not_worth_a_note():
+    assert pipeline._look_alikes(fields([0.8, *[1.0] * 9]), BLOCKS) == []
+    assert pipeline._look_alikes(fields([0.5] * 9, accepted=False), BLOCKS) == []
+    assert pipeline._look_alikes([], []) == []

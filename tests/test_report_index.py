@@ -1,0 +1,143 @@
+"""cohort: every patient has a row, the rows sort without a script, and the funnel is a funnel."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reporting import HOSTILE, NOTHING, Page, a_score
+from spherodetect.report import index as cohort
+from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, score_counts
+
+
+def _page(tmp_path, rows, **options) -> Page:
+    cohort.write_index(tmp_path / "index.html", rows, **options)
+    return Page((tmp_path / "index.html").read_text("utf-8"))
+
+
+ROWS = [
+    (a_score(), "reports/patient 07.html"),
+    (a_score(patient_id="b", status="field_quality", **NOTHING), None),
+    (
+        a_score(patient_id="c", hs_score=2.0, hs_score_low=1.9, grade="below 2+", n_countable=400),
+        "reports/c.html",
+    ),
+]
+
+
+def test_the_page_lists_every_patient_and_what_was_left_out(tmp_path):
+    page = _page(tmp_path, ROWS, problems=["'a.jpg': the image is damaged", HOSTILE])
+    assert [a["href"] for a in page.all("a")][:2] == [
+        "./reports/patient%2007.html",
+        "./reports/c.html",
+    ]
+    for words in (
+        "patient 07",
+        "12.3 %",
+        "9.1 to 16.2",
+        "field quality",
+        "Left out (2) 'a.jpg': the image is damaged",
+        RESEARCH_USE,
+        FIXED_SENTENCE,
+    ):
+        assert words in page.text
+    assert "No patient was scored" in _page(tmp_path, []).text
+
+
+def test_the_page_has_no_script_and_lets_no_text_do_anything(tmp_path):
+    page = _page(
+        tmp_path, [(a_score(patient_id=HOSTILE, grade=HOSTILE), "r.html")] * 2, title=HOSTILE
+    )
+    assert not {tag for tag, _ in page.tags} & {"script", "i", "img"}
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    policy = next(attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs)
+    assert "script-src" not in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def _order(page: Page, column: str, *, falling: bool) -> list[int]:
+    """The rows as the style sheet orders them: by a variable of the row, or its negative, or a
+    large number."""
+    variables = [
+        dict(re.findall(r"--(\w+):(\d+);", attrs["style"]))
+        for attrs in page.all("tr")
+        if "style" in attrs
+    ]
+    last = 1_000_000
+    order = [
+        int(v.get(column, -last if falling else last)) * (-1 if falling else 1) for v in variables
+    ]
+    return sorted(range(len(order)), key=lambda i: order[i])
+
+
+def test_each_column_sorts_both_ways_and_unknown_values_come_last(tmp_path):
+    page = _page(tmp_path, ROWS)
+    style = (tmp_path / "index.html").read_text().partition("</style>")[0]
+    inputs = {attrs["id"] for attrs in page.all("input")}
+    for column in (
+        "patient",
+        "score",
+        "width",
+        "grade",
+        "status",
+        "countable",
+        "flagged",
+        "fields",
+        "rejected",
+    ):
+        assert {f"{column}-up", f"{column}-down"} <= inputs
+        assert f"#{column}-up:checked) tbody tr {{ order: var(--{column}, 1000000); }}" in style
+        assert (
+            f"#{column}-down:checked) tbody tr {{ order: calc(-1 * var(--{column}, -1000000)); }}"
+            in style
+        )
+    assert _order(page, "score", falling=False) == [2, 0, 1]
+    assert _order(page, "score", falling=True) == [0, 2, 1]
+    assert _order(page, "countable", falling=False) == [1, 2, 0]
+    assert _order(page, "grade", falling=True) == [0, 2, 1]
+    assert [attrs["id"] for attrs in page.all("input") if "checked" in attrs] == ["patient-up"]
+
+
+@settings(deadline=None)
+@given(share=st.floats(0.0, 1.0), level=st.sampled_from([0.95, 0.998]))
+def test_the_funnel_narrows_around_the_pooled_share_and_stays_a_share(share, level):
+    n = np.array([10.0, 100.0, 1000.0, 1e6])
+    low, high = cohort._limits(share, n, level)
+    assert (low >= 0).all()
+    assert (high <= 1).all()
+    assert (np.diff(high - low) <= 1e-12).all()
+    assert (low <= share + 1e-9).all()
+    assert (high >= share - 1e-9).all()
+    assert high[-1] - low[-1] < 0.005
+
+
+def test_the_limits_hold_what_they_say_of_binomial_counts():
+    rng = np.random.default_rng(0)
+    for share in (0.05, 0.3):
+        low, high = cohort._limits(share, np.array([800.0]), 0.95)
+        drawn = rng.binomial(800, share, 20_000) / 800
+        assert ((drawn >= low) & (drawn <= high)).mean() == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_points_lie_where_the_counts_are():
+    scores = [score_counts([k] * 10, [100] * 10, patient_id=str(k)) for k in (5, 10, 30)]
+    plot = cohort._funnel([(score, None) for score in scores])
+    assert plot["percent"] == pytest.approx(15)
+    most, top = 1500, 50
+    expected = [(cohort.WIDTH * 1000 / most, cohort.HEIGHT * (1 - k / top)) for k in (5, 10, 30)]
+    assert [point[:2] for point in plot["points"]] == [
+        pytest.approx(place, abs=0.1) for place in expected
+    ]
+    assert plot["x_ticks"][-1] == (cohort.WIDTH, "1,500")
+    assert plot["y_ticks"][-1] == (0.0, "50")
+
+
+def test_one_patient_makes_no_funnel(tmp_path):
+    assert "Funnel plot" not in _page(tmp_path, ROWS[:2]).text
+    assert "Funnel plot" in _page(tmp_path, ROWS).text
+    blank = [(score_counts([0] * 3, [80] * 3, patient_id=name), None) for name in "ab"]
+    assert "Funnel plot" in _page(tmp_path, blank).text

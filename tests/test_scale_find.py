@@ -1,0 +1,168 @@
+"""scale: given before bar before cells, a contradiction is said, and cells as a ruler state their
+uncertainty."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from spherodetect.errors import SpherodetectError
+from spherodetect.scale.find import (
+    RBC_DIAMETER_UM,
+    RBC_SPREAD_UM,
+    Scale,
+    find_scale,
+    from_cells,
+    unread_bars,
+)
+from spherodetect.scale.find import find as scale
+from spherodetect.segment import optical_density, segment
+from spherodetect.synthetic import draw_field
+
+TRUE_UM_PER_PX = 0.193
+#: Tick to tick, 20 µm at that pixel size.
+BAR_PX = 104
+#: How much patients' cells differ, as a part of their size.
+PATIENTS = RBC_SPREAD_UM / RBC_DIAMETER_UM
+
+
+@cache
+def _smear(with_bar: bool = False) -> np.ndarray:
+    image = draw_field(np.random.default_rng(4), n_cells=80, um_per_px=TRUE_UM_PER_PX).image
+    if with_bar:
+        picture = Image.fromarray(image)
+        draw = ImageDraw.Draw(picture)
+        draw.line((480, 450, 480 + BAR_PX, 450), fill=(0, 230, 30), width=2)
+        for x in (480, 480 + BAR_PX):
+            draw.line((x, 444, x, 450), fill=(0, 230, 30), width=2)
+        image = np.asarray(picture)
+    return image
+
+
+@pytest.fixture(autouse=True)
+def unread(monkeypatch):
+    """No number is read unless a test says which."""
+    monkeypatch.setattr(scale, "read_length_um", lambda image, bar: None)
+
+
+def test_given_comes_before_the_bar_and_the_bar_before_the_cells(monkeypatch):
+    given = find_scale(_smear(True), 0.2, scale_bar_um=20)
+    assert (given.um_per_px, given.source, given.warning) == (0.2, "given", "")
+    assert math.isnan(given.relative_error)
+    stated = find_scale(_smear(True), scale_bar_um=20)
+    assert (stated.source, stated.warning) == ("scale bar", "")
+    assert stated.um_per_px == pytest.approx(20 / BAR_PX, rel=0.01)
+    assert stated.relative_error == pytest.approx(0.5 / BAR_PX, rel=0.01)
+    assert find_scale(_smear()) == Scale(None, "cells")
+    assert find_scale(_smear(True)) == Scale(
+        None, "cells", unread_bar_px=pytest.approx(BAR_PX, abs=0.5)
+    )
+    monkeypatch.setattr(scale, "read_length_um", lambda image, bar: 20.0)
+    assert find_scale(_smear(True)) == stated
+    assert find_scale(_smear(True), scale_bar_um=21).um_per_px == pytest.approx(
+        21 / BAR_PX, rel=0.01
+    )
+
+
+def test_a_density_at_hand_changes_nothing():
+    density = optical_density(_smear())
+    assert find_scale(_smear(), 0.05, density=density) == find_scale(_smear(), 0.05)
+
+
+def test_a_given_scale_that_the_cells_contradict_is_kept_and_doubted():
+    for um_per_px in (TRUE_UM_PER_PX / 1.3, TRUE_UM_PER_PX, TRUE_UM_PER_PX * 1.3):
+        assert find_scale(_smear(), um_per_px).warning == ""
+    for um_per_px in (TRUE_UM_PER_PX / 2, TRUE_UM_PER_PX * 2):
+        doubted = find_scale(_smear(), um_per_px)
+        assert (doubted.um_per_px, doubted.source) == (um_per_px, "given")
+        assert doubted.warning.startswith(
+            f"at {um_per_px:.3g} µm a pixel (given) its cells would be "
+        )
+        assert doubted.warning.endswith("check the pixel size")
+
+
+def test_a_bar_that_the_cells_contradict_is_not_believed():
+    for length_um in (8, 50):
+        doubted = find_scale(_smear(True), scale_bar_um=length_um)
+        assert (doubted.um_per_px, doubted.source) == (None, "cells")
+        assert "(scale bar)" in doubted.warning
+        assert doubted.warning.endswith("the cells give the scale instead")
+
+
+def test_a_stated_bar_that_is_not_there_is_said():
+    assert find_scale(_smear(), scale_bar_um=20) == Scale(
+        None, warning="expected a scale bar, found none; the cells give the scale"
+    )
+
+
+def test_an_empty_slide_contradicts_nothing():
+    assert find_scale(np.full((64, 64, 3), 230, np.uint8), 0.2).warning == ""
+
+
+@pytest.mark.parametrize("um_per_px", [0.0, -1.0, 1e-4, 5.0, math.nan, math.inf])
+def test_a_pixel_size_that_cannot_be_is_refused(um_per_px):
+    with pytest.raises(
+        SpherodetectError, match=r"'a\.jpg': expected a pixel size between 0\.001 and 5 µm"
+    ):
+        find_scale(_smear(), um_per_px, field_id="a.jpg")
+
+
+def test_cells_as_the_ruler():
+    assert from_cells(np.full(50, 37.5)).um_per_px == pytest.approx(0.2)
+    assert from_cells(np.array([30, 37.5, 45, np.nan, 0])).um_per_px == pytest.approx(0.2)
+    assert from_cells(np.full(50, 37.5)).relative_error == pytest.approx(PATIENTS), (
+        "only patients differ"
+    )
+    assert from_cells(np.zeros(0)) == from_cells(np.array([np.nan])) == Scale(None)
+    assert from_cells(np.array([37.5, 37.5])).relative_error == math.inf
+
+
+def test_the_error_from_cells_is_that_of_their_median():
+    """The part of the error that comes from sampling against the spread of medians over many drawn
+    fields."""
+    rng = np.random.default_rng(1)
+    for n in (20, 200):
+        drawn = [from_cells(rng.normal(39, 3, n)) for _ in range(1000)]
+        spread = np.std([s.um_per_px for s in drawn]) / np.mean([s.um_per_px for s in drawn])
+        stated = [math.sqrt(s.relative_error**2 - PATIENTS**2) for s in drawn]
+        assert np.sqrt(np.mean(np.square(stated))) == pytest.approx(spread, rel=0.15)
+
+
+def test_cells_stand_in_where_nothing_else_is_known():
+    diameters = np.full(9, 37.5)
+    assert Scale(0.1, "given").or_cells(diameters) == Scale(0.1, "given")
+    assert Scale(None, warning="x", unread_bar_px=9.0).or_cells(diameters) == Scale(
+        0.2, "cells", PATIENTS, "x", 9.0
+    )
+
+
+def test_an_unread_bar_is_said_once_with_its_length():
+    assert unread_bars([]) == unread_bars([Scale(0.2, "given"), Scale(None)]) == ""
+    one = unread_bars([Scale(None, unread_bar_px=102.9), Scale(None)])
+    assert (
+        one
+        == "a scale bar of 103 px was seen in 1 field, but its number was not read; --scale-bar-um would use it"
+    )
+    alike = unread_bars(Scale(None, unread_bar_px=px) for px in (103.4, 102.5, 102.9))
+    assert alike.startswith("a scale bar of 103 px was seen in 3 fields")
+    assert unread_bars(Scale(None, unread_bar_px=px) for px in (103, 41.5)).startswith(
+        "scale bars of 42 to 103 px were seen in 2 fields, but their numbers were not read"
+    )
+
+
+def test_the_error_of_a_scale_from_cells_holds_the_bar_of_real_fields(shared_data):
+    """Normal, small (195) and large (498, 590) cells; of all fields with the bundled model's cells
+    95 % are held."""
+    folder = Path(shared_data) / "chula-rbc-12" / "images"
+    for number in (100, 145, 195, 215, 498, 590):
+        image = np.asarray(Image.open(folder / f"{number}.jpg").convert("RGB"))
+        bar = find_scale(image, scale_bar_um=20 if number <= 220 else 8)
+        assert bar.um_per_px == pytest.approx(TRUE_UM_PER_PX, rel=0.02), number
+        areas = np.bincount(segment(image).labels.ravel())[1:]
+        own = from_cells(2 * np.sqrt(areas / np.pi))
+        assert abs(math.log(own.um_per_px / bar.um_per_px)) < 1.96 * own.relative_error, number

@@ -1,0 +1,143 @@
+"""The predictive distribution of a classifier's rates, against closed forms and simulated
+slides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spherodetect.errors import BadModelError
+from spherodetect.score.rates import ClassifierRates, labels_table, predictive_quantiles
+
+CENTRAL = np.array([0.025, 0.5, 0.975])
+
+
+def test_blocks_of_known_slides_predict_the_next_one():
+    """Where there are many blocks, the prediction is the distribution that the slides come from."""
+    slides, rng = stats.beta(0.9 * 40, 0.1 * 40), np.random.default_rng(3)
+    n = np.full(600, 400)
+    hits = rng.binomial(n, slides.rvs(600, random_state=rng))
+    np.testing.assert_allclose(
+        predictive_quantiles(n, hits, CENTRAL), slides.ppf(CENTRAL), atol=0.01
+    )
+
+
+@pytest.mark.parametrize(("mean", "concentration"), [(0.985, 30), (0.985, 100), (0.87, 40)])
+def test_eight_blocks_predict_the_next_slide_about_as_often_as_they_say(mean, concentration):
+    slides, rng = (
+        stats.beta(mean * concentration, (1 - mean) * concentration),
+        np.random.default_rng(4),
+    )
+    held = []
+    for _ in range(12):
+        n = rng.integers(100, 800, 8)
+        hits = rng.binomial(n, slides.rvs(8, random_state=rng))
+        low, _, high = predictive_quantiles(n, hits, CENTRAL)
+        held.append(slides.cdf(high) - slides.cdf(low))
+    assert 0.91 < np.mean(held) < 0.985
+
+
+def test_equal_blocks_still_leave_room_for_another_slide():
+    n, hits = np.full(6, 500), np.full(6, 495)
+    low, middle, high = predictive_quantiles(n, hits, CENTRAL)
+    pooled = stats.beta(0.5 + hits.sum(), 0.5 + (n - hits).sum()).ppf(CENTRAL)
+    assert low < pooled[0] and high > pooled[2] and middle == pytest.approx(0.99, abs=0.003)
+    wider = predictive_quantiles(n, [500, 500, 500, 500, 490, 480], CENTRAL)
+    assert wider[2] - wider[0] > 1.5 * (high - low)
+
+
+def test_hits_and_misses_are_mirror_images():
+    n, hits = np.array([30, 80, 55]), np.array([28, 60, 55])
+    mirrored = 1 - predictive_quantiles(n, n - hits, CENTRAL)[::-1]
+    np.testing.assert_allclose(predictive_quantiles(n, hits, CENTRAL), mirrored, atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [([], []), ([0, 0], [0, 0])])
+def test_without_cells_the_rate_could_be_anything(blocks):
+    low, middle, high = predictive_quantiles(*blocks, CENTRAL)
+    assert low < 0.01 and high > 0.99 and middle == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "blocks", [([50], [50]), ([50], [0]), ([5000] * 30, [5000] * 30), ([40_000] * 8, [39_800] * 8)]
+)
+def test_extreme_blocks_give_rates_in_order(blocks):
+    values = predictive_quantiles(*blocks, np.linspace(0.001, 0.999, 99))
+    assert (
+        np.isfinite(values).all()
+        and (values >= 0).all()
+        and (values <= 1).all()
+        and (np.diff(values) >= 0).all()
+    )
+
+
+def test_blocks_without_spherocytes_leave_sensitivity_to_the_others():
+    some = ClassifierRates((90, 80), (80, 68), (900, 950), (9, 4))
+    more = ClassifierRates((90, 0, 80), (80, 0, 68), (900, 0, 950), (9, 0, 4))
+    np.testing.assert_array_equal(some.table, more.table)
+
+
+def test_the_table_is_evenly_spread_and_cannot_be_changed():
+    table = ClassifierRates((90, 80), (80, 68), (900, 950), (9, 4)).table
+    assert not table.flags.writeable and not labels_table().flags.writeable
+    np.testing.assert_allclose(np.diff(table[:, 2]), 1 / 8192)
+    ranks = np.argsort(np.argsort(table, axis=0), axis=0) * 8 // len(table)
+    cells, counts = np.unique(ranks, axis=0, return_counts=True)
+    assert (
+        len(cells) == 8**3 and counts.min() > 8 and counts.max() < 24
+    )  # 16 rows in each of 512 boxes on average
+
+
+def test_model_json_gives_the_rates_and_its_name():
+    blocks = [
+        {
+            "name": "61",
+            "true_spherocytes": 9,
+            "called_of_true": 8,
+            "true_others": 99,
+            "called_of_others": 1,
+        }
+    ] * 2
+    rates = ClassifierRates.from_model_json({"name": "m1", "rates": {"blocks": blocks}})
+    assert rates == ClassifierRates((9, 9), (8, 8), (99, 99), (1, 1), name="m1")
+    assert ClassifierRates.from_model_json({"rates": {"blocks": blocks}}, name="m2").name == "m2"
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        None,
+        {},
+        {"blocks": 3},
+        {"blocks": [{}]},
+        {
+            "blocks": [
+                {
+                    "true_spherocytes": 9,
+                    "called_of_true": 10,
+                    "true_others": 99,
+                    "called_of_others": 1,
+                }
+            ]
+        },
+    ],
+)
+def test_a_model_json_without_rates_is_a_bad_model(rates):
+    with pytest.raises(BadModelError, match=r"model\.json.*export the model again"):
+        ClassifierRates.from_model_json({"rates": rates})
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        ((5,), (6,), (9,), (1,)),
+        ((5,), (1, 1), (9,), (1,)),
+        ((5,), (1,), (9, 9), (1, 1)),
+        ((-5,), (-6,), (9,), (1,)),
+        ((5,), (1,), (9,), (float("nan"),)),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(counts):
+    with pytest.raises(ValueError, match="expected"):
+        ClassifierRates(*counts)
