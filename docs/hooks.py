@@ -37,10 +37,12 @@ TEXTS = {
 }
 #: The rooms whose names other people may use; of the others only what these give them.
 PUBLIC = (
-    "cells", "detect", "errors", "fields", "grades", "labels", "labels.example", "labels.lint", "labels.masks",
-    "labels.view", "measure", "quality", "rates", "report.cohort", "report.fhir", "report.interop", "report.overlays",
-    "report.patient", "report.tables", "scale", "score", "segment", "synthetic", "tfrecords", "training.curves",
-    "training.evaluate", "training.experiment", "training.export", "training.run", "training.serving", "training.stock",
+    "cells", "detect.model", "errors", "evaluation.run", "fields.find", "graph.serving", "labels",
+    "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "quality",
+    "records.tfrecords", "records.view", "report.fhir", "report.index", "report.interop",
+    "report.overlays", "report.patient", "report.tables", "scale.find", "score.counts",
+    "score.grades", "score.rates", "segment", "synthetic", "training.curves",
+    "training.experiment", "training.export", "training.run", "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")

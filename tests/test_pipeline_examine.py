@@ -248,7 +248,7 @@ _RUN = """
 import sys, time
 from pathlib import Path
 from spherodetect.pipeline.run import run as pipeline
-from tests.test_look import StandIn
+from tests.test_pipeline_examine import StandIn
 model = StandIn(Path(sys.argv[3]))
 detect, model.detect = model.detect, lambda *a, **o: (time.sleep(0.2), print("field", flush=True), detect(*a, **o))[2]
 pipeline._load = lambda folder: model

@@ -39,7 +39,7 @@ RUN_BY = {
     "spherodetect export runs/mine --out models/mine": "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
     "spherodetect lint EXPORT": "test_cli.py::test_lint_exits_with_1_for_an_error_and_writes_its_findings",
     "spherodetect evaluate MODEL --data RECIPE --out DIR":
-        "test_training_evaluate.py::test_the_bundled_model_on_real_fields",
+        "test_evaluation_run.py::test_the_bundled_model_on_real_fields",
     "python -m spherodetect.training.lite MODEL --out FILE.tflite [--quantised]":
         "test_training_lite.py::test_parity_with_the_saved_model",
 }  # fmt: skip
