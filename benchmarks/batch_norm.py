@@ -23,7 +23,7 @@ def judge(
     detector: Any, records: Sequence[Path], class_names: Sequence[str]
 ) -> tuple[int, float, float]:
     """Labelled cells found, and F1 at even odds and average precision of the class."""
-    from spherodetect.training.calibrate import average_precision
+    from spherodetect.evaluation.metrics import average_precision
     from spherodetect.training.export import collect
 
     cells = collect(detector, list(records), list(class_names))

@@ -29,7 +29,8 @@ import numpy as np
 
 from spherodetect.cells import Cells
 from spherodetect.detect.matching import match_points
-from spherodetect.fields.find import read_image
+from spherodetect.evaluation.metrics import average_precision
+from spherodetect.fields.image import read_image
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.recipe import Recipe, load_recipe
@@ -38,7 +39,6 @@ from spherodetect.labels.splits import assign_splits, block_of
 from spherodetect.measure import measure
 from spherodetect.safety import atomic_write
 from spherodetect.segment import segment
-from spherodetect.training.calibrate import average_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDS = {"A": "chula.yaml", "B": "chula_b.yaml", "C": "chula_c.yaml"}

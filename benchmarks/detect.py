@@ -111,7 +111,7 @@ class Detector:
     def __init__(self, saved_model: Path, fields: Sequence[Path], um_per_px: float) -> None:
         import tensorflow as tf
 
-        from spherodetect.fields.find import read_image
+        from spherodetect.fields.image import read_image
 
         self.images = [tf.constant(read_image(path)) for path in fields]
         saved = tf.saved_model.load(str(saved_model))
@@ -286,8 +286,8 @@ def classical(fields: Sequence[Path]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Export the stock model, detect in turn, print the ratios and where the time goes."""
-    from spherodetect.detect.model import BUNDLED
-    from spherodetect.fields.find import read_image
+    from spherodetect.detect.model_folder import BUNDLED
+    from spherodetect.fields.image import read_image
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

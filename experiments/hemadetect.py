@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from skimage.measure import find_contours
 
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.recipe import load_recipe
 from spherodetect.labels.repair.masks import Instance, find_instances

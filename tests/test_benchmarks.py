@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import ablations, edge, measure, stock, timing
 from spherodetect.cells import Cells
+from spherodetect.evaluation.metrics import average_precision
 from spherodetect.evaluation.truth import Labelled
-from spherodetect.training.calibrate import average_precision
 
 needs_model_garden = [
     pytest.mark.train,

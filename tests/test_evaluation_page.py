@@ -10,7 +10,7 @@ import pytest
 
 from spherodetect.evaluation import metrics
 from spherodetect.evaluation.page import write_evaluation_page
-from spherodetect.evaluation.run import Evaluation
+from spherodetect.evaluation.result import Evaluation
 from spherodetect.evaluation.worst import Gallery
 
 HOSTILE = "$\\frac{1}{$ <img src=x onerror=alert(1)>\u202e\n"

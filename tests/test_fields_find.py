@@ -16,13 +16,8 @@ from PIL import Image
 
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields.find import find as fields
-from spherodetect.fields.find import (
-    find_fields,
-    find_images,
-    is_label_source,
-    natural_key,
-    read_image,
-)
+from spherodetect.fields.find import find_fields, find_images, is_label_source, natural_key
+from spherodetect.fields.image import read_image
 
 CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12/images"
 

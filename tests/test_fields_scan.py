@@ -61,7 +61,7 @@ def test_what_pillow_compresses_is_read(compression, picture, tmp_path):
     "kind", ["grey", "16 bits", "big-endian", "white is 0", "alpha", "palette"]
 )
 def test_other_pixels_are_read_as_photographs_are(kind, picture, tmp_path):
-    from spherodetect.fields.find import read_image
+    from spherodetect.fields.image import read_image
 
     path, grey = tmp_path / "a.tif", picture[..., 1]
     wide = grey.astype(np.uint16) * 257

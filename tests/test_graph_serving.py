@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherodetect.fields.find import MAX_PIXELS, read_image
+from spherodetect.fields.image import MAX_PIXELS, read_image
 from spherodetect.score.counts import STATUSES, score_counts
 from spherodetect.score.rates import ClassifierRates, labels_table
 

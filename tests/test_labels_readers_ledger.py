@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.readers.ledger import Ledger, header_size_hw, listed, read_header
+from spherodetect.labels.readers.files import header_size_hw, listed, read_header
+from spherodetect.labels.readers.ledger import Ledger
 
 
 def field(file: str, *ids: str) -> LabelledField:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from spherodetect import cli, safety
 from spherodetect.errors import SpherodetectError
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.pipeline.run import run as pipeline
 from spherodetect.synthetic import SmearStyle, draw_patient
 

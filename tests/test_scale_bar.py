@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from spherodetect.scale.bar import ScaleBar, find_scale_bar, image_rows, read_length_um
+from spherodetect.scale.bar import ScaleBar, find_scale_bar
 from spherodetect.scale.find import bar as scalebar
+from spherodetect.scale.ocr import read_length_um
+from spherodetect.scale.strip import image_rows
 from spherodetect.synthetic import SmearStyle, draw_field
 
 GREEN, BLACK, BLUE, WHITE = (0, 230, 30), (20, 20, 20), (16, 150, 250), (250, 250, 250)

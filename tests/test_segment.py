@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.segment import (
     background,
     foreground_threshold,

@@ -8,15 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
 from spherodetect.score.rates import ClassifierRates
-from spherodetect.training.calibrate import (
-    CUT,
-    HeldOutCells,
-    average_precision,
-    calibrate,
-    expected_calibration_error,
-    platt,
-)
+from spherodetect.training.calibrate import CUT, HeldOutCells, calibrate, platt
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,8 @@ from spherodetect.segment import segment
 
 if TYPE_CHECKING:
     from spherodetect.detect.model import Model, load_model
-    from spherodetect.fields.find import find_fields, read_image
+    from spherodetect.fields.find import find_fields
+    from spherodetect.fields.image import read_image
     from spherodetect.labels.check.lint import lint
     from spherodetect.labels.recipe import load_recipe
     from spherodetect.score.counts import PatientScore, score_counts

@@ -396,7 +396,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from spherodetect.pipeline.run import demo
+    from spherodetect.pipeline.demo import demo
 
     with progress_of("scoring") as progress:
         result = demo(args.out, progress=progress)

@@ -16,7 +16,7 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.measure import measure
-from spherodetect.scale.bar import block_mean, image_rows
+from spherodetect.scale.strip import block_mean, image_rows
 from spherodetect.segment import (
     estimate_rbc_diameter_px,
     foreground_threshold,

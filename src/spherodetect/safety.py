@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
-from spherodetect.errors import SpherodetectError
+from spherodetect.errors import BadImageError, SpherodetectError
 
 MAX_TEXT_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 512 * 2**20
@@ -424,3 +424,21 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size, in hexadecimal.
+
+    Raises:
+        BadImageError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise BadImageError(f"{quoted(path)}: cannot be read ({problem.strerror})") from problem

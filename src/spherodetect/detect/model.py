@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import Cells
+from spherodetect.detect.model_folder import BUNDLED, read_card
 from spherodetect.detect.tiles import (
     CORE,
     LEAST,
@@ -32,19 +33,16 @@ from spherodetect.detect.tiles import (
     survey,
 )
 from spherodetect.errors import BadModelError, SpherodetectError
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
-from spherodetect.safety import inside, quoted, read_json
-from spherodetect.scale.bar import block_mean
+from spherodetect.safety import inside, quoted
 from spherodetect.scale.find import RBC_DIAMETER_UM, Scale, find_scale, image_rows
+from spherodetect.scale.strip import block_mean
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
 
 logger = logging.getLogger(__name__)
 
-BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
-#: The layout of model folders that this version reads.
-MODEL_FORMAT = 2
 #: The network sees at most so many of its own pixels at once, of at most so many of the image: the
 #: graph's own limit is twice as high, and by tiles the same cells take less memory.
 _ONCE_NETWORK_PIXELS, _ONCE_PIXELS = 3_000_000, 16_000_000
@@ -55,7 +53,6 @@ _SAMPLES, _ENOUGH = 3, 10
 _SAMPLE_PX, _DEFAULT_PX = 1024, 40.0
 #: How to look at an image that tells by itself, see training/graph.py.
 _AS_IT_LIES = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
-_NEEDED = ("format", "name", "class_names", "rbc_px", "thresholds", "rates", "checksums")
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,7 +382,7 @@ def load_model(folder: str | Path | None = None) -> Model:
 
 @cache
 def _load(folder: Path) -> Model:
-    card = _read_card(folder)
+    card = read_card(folder)
     for name, expected in card["checksums"].items():
         path = inside(folder, name, error=BadModelError)
         if not path.is_file():
@@ -409,36 +406,6 @@ def _load(folder: Path) -> Model:
         ) from problem
 
 
-def _read_card(folder: Path) -> Mapping[str, Any]:
-    path = folder / "model.json"
-    if not path.is_file():
-        raise BadModelError(
-            f"{quoted(folder)}: expected a model folder with model.json, got none; see `spherodetect export`"
-        )
-    card = read_json(path, max_bytes=20_000_000, error=BadModelError)
-    missing = [key for key in _NEEDED if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise BadModelError(
-            f"{quoted(path)}: expected {', '.join(_NEEDED)}, got none of {', '.join(missing)}; export it again"
-        )
-    if card["format"] != MODEL_FORMAT:
-        got = quoted(card["format"])
-        raise BadModelError(
-            f"{quoted(path)}: expected model format {MODEL_FORMAT}, got {got}; export it with this version"
-        )
-    for key, kind in (
-        ("class_names", list),
-        ("checksums", dict),
-        ("thresholds", dict),
-        ("rates", dict),
-    ):
-        if not isinstance(card[key], kind):
-            raise BadModelError(
-                f"{quoted(path)}: expected {key} to be a {kind.__name__}, got {quoted(card[key])}"
-            )
-    return card
-
-
 def _checked(image: np.ndarray, field_id: str) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -455,4 +422,4 @@ def _checked(image: np.ndarray, field_id: str) -> np.ndarray:
     return image
 
 
-__all__ = ["BUNDLED", "Model", "SeenTile", "load_model", "scale_of_scan"]
+__all__ = ["Model", "SeenTile", "load_model", "scale_of_scan"]

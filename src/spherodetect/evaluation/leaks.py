@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
+from spherodetect.detect.model_folder import names_split, record_patterns
 from spherodetect.evaluation.truth import Truth
 from spherodetect.labels.recipe import SPLITS
 from spherodetect.safety import quoted
@@ -52,12 +53,12 @@ class _Taught:
 def descent(truth: Truth, card: Mapping[str, Any]) -> Descent:
     """Hold a split against the content of a model.json."""
     provenance = card.get("provenance") or {}
-    validation = _patterns(provenance, "validation_data")
-    calibrated = any(_names(pattern, truth.name, truth.split) for pattern in validation)
+    validation = record_patterns(provenance, "validation_data")
+    calibrated = any(names_split(pattern, truth.name, truth.split) for pattern in validation)
     taught = list(_taught(provenance))
     if reason := next(filter(None, (_leak(truth, one) for one in taught)), ""):
         return Descent(TRAINED_ON, reason, calibrated)
-    by_name = any(_names(one.pattern, truth.name, split) for one in taught for split in SPLITS)
+    by_name = any(names_split(one.pattern, truth.name, split) for one in taught for split in SPLITS)
     silent = [
         one.pattern for one in taught if not (one.part and one.part.get("fields") and truth.digests)
     ]
@@ -78,7 +79,7 @@ def _leak(truth: Truth, taught: _Taught) -> str:
         return f"the model was trained on {common} of the {len(truth.digests)} images of split {truth.split!r}"
     if truth.checksums & taught.checksums:
         return f"the model was trained on the records of split {truth.split!r}"
-    if not (digests and truth.digests) and _names(taught.pattern, truth.name, truth.split):
+    if not (digests and truth.digests) and names_split(taught.pattern, truth.name, truth.split):
         return f"the model was trained on split {truth.split!r} of {quoted(truth.name)}"
     if taught.name == truth.name and (
         patients := truth.patients & frozenset(part.get("patients") or ())
@@ -90,23 +91,9 @@ def _leak(truth: Truth, taught: _Taught) -> str:
     return ""
 
 
-def taught_splits(provenance: Mapping[str, Any]) -> dict[str, set[str]]:
-    """The splits of each data set that a run's own training records take in, as far as its
-    provenance tells."""
-    patterns = _patterns(provenance, "train_data")
-    return {
-        name: {
-            split
-            for split in manifest.get("splits", {})
-            if any(_names(p, name, split) for p in patterns)
-        }
-        for name, manifest in (provenance.get("data") or {}).items()
-    }
-
-
 def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
     data = provenance.get("data") or {}
-    for pattern in _patterns(provenance, "train_data"):
+    for pattern in record_patterns(provenance, "train_data"):
         known = False
         base = PurePosixPath(pattern).name
         for name, manifest in data.items():
@@ -123,18 +110,3 @@ def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
             yield _Taught(pattern)
     for other in filter(None, (provenance.get("initial"), *(provenance.get("second_look") or ()))):
         yield from _taught(other)
-
-
-def _patterns(provenance: Mapping[str, Any], key: str) -> list[str]:
-    """The patterns of a data config: one, several, or one a data set; model.json has them as the
-    run used them."""
-    task = (provenance.get("params") or {}).get("task") or {}
-    paths = (task.get(key) or {}).get("input_path") or []
-    if isinstance(paths, Mapping):
-        paths = list(paths.values())
-    return [str(path) for path in ([paths] if isinstance(paths, str) else paths)]
-
-
-def _names(pattern: str, name: str, split: str) -> bool:
-    """Whether a pattern of records takes in a split of a data set."""
-    return fnmatch(f"{name}-{split}-00000-of-00001.tfrecord", PurePosixPath(pattern).name)

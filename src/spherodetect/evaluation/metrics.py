@@ -395,3 +395,19 @@ def _error_counts(rows: Rows) -> tuple[int, int, int, int]:
     sphere = [r["called"] == "spherocyte" for r in rows if r["label"] == "spherocyte"]
     other = [r["called"] == "spherocyte" for r in rows if r["label"] == "rbc"]
     return len(sphere), sum(sphere), len(other), sum(other)
+
+
+def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
+    """Mean precision at each positive, in falling order of score; a missed positive comes with the
+    lowest score."""
+    hits = np.asarray(positive, float)[np.argsort(-score, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))
+
+
+def expected_calibration_error(p: np.ndarray, positive: np.ndarray, *, bins: int = 10) -> float:
+    """Mean distance between probability and frequency over equal-width bins, weighted by cells
+    (Naeini 2015)."""
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [abs(p[which == k].sum() - positive[which == k].sum()) for k in range(bins)]
+    return float(sum(gaps) / max(len(p), 1))

@@ -24,7 +24,7 @@ from spherodetect.evaluation.worst import KINDS, MOST_A_FIELD, Error, Gallery
 from spherodetect.report.page import data_uri, write_page
 
 if TYPE_CHECKING:
-    from spherodetect.evaluation.run import Evaluation
+    from spherodetect.evaluation.result import Evaluation
 
 _INK, _SOFT, _RULE, _BLUE, _ORANGE, _GREEN = (
     "#1b2530",

@@ -152,7 +152,7 @@ def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
 
 
 def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
-    from spherodetect.fields.find import read_image
+    from spherodetect.fields.image import read_image
     from spherodetect.labels.check.coverage import look
     from spherodetect.labels.repair.stretch import unstretch
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spherodetect.errors import BadImageError
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.safety import quoted
 
 Window = tuple[int, int, int, int]

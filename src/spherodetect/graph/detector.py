@@ -30,8 +30,8 @@ from spherodetect.graph.diameter import estimate_diameter
 from spherodetect.graph.frame import laid
 from spherodetect.graph.network import Network
 from spherodetect.graph.prevalence import raise_by
+from spherodetect.graph.second_look import WINDOW, combined, sizes, windows
 from spherodetect.safety import quoted
-from spherodetect.training.second_look import WINDOW, combined, sizes, windows
 
 SPHEROCYTE = "spherocyte"
 RBC_DIAMETER_UM = 7.5

@@ -12,7 +12,8 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.readers.coco import find_coco_files, read_coco
 from spherodetect.labels.readers.drawn import read_drawn
-from spherodetect.labels.readers.ledger import LabelSet, common_folder, list_files
+from spherodetect.labels.readers.files import common_folder, list_files
+from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.readers.points import find_point_files, read_points
 from spherodetect.labels.readers.voc import read_voc
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe

@@ -18,7 +18,7 @@ import numpy as np
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
-from spherodetect.labels.readers.ledger import listed
+from spherodetect.labels.readers.files import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted
 

@@ -20,13 +20,15 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.errors import BadImageError, SpherodetectError
-from spherodetect.fields.find import MAX_IMAGE_BYTES, Field, FieldList, read_image
+from spherodetect.fields.find import Field, FieldList
+from spherodetect.fields.image import MAX_IMAGE_BYTES, read_image
 from spherodetect.fields.scan import is_scan
-from spherodetect.pipeline.examine_scan import file_sha256, look_at_scan, shrunk
-from spherodetect.pipeline.store import FieldCache, FinishedField, sha256
+from spherodetect.pipeline.examine_scan import look_at_scan
+from spherodetect.pipeline.store import FieldCache, FinishedField
+from spherodetect.report.overlays import shrunk
 from spherodetect.report.results import ResultsFolder
 from spherodetect.report.scored_field import ReportField
-from spherodetect.safety import atomic_write, quoted, read_bytes
+from spherodetect.safety import atomic_write, file_sha256, quoted, read_bytes, sha256
 from spherodetect.scale.find import unread_bars
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ small overview of the scan are.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -97,25 +96,4 @@ def _on_the_whole(verdicts: Sequence[FieldQuality]) -> FieldQuality:
     return FieldQuality(accepted=bool(passed), reason="" if passed else reason, **figures)
 
 
-def shrunk(cells: Cells, size_hw: tuple[int, int]) -> Cells:
-    """The cells as they lie on a smaller copy of their image."""
-    factor = size_hw[0] / cells.image_size_hw[0]
-    um_per_px = cells.um_per_px / factor if cells.um_per_px else None
-    box = (cells.box_yxyx * factor).astype(np.float32)
-    return replace(cells, box_yxyx=box, image_size_hw=size_hw, um_per_px=um_per_px)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of any size, in hexadecimal.
-
-    Raises:
-        BadImageError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as problem:
-        raise BadImageError(f"{quoted(path)}: cannot be read ({problem.strerror})") from problem
-
-
-__all__ = ["file_sha256", "look_at_scan", "shrunk"]
+__all__ = ["look_at_scan"]

@@ -7,10 +7,8 @@ corrected.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from spherodetect.cells import RED_CELLS, canonical_name, touches_border
 from spherodetect.fields.find import patient_in
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.source import read_unmapped, recipe_for
-from spherodetect.report.results import ResultsFolder, RunResult
-from spherodetect.safety import atomic_write, csv_cell, quoted
+from spherodetect.report.files import write_scores
+from spherodetect.report.results import RunResult
+from spherodetect.safety import quoted
 from spherodetect.score.counts import PatientScore, score_counts
 
 
@@ -56,35 +55,6 @@ def score_labels(
         patients.setdefault(patient, []).append(labelled)
     scores = [_score(patient, fields, scheme) for patient, fields in patients.items()]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
-
-
-def write_scores(
-    scores: Sequence[PatientScore],
-    out: Path,
-    *,
-    scheme: Any,
-    problems: Sequence[str],
-    pseudonymise: bool = False,
-) -> RunResult:
-    """Write the patients' tables and index.html of scores without images, and the key of pseudonyms
-    if wanted."""
-    from spherodetect.report.files import write_patients
-    from spherodetect.report.index import write_index
-
-    with ResultsFolder(out) as results:
-        if pseudonymise:
-            numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
-            with atomic_write(out / "pseudonym_key.csv", text=True) as file:
-                rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(("pseudonym", "patient_id"))
-                rows.writerows(
-                    (pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items()
-                )
-            scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
-        written = write_patients(scores, results)
-        index = results.path("index.html")
-        write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
-        return RunResult(tuple(scores), tuple(problems), written, index)
 
 
 def _score(patient: str, fields: Sequence[LabelledField], scheme: Any) -> PatientScore:

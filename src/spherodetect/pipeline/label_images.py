@@ -17,7 +17,8 @@ import numpy as np
 from spherodetect.cells import RED_CELLS, Cells, touches_border
 from spherodetect.detect.matching import iou, match_points
 from spherodetect.errors import BadImageError, SpherodetectError
-from spherodetect.fields.find import MAX_IMAGE_BYTES, MAX_PIXELS, FieldList
+from spherodetect.fields.find import FieldList
+from spherodetect.fields.image import MAX_IMAGE_BYTES, MAX_PIXELS
 from spherodetect.safety import quoted
 
 #: Boxes that share more than this of what both cover are cells that lie on each other, as in the

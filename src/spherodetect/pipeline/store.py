@@ -9,7 +9,6 @@ patient are not in it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import zipfile
@@ -27,7 +26,7 @@ from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.quality import FieldQuality
 from spherodetect.report.results import HIDDEN, ResultsFolder
-from spherodetect.safety import atomic_write, read_bytes
+from spherodetect.safety import atomic_write, read_bytes, sha256
 from spherodetect.scale.find import Scale
 
 _MAX_BYTES = 2**30
@@ -112,11 +111,6 @@ class FieldCache:
         return self._results.path(HIDDEN, "fields", f"{key}.npz")
 
 
-def sha256(data: bytes) -> str:
-    """The SHA-256 of bytes, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def _packed(finished: FinishedField) -> dict[str, Any]:
     cells = finished.cells
     values = {f.name: getattr(cells, f.name) for f in dataclasses.fields(cells)}
@@ -190,4 +184,4 @@ def _libraries() -> tuple[str, ...]:
     return tuple(f"{name} {version(name)}" for name in _LIBRARIES)
 
 
-__all__ = ["FieldCache", "FinishedField", "sha256"]
+__all__ = ["FieldCache", "FinishedField"]

@@ -85,7 +85,7 @@ def convert(recipe: Recipe, labelled: LabelledField) -> Converted:
     """Read a field's image, undo its stretch, hide its marks and find its instances."""
     from PIL import Image
 
-    from spherodetect.fields.find import read_image
+    from spherodetect.fields.image import read_image
     from spherodetect.labels.repair.marks import hide_marks
     from spherodetect.labels.repair.stretch import unstretch
 

@@ -37,7 +37,7 @@ def labelled_cells(
     """
     from PIL import Image
 
-    from spherodetect.fields.find import read_image
+    from spherodetect.fields.image import read_image
 
     if (path := labelled.path) is None:
         raise BadImageError(

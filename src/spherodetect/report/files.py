@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spherodetect.fields.find import MAX_PIXELS
+from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
 from spherodetect.report.fhir import to_observation
-from spherodetect.report.results import ResultsFolder
+from spherodetect.report.results import ResultsFolder, RunResult
 from spherodetect.report.scored_field import ReportField
-from spherodetect.safety import safe_name, write_json
+from spherodetect.safety import atomic_write, csv_cell, safe_name, write_json
 from spherodetect.score.counts import PatientScore
 
 
@@ -112,3 +114,31 @@ def _quality_row(field: ReportField) -> dict[str, Any]:
         "um_per_px_error_percent": 100 * scale.relative_error,
         "rbc_diameter_px": cells.rbc_diameter_px,
     }
+
+
+def write_scores(
+    scores: Sequence[PatientScore],
+    out: Path,
+    *,
+    scheme: Any,
+    problems: Sequence[str],
+    pseudonymise: bool = False,
+) -> RunResult:
+    """Write the patients' tables and index.html of scores without images, and the key of pseudonyms
+    if wanted."""
+    from spherodetect.report.index import write_index
+
+    with ResultsFolder(out) as results:
+        if pseudonymise:
+            numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
+            with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(("pseudonym", "patient_id"))
+                rows.writerows(
+                    (pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items()
+                )
+            scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
+        written = write_patients(scores, results)
+        index = results.path("index.html")
+        write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
+        return RunResult(tuple(scores), tuple(problems), written, index)

@@ -10,7 +10,7 @@ spherocytes heavy, other red cells thin, cells left out of the count dashed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -283,3 +283,11 @@ def _wrapped(
         else:
             lines.append(word)
     return lines
+
+
+def shrunk(cells: Cells, size_hw: tuple[int, int]) -> Cells:
+    """The cells as they lie on a smaller copy of their image."""
+    factor = size_hw[0] / cells.image_size_hw[0]
+    um_per_px = cells.um_per_px / factor if cells.um_per_px else None
+    box = (cells.box_yxyx * factor).astype(np.float32)
+    return replace(cells, box_yxyx=box, image_size_hw=size_hw, um_per_px=um_per_px)

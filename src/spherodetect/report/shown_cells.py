@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from spherodetect.cells import Cells
-from spherodetect.fields.find import read_image
+from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import Scan, is_scan
 from spherodetect.report.overlays import crop_gallery
 from spherodetect.report.scored_field import ReportField

@@ -23,7 +23,9 @@ import numpy as np
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
-from spherodetect.scale.bar import find_scale_bar, image_rows, read_length_um
+from spherodetect.scale.bar import find_scale_bar
+from spherodetect.scale.ocr import read_length_um
+from spherodetect.scale.strip import image_rows
 from spherodetect.segment import estimate_rbc_diameter_px, optical_density
 
 GIVEN, SCALE_BAR, CELLS = "given", "scale bar", "cells"

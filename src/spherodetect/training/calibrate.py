@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
+
 #: Log odds of spherocyte against other red cell from which a cell is called a spherocyte.
 CUT = math.log(3.0)
 #: A block in which fewer of the countable cells carry a label is not a fair sample of its red
@@ -132,22 +134,6 @@ def platt(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
         if np.abs(step).max() < 1e-8:
             break
     return float(beta[0]), float(beta[1])
-
-
-def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
-    """Mean precision at each positive, in falling order of score; a missed positive comes with the
-    lowest score."""
-    hits = np.asarray(positive, float)[np.argsort(-score, kind="stable")]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float((precision * hits).sum() / max(hits.sum(), 1))
-
-
-def expected_calibration_error(p: np.ndarray, positive: np.ndarray, *, bins: int = 10) -> float:
-    """Mean distance between probability and frequency over equal-width bins, weighted by cells
-    (Naeini 2015)."""
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    gaps = [abs(p[which == k].sum() - positive[which == k].sum()) for k in range(bins)]
-    return float(sum(gaps) / max(len(p), 1))
 
 
 def _sigmoid(x: Any) -> Any:

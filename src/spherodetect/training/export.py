@@ -20,7 +20,7 @@ from official.modeling import hyperparams
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.detect.matching import match_points
-from spherodetect.detect.model import MODEL_FORMAT
+from spherodetect.detect.model_folder import MODEL_FORMAT
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph.detector import SPHEROCYTE, Canvas, Detector, Thresholds
 from spherodetect.graph.network import Network

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spherodetect.evaluation.leaks import taught_splits
+from spherodetect.detect.model_folder import taught_splits
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
 _MGG = ("MGG", "May-Grünwald")

@@ -11,7 +11,6 @@ one or two slides that hold most spherocytes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,27 +19,18 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from spherodetect.graph.boxes import align
 from spherodetect.graph.folding import folded
 from spherodetect.graph.optics import network_input
 from spherodetect.graph.prevalence import raised_by_field
+from spherodetect.graph.second_look import SIZE_GAIN, SPECS, WINDOW, combined
 from spherodetect.training.calibrate import HeldOutCells
 
-#: Side of what is seen around a cell's centre, in the network's pixels: one and a half red cells.
-WINDOW = 48
-SPECS = tf.TensorSpec([None, WINDOW, WINDOW, 4]), tf.TensorSpec([None, 3])
 #: Rounds over all cells, cells in a step, and the highest rate of learning.
 EPOCHS, BATCH, RATE = 15, 128, 2e-3
 #: Fewer cells of a class teach nothing that lasts.
 MIN_CELLS = 500
 #: Labels are softened by so much: people disagree about more than that.
 _DOUBT = 0.03
-#: A window shows this many times more or less at most.
-_MOST_ZOOM = 1.6
-#: Sizes are small numbers beside densities.
-_SIZE_GAIN = 5.0
-#: The field's median cell is believed to be at most so many times larger or smaller than usual.
-_MOST_UNUSUAL = 1.28
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,69 +64,6 @@ class SeenCells(HeldOutCells):
     seen: np.ndarray
     size: np.ndarray
     neighbours: Neighbours
-
-
-def windows(
-    density: tf.Tensor,
-    boxes: tf.Tensor,
-    masks: tf.Tensor,
-    *,
-    zoom: tf.Tensor | float = 1.0,
-    gathered: bool = False,
-) -> tf.Tensor:
-    """What is seen of each cell, (N, WINDOW, WINDOW, 4): optical density, and the mask.
-
-    Args:
-        density: (H, W, 3) at the network's scale, 0 where there is no image.
-        boxes: (N, 4) in its pixels.
-        masks: (N, m, m), which fill the boxes.
-        zoom: pixels of the image to one of the window.
-        gathered: with operations that XLA compiles.
-    """
-    zoom = tf.clip_by_value(zoom, 1 / _MOST_ZOOM, _MOST_ZOOM)
-    half, room = zoom * WINDOW / 2, math.ceil(_MOST_ZOOM * WINDOW / 2)
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    # In the frame of the padded image; `align` counts from the first pixel's centre.
-    around = tf.concat([center - half, center + half], axis=1) + (room - 0.5)
-    padded = tf.pad(density, [[room, room], [room, room], [0, 0]])
-    seen = align([padded], around, WINDOW, first_level=0, gathered=gathered)
-    pixels = (tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2) * zoom
-    shares = [
-        _mask_shares(
-            center[:, axis, tf.newaxis] + pixels, boxes[:, axis], boxes[:, axis + 2], masks.shape[1]
-        )
-        for axis in (0, 1)
-    ]
-    mask = tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1])
-    return tf.concat([seen, mask[..., tf.newaxis]], axis=-1)
-
-
-def _mask_shares(pixel: tf.Tensor, low: tf.Tensor, high: tf.Tensor, samples: int) -> tf.Tensor:
-    """(N, WINDOW, samples): of every sample of a mask in each pixel (N, WINDOW), linear between
-    samples."""
-    extent = tf.maximum(high - low, 1.0)[:, tf.newaxis]
-    at = (pixel - low[:, tf.newaxis]) / extent * samples - 0.5
-    return tf.maximum(1.0 - tf.abs(at[..., tf.newaxis] - tf.range(samples, dtype=tf.float32)), 0.0)
-
-
-def sizes(relative: tf.Tensor, median_um: tf.Tensor, usual_um: float) -> tf.Tensor:
-    """The numbers that go with the windows, (N, 3).
-
-    Args:
-        relative: (N,) diameter over the median of the field's red cells.
-        median_um: scalar, that median in µm, or 0 where the pixel size is unknown.
-        usual_um: what it is in most blood.
-    """
-    known = tf.cast(median_um > 0.0, tf.float32)
-    unusual = tf.clip_by_value(
-        tf.maximum(median_um, 1e-3) / usual_um, 1 / _MOST_UNUSUAL, _MOST_UNUSUAL
-    )
-    relative = tf.math.log(tf.clip_by_value(relative, 0.3, 3.0))
-    both = [
-        relative * _SIZE_GAIN,
-        tf.zeros_like(relative) + tf.math.log(unusual) * _SIZE_GAIN * known,
-    ]
-    return tf.stack([*both, tf.zeros_like(relative) + known], axis=1)
 
 
 def build() -> tf_keras.Model:
@@ -177,7 +104,7 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     # The pixel size is unknown in half of the fields: then their cells come at the usual size; and
     # it is never exact.
     told = tf.cast(draw([n, 1], 0.0, 1.0) < 0.5, tf.float32)
-    unusual = size[:, 1:2] / _SIZE_GAIN * size[:, 2:] * (1.0 - told)
+    unusual = size[:, 1:2] / SIZE_GAIN * size[:, 2:] * (1.0 - told)
     # The box was found a little beside the cell, or a little too large.
     half, shift = 0.5 * tf.exp(unusual + draw([n, 1], -0.08, 0.08)), draw([n, 2], -0.03, 0.03)
     corners = tf.concat([0.5 + shift - half, 0.5 + shift + half], axis=1)
@@ -195,7 +122,7 @@ def varied(seen: tf.Tensor, size: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor
     density += draw([n, 1, 1, 1], -0.5, 0.8) * (tf.nn.avg_pool2d(density, 3, 1, "SAME") - density)
     noise = tf.random.stateless_normal(tf.shape(density), next(seeds))
     density += draw([n, 1, 1, 3], -0.015, 0.015) + noise * draw([n, 1, 1, 1], 0.0, 0.02)
-    slip = tf.random.stateless_normal([n, 1], next(seeds)) * 0.03 * _SIZE_GAIN
+    slip = tf.random.stateless_normal([n, 1], next(seeds)) * 0.03 * SIZE_GAIN
     size = tf.concat([size[:, :1], (size[:, 1:2] + slip) * told, size[:, 2:] * told], axis=1)
     return tf.concat([density, mask], axis=-1), size
 
@@ -242,11 +169,6 @@ def opinion(model: tf_keras.Model, seen: np.ndarray, size: np.ndarray) -> np.nda
         for k in range(0, len(seen), 512)
     ]
     return np.concatenate([np.zeros(0, np.float32), *parts]).astype(float)
-
-
-def combined(network: Any, second: Any) -> Any:
-    """The log odds of both."""
-    return 0.5 * (network + second)
 
 
 def cross_fit(

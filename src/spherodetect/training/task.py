@@ -19,9 +19,9 @@ from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
 from spherodetect.cells import RED_CELLS
+from spherodetect.evaluation.metrics import average_precision
 from spherodetect.graph.detector import SPHEROCYTE
 from spherodetect.labels.repair.masks import unknown_set
-from spherodetect.training.calibrate import average_precision
 from spherodetect.training.experiment import SmearTask
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
 from spherodetect.training.reader import read

@@ -124,7 +124,7 @@ def look(field: LabelledField) -> FieldCoverage:
     """Hold one field's labels against its segmentation."""
     from PIL import Image
 
-    from spherodetect.fields.find import read_image
+    from spherodetect.fields.image import read_image
 
     assert field.path is not None
     try:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spherodetect.fields.find import FORMATS
-from spherodetect.labels.readers.ledger import read_header
+from spherodetect.fields.image import FORMATS
+from spherodetect.labels.readers.files import read_header
 
 MIN_CORRELATION = 0.7
 MIN_OVERLAP = 0.15

@@ -23,7 +23,8 @@ from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.check.coverage import RBC_DIAMETER_UM, fields_to_look_at, lint_images
 from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.readers.coco import polygon_area
-from spherodetect.labels.readers.ledger import LabelSet, listed, read_header
+from spherodetect.labels.readers.files import listed, read_header
+from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.readers.rle import RunLengthMask
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.source import read_unmapped, recipe_for

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES, MAX_PIXELS
+from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
-from spherodetect.labels.readers.ledger import LabelSet, Ledger, list_files, listed, read_header
+from spherodetect.labels.readers.files import list_files, listed, read_header
+from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.readers.rle import RunLengthMask, read_rle
 from spherodetect.labels.recipe import SPLITS, Recipe
 from spherodetect.safety import inside, quoted, read_json

@@ -17,14 +17,8 @@ from pathlib import Path, PurePosixPath
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.readers.ledger import (
-    LabelSet,
-    Ledger,
-    by_stem,
-    folder_in,
-    header_size_hw,
-    list_files,
-)
+from spherodetect.labels.readers.files import by_stem, folder_in, header_size_hw, list_files
+from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import quoted, read_csv, read_text
 

@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
-from spherodetect.labels.readers.ledger import (
-    LabelSet,
-    Ledger,
-    by_stem,
-    folder_in,
-    list_files,
-    read_header,
-)
+from spherodetect.labels.readers.files import by_stem, folder_in, list_files, read_header
+from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import read_text
 

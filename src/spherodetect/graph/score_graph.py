@@ -1,0 +1,93 @@
+"""The score of score/counts.py in TensorFlow operations, for the SavedModel."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from spherodetect.score import counts as score
+
+
+def score_counts(
+    spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """score.score_counts in the graph, from counts a field (J,) and the model's table (M, 3).
+
+    The steps, constants and their sources are in score.py; a test holds the two to 1e-4.
+    """
+    some = countable > 0
+    s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
+    m = tf.cast(tf.boolean_mask(countable, some), tf.float64)
+    fields, n, called = tf.cast(tf.size(m), tf.float64), tf.reduce_sum(m), tf.reduce_sum(s)
+    safe_n = tf.maximum(n, 1.0)
+    p = called / safe_n
+    default = 1.0 + (tf.reduce_sum(m * m) / safe_n - 1.0) * score.DEFAULT_FIELD_ICC
+    residual = fields / tf.maximum(fields - 1, 1.0) * tf.reduce_sum((s - p * m) ** 2)
+    mixed = (p > 0) & (p < 1)
+    estimated = tf.where(mixed, residual / tf.where(mixed, safe_n * p * (1 - p), 1.0), 1.0)
+    prior = float(score.PRIOR_FIELDS)
+    blended = tf.maximum((prior * default + (fields - 1) * estimated) / (prior + fields - 1), 1.0)
+    effect = tf.where(fields < score.MIN_FIELDS_FOR_ESTIMATE, default, blended)
+    draws = _draws(p, n / effect, fields - 1 + prior, table)
+    sensitivity, false_rate = tf.reduce_mean(table[:, 0]), 1 - tf.reduce_mean(table[:, 1])
+    useful = sensitivity - false_rate >= score.MIN_YOUDEN
+    corrected = tf.clip_by_value(
+        (p - false_rate) / tf.where(useful, sensitivity - false_rate, 1.0), 0.0, 1.0
+    )
+    percent = 100 * tf.where(useful, corrected, p)
+    ordered = tf.sort(draws) * 100
+    blank = _is_blank(called, n, table)
+    low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
+    high = tf.maximum(_quantile(ordered, 0.975), percent)
+    few = (n < score.MIN_COUNTABLE) | (fields < score.MIN_FIELDS)
+    wide = (n < score.CONFIDENT_COUNTABLE) | (fields < score.CONFIDENT_FIELDS)
+    wide |= high - low > score.CONFIDENT_WIDTH_POINTS
+    code = tf.where(wide, score.STATUSES.index("low_confidence"), score.STATUSES.index("ok"))
+    code = tf.where(blank, score.STATUSES.index("at_or_below_limit_of_blank"), code)
+    code = tf.where(few, score.STATUSES.index("insufficient_cells"), code)
+    nothing = tf.constant(math.nan, tf.float64)
+    figures = {
+        "raw_percent": 100 * p,
+        "hs_score": percent,
+        "hs_score_low": low,
+        "hs_score_high": high,
+    }
+    return {
+        name: tf.cast(tf.where(n > 0, value, nothing), tf.float32)
+        for name, value in figures.items()
+    } | {"status_code": tf.cast(code, tf.int32)}
+
+
+def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    angle = tf.linspace(
+        tf.constant(0.0, tf.float64), tf.constant(math.pi / 2, tf.float64), score.ANGLE_STEPS
+    )
+    q = tf.clip_by_value(tf.sin(angle) ** 2, 1e-300, 1 - 1e-16)
+    entropy = tf.math.xlogy(p, p) + tf.math.xlogy(1 - p, 1 - p)
+    deviance = tf.maximum(2 * n * (entropy - p * tf.math.log(q) - (1 - p) * tf.math.log1p(-q)), 0.0)
+    density = tf.exp(-(nu + 1) / 2 * tf.math.log1p(deviance / nu))
+    below = tf.pad(tf.cumsum(density[1:] + density[:-1]), [[1, 0]])
+    below /= below[-1]
+    u = table[:, 2]
+    right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, score.ANGLE_STEPS - 1)
+    x0, x1 = tf.gather(below, right - 1), tf.gather(below, right)
+    y0, y1 = tf.gather(angle, right - 1), tf.gather(angle, right)
+    at = y0 + (u - x0) / tf.maximum(x1 - x0, 1e-300) * (y1 - y0)
+    false_rate = 1 - table[:, 1]
+    youden = tf.maximum(table[:, 0] - false_rate, 1e-3)
+    return tf.clip_by_value((tf.sin(at) ** 2 - false_rate) / youden, 0.0, 1.0)
+
+
+def _is_blank(called: tf.Tensor, n: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    safe = tf.maximum(called, 1.0)
+    below = tf.math.betainc(tf.maximum(n - safe + 1, 1.0), safe, table[: score.BLANK_ROWS, 1])
+    return (called < 1) | (tf.reduce_mean(below) < 0.95)
+
+
+def _quantile(ordered: tf.Tensor, q: float) -> tf.Tensor:
+    """Linear between order statistics, as numpy.quantile."""
+    at = q * (tf.cast(tf.size(ordered), tf.float64) - 1)
+    low = tf.cast(tf.floor(at), tf.int32)
+    high = tf.minimum(low + 1, tf.size(ordered) - 1)
+    return ordered[low] + (at - tf.floor(at)) * (ordered[high] - ordered[low])

@@ -1,0 +1,178 @@
+"""Cells from COCO results of another tool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spherodetect.cells import RED_CELLS
+from spherodetect.errors import BadLabelsError
+from spherodetect.fields.find import patient_in
+from spherodetect.labels.readers.coco import parse_coco, source_of
+from spherodetect.labels.source import PATIENT_PATTERN
+from spherodetect.pipeline.counted import (
+    _MAX_NAME,
+    UNKNOWN_SIZE,
+    CountedField,
+    countable_by_boxes,
+    known_class_names,
+)
+from spherodetect.safety import quoted
+
+#: Detectors write down what they hardly believe in, for curves to be drawn; a cell is what they do
+#: believe in.
+MIN_SCORE = 0.5
+
+
+def from_results(
+    files: Mapping[Path, Any],
+    class_names: Sequence[str],
+    patient_regex: re.Pattern[str] | None,
+    problems: list[str],
+) -> list[CountedField]:
+    lists = {path: data for path, data in files.items() if isinstance(data, list)}
+    data_sets = {path: data for path, data in files.items() if path not in lists}
+    for path, data in data_sets.items():
+        if not isinstance(data, dict) or not all(
+            isinstance(data.get(key), list) for key in ("images", "categories")
+        ):
+            raise BadLabelsError(
+                f"{quoted(path)}: expected COCO results or their images, got something else"
+            )
+    known = {
+        key: [entry for data in data_sets.values() for entry in data[key]]
+        for key in ("images", "categories")
+    }
+    fields = []
+    for path, entries in lists.items():
+        categories = known["categories"] or _categories_of(path, entries, class_names)
+        fields += _results(
+            path, entries, known | {"categories": categories}, patient_regex, problems
+        )
+    for path, data in (
+        () if lists else data_sets.items()
+    ):  # beside a list, a data set only names its images and classes
+        fields += _results(path, data.get("annotations", []), data, patient_regex, problems)
+    return fields
+
+
+def _results(
+    path: Path,
+    entries: Any,
+    known: Mapping[str, list[Any]],
+    patient_regex: re.Pattern[str] | None,
+    problems: list[str],
+) -> list[CountedField]:
+    _require_detections(path, entries)
+    cells = [e for e in entries if "countable" in e or not _is_below(e.get("score"), MIN_SCORE)]
+    if few := len(entries) - len(cells):
+        problems.append(
+            f"{quoted(path)}: {few:,} detections left out, their score is below {MIN_SCORE}"
+        )
+    images = [entry for entry in known["images"] if isinstance(entry, dict)]
+    if not images:
+        images = _images_of(cells)
+        problems.append(
+            f"{quoted(path)}: no image sizes; cells at the right and lower border may count; give the "
+            "file of the images too"
+        )
+    # Running numbers stand for names and ids, so that every field and cell is found again whatever
+    # they were.
+    content = {
+        "images": [{**entry, "file_name": str(i)} for i, entry in enumerate(images)],
+        "categories": known["categories"],
+        "annotations": [{**entry, "id": i} for i, entry in enumerate(cells)],
+    }
+    labels = parse_coco(content, path)
+    problems += [f"{quoted(path)}: {f.message}" for f in labels.findings if f.severity == "error"]
+    fields: dict[tuple[str, str], CountedField] = {}
+    for labelled in labels.fields:
+        entry = images[int(labelled.file.rpartition("/")[2])]
+        names = known_class_names((a.name for a in labelled.annotations), path)
+        box = np.array([a.outline_box_yxyx for a in labelled.annotations], float).reshape(-1, 4)
+        said = [cells[int(a.annotation_id)].get("countable") for a in labelled.annotations]
+        counts = countable_by_boxes(names, box, labelled.size_hw)
+        counts = np.array(
+            [c if s is None else bool(s) for c, s in zip(counts, said, strict=True)], bool
+        )
+        counts &= np.isin(names, list(RED_CELLS))
+        patient = _patient(entry, path, patient_regex)
+        source = patient, source_of(str(entry.get("file_name")))
+        # Of the copies that an export makes of a photograph the one with most cells counts, as for
+        # human labels.
+        if source not in fields or len(fields[source].names) < len(names):
+            fields[source] = CountedField(patient, names, counts)
+    return list(fields.values())
+
+
+def _require_detections(path: Path, entries: Any) -> None:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise BadLabelsError(
+            f"{quoted(path)}: expected COCO results as a list of detections, got something else"
+        )
+
+
+def _is_below(score: Any, limit: float) -> bool:
+    return isinstance(score, int | float) and score < limit
+
+
+def _images_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """An entry for each image that detections name; its size is that of a run-length mask, or
+    nobody knows it."""
+    images: dict[Any, dict[str, Any]] = {}
+    for cell in cells:
+        image_id, outline = cell.get("image_id"), cell.get("segmentation")
+        size = outline.get("size") if isinstance(outline, dict) else None
+        if isinstance(image_id, int | str) and (image_id not in images or size):
+            height, width = (
+                size if isinstance(size, list) and len(size) == 2 else (UNKNOWN_SIZE, UNKNOWN_SIZE)
+            )
+            images[image_id] = {
+                "id": image_id,
+                "file_name": str(image_id),
+                "height": height,
+                "width": width,
+            }
+    return list(images.values())
+
+
+def _categories_of(path: Path, entries: Any, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes that detections name themselves, or else those of the model that found them; none
+    is guessed."""
+    _require_detections(path, entries)
+    named = {
+        e["category_id"]: e["category_name"]
+        for e in entries
+        if isinstance(e.get("category_name"), str) and isinstance(e.get("category_id"), int | str)
+    }
+    named = named or dict(enumerate(class_names, 1))
+    if entries and not named:
+        raise BadLabelsError(
+            f"{quoted(path)}: expected to know the categories' names, got their ids alone; give the COCO file of the "
+            "images and categories too, or the model with --model"
+        )
+    return [{"id": i, "name": name} for i, name in named.items()]
+
+
+def _patient(entry: Mapping[str, Any], path: Path, patient_regex: re.Pattern[str] | None) -> str:
+    """The patient that the image's entry states, or its file name speaks of, or its folder;
+    otherwise the file's."""
+    name = str(entry.get("file_name") or "").replace("\\", "/")
+    stated, folder = entry.get("patient_id"), name.strip("/").rpartition("/")[0].partition("/")[0]
+    if patient_regex is not None:
+        return patient_in(name, patient_regex) or path.stem
+    if isinstance(stated, str) and stated:
+        return stated
+    return patient_in(name, re.compile(PATIENT_PATTERN)) or folder or path.stem
+
+
+def _tool(contents: Collection[Any]) -> str | None:
+    """What the files say made them, if all say the same; a list of detections says nothing."""
+    infos = [data.get("info") if isinstance(data, dict) else None for data in contents]
+    names = {info.get("description") if isinstance(info, dict) else None for info in infos}
+    name = names.pop() if len(names) == 1 else None
+    return name if isinstance(name, str) and 0 < len(name) <= _MAX_NAME else None

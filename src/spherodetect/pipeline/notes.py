@@ -1,0 +1,119 @@
+"""Sentences of a report on stain, pixel size, look-alikes and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherodetect.report.scored_field import ReportField
+from spherodetect.safety import sha256
+from spherodetect.scale.find import unread_bars
+from spherodetect.score.counts import PatientScore
+
+if TYPE_CHECKING:
+    from spherodetect.detect.model import Model
+    from spherodetect.scale.find import Scale
+from collections.abc import Mapping
+from typing import Any
+
+#: Part of the patient's median diameter that Chula's microcytes have (6.2 of 7.5 µm), and how many
+#: such cells are many: of drawn normal cells 6 to 7 % are smaller.
+_SMALL, _MANY_SMALL = 0.83, 0.15
+
+
+#: Files of a model whose checksums a report names, and what it calls them.
+_NAMED_FILES = {
+    "saved_model/saved_model.pb": "graph",
+    "saved_model/variables/variables.data-00000-of-00001": "weights",
+}
+
+
+#: Where a pixel size comes from, as the report says it.
+_SOURCES = {
+    "given": "given",
+    "scale bar": "from the scale bar",
+    "cells": "from the red cells, taken as 7.5 µm wide,",
+}
+
+
+def stain_notes(seen: Sequence[str]) -> list[str]:
+    if any("MGG" in stain or "May-Grünwald" in stain for stain in seen):
+        return []
+    return [
+        f"This model never saw May-Grünwald-Giemsa stain. Stains it has seen: {', '.join(seen)}."
+    ]
+
+
+def scale_note(fields: Sequence[ReportField]) -> str:
+    """A sentence on where the pixel sizes come from, and what speaks against them."""
+    of_source: dict[str, list[Scale]] = {}
+    for s in fields:
+        of_source.setdefault(s.scale.source, []).append(s.scale)
+    known = [
+        f"{_SOURCES[source]} in {len(scales)} field{'s' * (len(scales) != 1)}{_error(scales)}"
+        for source, scales in of_source.items()
+    ]
+    doubts = list(dict.fromkeys(s.scale.warning for s in fields if s.scale.warning))
+    doubt = (
+        f" Not all of it fits: {doubts[0]}{f' (and {len(doubts) - 1} more)' * (len(doubts) > 1)}."
+        if doubts
+        else ""
+    )
+    unread = unread_bars(s.scale for s in fields)
+    return f"Pixel size: {', '.join(known)}.{doubt}{f' {unread[:1].upper()}{unread[1:]}.' if unread else ''}"
+
+
+def _error(scales: Sequence[Scale]) -> str:
+    """The scales' usual standard error in brackets, where it is known."""
+    errors = [scale.relative_error for scale in scales if math.isfinite(scale.relative_error)]
+    return f" (standard error {100 * np.median(errors):.2g} %)" if errors else ""
+
+
+def look_alike_notes(
+    fields: Sequence[ReportField], blocks: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """A sentence where many of the cells that were not called are small, for such cells are called
+    more often."""
+    relative = [
+        s.cells.measurements["relative_diameter"][
+            s.cells.countable & (s.cells.names != "spherocyte")
+        ]
+        for s in fields
+        if s.quality.accepted
+    ]
+    small = np.concatenate([*relative, np.zeros(0)]) < _SMALL
+    if not small.size or small.mean() < _MANY_SMALL:
+        return []
+    fine = [
+        (name, counts) for block in blocks for name, counts in block.get("fine_classes", {}).items()
+    ]
+    shares = []
+    for wanted in (True, False):
+        counts = [c for name, c in fine if name != "spherocyte" and (name == "microcyte") is wanted]
+        shares.append(100 * sum(c["called"] for c in counts) / max(sum(c["n"] for c in counts), 1))
+    return [
+        f"{100 * small.mean():.0f} % of the other countable cells are small (below {_SMALL} of the patient's median "
+        f"diameter). Of microcytes on held-out fields this model called {shares[0]:.1f} % spherocytes, of all other "
+        f"cells {shares[1]:.1f} %: the score may be too high."
+    ]
+
+
+def provenance(model: Model, score: PatientScore, fields: Sequence[ReportField]) -> dict[str, Any]:
+    card, thresholds = model.card, model.card["thresholds"]
+    photographs = sha256("".join(sorted(field.sha256 for field in fields)).encode())
+    return {
+        "Software": f"spherodetect {score.version}",
+        "Model": model.name,
+        "Stains it has seen": ", ".join(card["stains_seen"]),
+        "Experiment": card["provenance"].get("experiment", "unknown"),
+        "Settings": f"confidence from {thresholds['confidence']:.2f}, p_spherocyte from "
+        f"{thresholds['p_spherocyte']:.2f}, grades of {score.grade_scheme}",
+        **{
+            f"sha256 of the {what}": card["checksums"].get(name, "unknown")
+            for name, what in _NAMED_FILES.items()
+        },
+        "sha256 of the photographs": photographs,
+    }

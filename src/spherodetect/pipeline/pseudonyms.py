@@ -1,0 +1,32 @@
+"""Patients and fields under pseudonyms, and the key file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from spherodetect.fields.find import FieldList
+
+
+def pseudonymised(found: FieldList, out: Path) -> FieldList:
+    """Patients and fields under numbers; the key is the only file that knows the names."""
+    from spherodetect.safety import atomic_write, csv_cell
+
+    patients = {
+        p: f"patient_{i:03d}" for i, p in enumerate(dict.fromkeys(f.patient_id for f in found), 1)
+    }
+    renamed, lines = [], ["pseudonym,patient_id,field_id"]
+    for number, one in enumerate(found, 1):
+        pseudonym = f"{patients[one.patient_id]}/field_{number:04d}"
+        lines.append(
+            ",".join(_csv_text(csv_cell(v)) for v in (pseudonym, one.patient_id, one.field_id))
+        )
+        renamed.append(replace(one, patient_id=patients[one.patient_id], field_id=pseudonym))
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+        file.write("\n".join(lines) + "\n")
+    return FieldList(tuple(renamed), found.problems)
+
+
+def _csv_text(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
