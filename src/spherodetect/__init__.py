@@ -63,7 +63,7 @@ _HOMES = {
     "lint": "labels.check.lint",
     "load_model": "detect.model",
     "load_recipe": "labels.recipe",
-    "read_image": "fields.find",
+    "read_image": "fields.image",
     "score_counts": "score.counts",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherodetect.graph.score_graph import score_counts
+from spherodetect.score.counts import score_counts
 from spherodetect.report.scored_field import ReportField
 from spherodetect.score.counts import PatientScore
 
