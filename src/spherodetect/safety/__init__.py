@@ -1,0 +1,53 @@
+"""Safe handling of text, paths and files that come from outside the program.
+
+File names, patient ids and category names are untrusted text. A path in a label file, a manifest,
+a recipe or a zip must stay inside its root. A file is only parsed up to a stated size. An output
+file is written completely or not at all. Unusable input raises `SpherodetectError`, or the subclass
+that the caller passes as `error`.
+
+Modules: `text` (names and text for messages and tables), `paths`, `reading`, `writing`, `archives`,
+`hashes`.
+"""
+
+from spherodetect.safety.archives import MAX_ZIP_BYTES, MAX_ZIP_MEMBERS, MAX_ZIP_RATIO, extract_zip
+from spherodetect.safety.hashes import file_sha256, sha256
+from spherodetect.safety.paths import inside
+from spherodetect.safety.reading import (
+    MAX_JSON_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_YAML_ALIASES,
+    MAX_YAML_BYTES,
+    MAX_YAML_DEPTH,
+    read_bytes,
+    read_csv,
+    read_json,
+    read_text,
+    read_yaml,
+)
+from spherodetect.safety.text import csv_cell, quoted, safe_name
+from spherodetect.safety.writing import atomic_write, write_json
+
+__all__ = [
+    "MAX_JSON_BYTES",
+    "MAX_TEXT_BYTES",
+    "MAX_YAML_ALIASES",
+    "MAX_YAML_BYTES",
+    "MAX_YAML_DEPTH",
+    "MAX_ZIP_BYTES",
+    "MAX_ZIP_MEMBERS",
+    "MAX_ZIP_RATIO",
+    "atomic_write",
+    "csv_cell",
+    "extract_zip",
+    "file_sha256",
+    "inside",
+    "quoted",
+    "read_bytes",
+    "read_csv",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "safe_name",
+    "sha256",
+    "write_json",
+]

@@ -1,0 +1,71 @@
+"""Output files that are written completely or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from spherodetect.errors import SpherodetectError
+from spherodetect.safety.text import os_reason, quoted
+
+
+def write_json(data: Any, path: str | Path, *, indent: int | None = 2) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: data contains NaN or infinity, which JSON cannot express.
+        SpherodetectError: the file cannot be written.
+    """
+    with atomic_write(path, text=True) as file:
+        file.write(json.dumps(data, indent=indent, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, *, text: bool = False) -> Iterator[IO[Any]]:
+    """Open a file for writing, binary or UTF-8, that replaces path when the block ends well.
+
+    The data goes to a hidden file beside path, which is renamed at the end. Missing folders are
+    created. If the block raises or the process is killed, path stays as it was.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+
+    >>> with atomic_write("cells.csv", text=True) as file:  # doctest: +SKIP
+    ...     file.write("patient_id,field_id\\n")
+    """
+    path = Path(path)
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    mode: dict[str, Any] = {"mode": "xb"}
+    if text:
+        mode = {"mode": "x", "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, **mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as problem:
+        raise SpherodetectError(
+            f"{quoted(path)}: cannot be written ({os_reason(problem)}); "
+            "choose a folder with write permission and free space"
+        ) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power failure, on systems that can sync a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
