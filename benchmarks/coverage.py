@@ -25,6 +25,7 @@ import numpy as np
 
 from spherodetect.safety import read_json
 from spherodetect.score import counts as scoring
+from spherodetect.score import interval
 from spherodetect.score.rates import ClassifierRates
 
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 0.40, 0.60)
@@ -32,7 +33,7 @@ FIELDS = (3, 5, 10, 20, 40)
 CORRELATIONS = (0.0, 0.02, 0.05, 0.10)
 CELLS_A_FIELD = (35, 100)
 CONDITIONS = tuple(itertools.product(FRACTIONS, FIELDS, CORRELATIONS, CELLS_A_FIELD))
-BUNDLED = Path(scoring.__file__).parent / "models" / "bundled" / "model.json"
+BUNDLED = Path(scoring.__file__).parents[1] / "models" / "bundled" / "model.json"
 
 _CHUNK = 64  # patients whose draws are in memory together
 _STEPS = 1024  # of the grid in angle; 4096 moves a limit by less than a thousandth of the interval's width
@@ -166,7 +167,7 @@ def _outcomes(slides: Slides, rng: np.random.Generator) -> np.ndarray:
     each = zip(CONDITIONS, slides.sensitivity, slides.specificity, strict=True)
     for at, ((fraction, n_fields, correlation, cells), se, sp) in enumerate(each):
         drawn = _counts(rng, se[:, None], sp[:, None], fraction, n_fields, correlation, cells)
-        summaries = [scoring._summarise(s, m) for s, m in zip(*drawn, strict=True)]
+        summaries = [interval.summarise(s, m) for s, m in zip(*drawn, strict=True)]
         share, n = (np.array([getattr(s, name) for s in summaries]) for name in ("share", "n"))
         effect, dof = (
             np.array([s.design_effect for s in summaries]),
@@ -232,7 +233,7 @@ def _limits(
     parts = []
     for first in range(0, len(share), _CHUNK):
         some = slice(first, first + _CHUNK)
-        draws = scoring.corrected_draws(
+        draws = interval.corrected_draws(
             share[some], n_effective[some], dof[some], table, steps=_STEPS
         )
         parts.append(draws.T if len(table) == 2 else np.quantile(draws, [0.025, 0.975], axis=1))

@@ -30,7 +30,7 @@ from spherodetect.score.counts import PatientScore, score_counts
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.training.calibrate import OTHERS_MISNAMED, SPHEROCYTES_MISNAMED
 
-BUNDLED = Path(scoring.__file__).parent / "models" / "bundled" / "model.json"
+BUNDLED = Path(scoring.__file__).parents[1] / "models" / "bundled" / "model.json"
 BLOCK_FIELDS = 20
 MIN_CELLS = 50
 

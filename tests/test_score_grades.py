@@ -1,4 +1,4 @@
-"""Grade schemes: which range holds a distribution, and what a laboratory's file may be."""
+"""Grade schemes: the range that contains a distribution, and the files of laboratories."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from spherodetect.score.grades import ICSH2015, GradeScheme, load_grade_scheme
         ([1] * 95 + [9] * 5, "below 2+"),
         ([1] * 94 + [9] * 6, "below 2+ or 2+"),
         ([4] * 2 + [10] * 96 + [30] * 2, "2+"),
-        (
-            [4] * 10 + [10] * 60 + [30] * 30,
-            "2+ or 3+",
-        ),  # of two pairs that both fall short, the likelier
+        # No pair has 95 %: the more probable one.
+        ([4] * 10 + [10] * 60 + [30] * 30, "2+ or 3+"),
         ([5.0, 20.0], "below 2+ or 2+"),  # a grade begins above its limit
         ([20.01] * 20, "3+"),
         ([0.0, 100.0], "below 2+ or 2+"),
@@ -66,7 +64,7 @@ def test_schemes_are_found_by_name_and_read_from_files(tmp_path):
         "#" * 70_000,
     ],
 )
-def test_a_table_that_is_no_scheme_gets_one_line_with_its_name(tmp_path, text):
+def test_the_error_of_an_invalid_table_is_one_line_with_the_file_name(tmp_path, text):
     path = tmp_path / "ours.yaml"
     path.write_text(text)
     with pytest.raises(SpherodetectError) as caught:

@@ -1,5 +1,4 @@
-"""The predictive distribution of a classifier's rates, against closed forms and simulated
-slides."""
+"""The predictive distribution of a classifier's rates against closed forms and simulations."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ CENTRAL = np.array([0.025, 0.5, 0.975])
 
 
 def test_blocks_of_known_slides_predict_the_next_one():
-    """Where there are many blocks, the prediction is the distribution that the slides come from."""
+    """With many blocks, the prediction is the distribution from which the slides were drawn."""
     slides, rng = stats.beta(0.9 * 40, 0.1 * 40), np.random.default_rng(3)
     n = np.full(600, 400)
     hits = rng.binomial(n, slides.rvs(600, random_state=rng))
@@ -24,7 +23,9 @@ def test_blocks_of_known_slides_predict_the_next_one():
 
 
 @pytest.mark.parametrize(("mean", "concentration"), [(0.985, 30), (0.985, 100), (0.87, 40)])
-def test_eight_blocks_predict_the_next_slide_about_as_often_as_they_say(mean, concentration):
+def test_95_percent_intervals_from_eight_blocks_contain_about_95_percent_of_new_slides(
+    mean, concentration
+):
     slides, rng = (
         stats.beta(mean * concentration, (1 - mean) * concentration),
         np.random.default_rng(4),
@@ -38,7 +39,7 @@ def test_eight_blocks_predict_the_next_slide_about_as_often_as_they_say(mean, co
     assert 0.91 < np.mean(held) < 0.985
 
 
-def test_equal_blocks_still_leave_room_for_another_slide():
+def test_equal_blocks_give_a_wider_interval_than_pooled_counts():
     n, hits = np.full(6, 500), np.full(6, 495)
     low, middle, high = predictive_quantiles(n, hits, CENTRAL)
     pooled = stats.beta(0.5 + hits.sum(), 0.5 + (n - hits).sum()).ppf(CENTRAL)
@@ -54,7 +55,7 @@ def test_hits_and_misses_are_mirror_images():
 
 
 @pytest.mark.parametrize("blocks", [([], []), ([0, 0], [0, 0])])
-def test_without_cells_the_rate_could_be_anything(blocks):
+def test_without_cells_the_rate_may_have_any_value(blocks):
     low, middle, high = predictive_quantiles(*blocks, CENTRAL)
     assert low < 0.01 and high > 0.99 and middle == pytest.approx(0.5, abs=0.01)
 
@@ -72,7 +73,7 @@ def test_extreme_blocks_give_rates_in_order(blocks):
     )
 
 
-def test_blocks_without_spherocytes_leave_sensitivity_to_the_others():
+def test_a_block_without_spherocytes_does_not_change_sensitivity():
     some = ClassifierRates((90, 80), (80, 68), (900, 950), (9, 4))
     more = ClassifierRates((90, 0, 80), (80, 0, 68), (900, 0, 950), (9, 0, 4))
     np.testing.assert_array_equal(some.table, more.table)
@@ -84,9 +85,8 @@ def test_the_table_is_evenly_spread_and_cannot_be_changed():
     np.testing.assert_allclose(np.diff(table[:, 2]), 1 / 8192)
     ranks = np.argsort(np.argsort(table, axis=0), axis=0) * 8 // len(table)
     cells, counts = np.unique(ranks, axis=0, return_counts=True)
-    assert (
-        len(cells) == 8**3 and counts.min() > 8 and counts.max() < 24
-    )  # 16 rows in each of 512 boxes on average
+    # Each of the 512 boxes has 16 rows on average.
+    assert len(cells) == 8**3 and counts.min() > 8 and counts.max() < 24
 
 
 def test_model_json_gives_the_rates_and_its_name():
@@ -124,20 +124,20 @@ def test_model_json_gives_the_rates_and_its_name():
     ],
 )
 def test_a_model_json_without_rates_is_a_bad_model(rates):
-    with pytest.raises(BadModelError, match=r"model\.json.*export the model again"):
+    with pytest.raises(BadModelError, match=r"model\.json.*rates\.blocks"):
         ClassifierRates.from_model_json({"rates": rates})
 
 
 @pytest.mark.parametrize(
-    "counts",
+    ("counts", "name"),
     [
-        ((5,), (6,), (9,), (1,)),
-        ((5,), (1, 1), (9,), (1,)),
-        ((5,), (1,), (9, 9), (1, 1)),
-        ((-5,), (-6,), (9,), (1,)),
-        ((5,), (1,), (9,), (float("nan"),)),
+        (((5,), (6,), (9,), (1,)), "n_spherocyte_called"),
+        (((5,), (1, 1), (9,), (1,)), "n_spherocyte_called"),
+        (((5,), (1,), (9, 9), (1, 1)), "n_other"),
+        (((-5,), (-6,), (9,), (1,)), "n_spherocyte"),
+        (((5,), (1,), (9,), (float("nan"),)), "n_other_called"),
     ],
 )
-def test_counts_that_cannot_be_are_refused(counts):
-    with pytest.raises(ValueError, match="expected"):
+def test_invalid_counts_are_refused(counts, name):
+    with pytest.raises(ValueError, match=f"expected.*{name}|{name}.*expected"):
         ClassifierRates(*counts)

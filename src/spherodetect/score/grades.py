@@ -1,8 +1,8 @@
 """Grade schemes: the names a laboratory gives to ranges of the spherocyte percentage.
 
-Limits are percentages, 0 to 100. A grade starts above its lower limit and ends at the next grade's.
-Published schemes differ by a factor of ten, so a grade is never written without the name of its
-scheme.
+Limits are percentages, 0 to 100. A grade starts above its own lower limit and ends at the lower
+limit of the next grade, which still belongs to it. Published schemes differ by a factor of ten, so
+a grade is never written without the name of its scheme.
 
 A laboratory's own table is a small YAML or JSON file:
 
@@ -33,12 +33,12 @@ class GradeScheme:
     """Named, adjoining ranges of the spherocyte percentage.
 
     Attributes:
-        name: the scheme's name, written beside every grade.
-        grades: names from the lowest range to the highest, at least two.
-        from_percent: the lower limit of each grade; begins with 0 and rises.
+        name: name of the scheme, written beside every grade.
+        grades: names of the grades, from the lowest range to the highest; at least two.
+        from_percent: lower limit of each grade, rising from 0.
 
     Raises:
-        ValueError: names or limits that make no scheme.
+        ValueError: the names or limits are invalid.
     """
 
     name: str
@@ -48,8 +48,8 @@ class GradeScheme:
     def __post_init__(self) -> None:
         if not 2 <= len(self.grades) == len(self.from_percent) <= _MAX_GRADES:
             raise ValueError(
-                f"expected 2 to {_MAX_GRADES} grades with one limit each, got {len(self.grades)} grades "
-                f"and {len(self.from_percent)} limits"
+                f"expected 2 to {_MAX_GRADES} grades with one limit each, "
+                f"got {len(self.grades)} grades and {len(self.from_percent)} limits"
             )
         for text in (self.name, *self.grades):
             if not (
@@ -73,11 +73,13 @@ class GradeScheme:
             )
 
     def grade(self, percent: np.ndarray) -> str:
-        """The grade that holds 95 % of a distribution, or the likeliest two neighbours joined by
-        "or".
+        """The grade that contains 95 % of a distribution, else its two most probable neighbours.
 
         Args:
-            percent: draws from the distribution of the percentage, 1-D.
+            percent: (N,) draws from the distribution of the percentage.
+
+        Returns:
+            The name of a grade, or two names joined by "or".
 
         >>> ICSH2015.grade(np.array([8.0, 9.0, 10.0])), ICSH2015.grade(np.array([3.0, 6.0]))
         ('2+', 'below 2+ or 2+')
@@ -91,20 +93,20 @@ class GradeScheme:
         return f"{self.grades[first]} or {self.grades[first + 1]}"
 
 
-#: ICSH 2015 (Palmer et al., doi 10.1111/ijlh.12327) as transcribed; a laboratory checks its own
-#: copy of the table.
+#: ICSH 2015 (Palmer et al., doi 10.1111/ijlh.12327), as transcribed from the paper. A laboratory
+#: should check it against its own copy.
 ICSH2015 = GradeScheme("icsh2015", ("below 2+", "2+", "3+"), (0.0, 5.0, 20.0))
 
 SCHEMES = {ICSH2015.name: ICSH2015}
 
 
 def load_grade_scheme(name_or_path: str | Path) -> GradeScheme:
-    """A scheme by its name, or a laboratory's own table from a YAML or JSON file (see the module's
-    text).
+    """A grade scheme, by its name or from a laboratory's YAML or JSON file.
+
+    The module's text has an example of such a file.
 
     Raises:
-        SpherodetectError: neither a known name nor a readable table; the message says what was
-            expected.
+        SpherodetectError: the name is unknown, or the file cannot be read or holds no valid scheme.
     """
     if (known := SCHEMES.get(str(name_or_path))) is not None:
         return known
@@ -117,9 +119,9 @@ def load_grade_scheme(name_or_path: str | Path) -> GradeScheme:
     table = read(path, max_bytes=_MAX_FILE_BYTES)
     grades = table.get("grades") if isinstance(table, Mapping) else None
     if not isinstance(grades, Mapping):
-        expected = "a name and grades with their lower limits in percent, as grades: {none: 0, 2+: 5, 3+: 20}"
         raise SpherodetectError(
-            f"{quoted(path)}: expected {expected}, got something else; mend the table"
+            f"{quoted(path)}: expected a name, and grades with their lower limits in percent, such "
+            "as grades: {none: 0, 2+: 5, 3+: 20}, got something else; correct the table"
         )
     try:
         for name, limit in grades.items():
@@ -131,4 +133,4 @@ def load_grade_scheme(name_or_path: str | Path) -> GradeScheme:
         names, limits = zip(*ordered, strict=True) if ordered else ((), ())
         return GradeScheme(table.get("name", path.stem), names, tuple(map(float, limits)))
     except (ValueError, OverflowError) as problem:
-        raise SpherodetectError(f"{quoted(path)}: {problem}; mend the table") from problem
+        raise SpherodetectError(f"{quoted(path)}: {problem}; correct the table") from problem

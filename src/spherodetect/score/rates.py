@@ -1,9 +1,7 @@
-"""How often a classifier errs on a slide that it has not seen: counts per validation block -> a
-table of constants.
+"""The errors of a classifier on a slide that it has not seen, from counts of validation blocks.
 
-Rates are 0 to 1. The two classes are spherocytes and other countable red cells.
-`ClassifierRates.table` is all that the score needs to know of a model, in Python and in the
-exported graph alike.
+Rates are 0 to 1. The two classes are spherocytes and other countable red cells. The score needs
+nothing of a model but `ClassifierRates.table`, in Python and in the exported graph alike.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import special
@@ -21,10 +19,10 @@ from spherodetect.errors import BadModelError
 
 TABLE_ROWS = 8192
 
-#: Concentration of the rates between slides where the blocks cannot tell: half the prior lies below
-#: a correlation of 1 / 31. Of simulated new slides, 94 to 96 % then fall into the central 95 % that
-#: 8 to 12 blocks predict, where rates spread as those of classical classifiers do; where slides
-#: differ less, more.
+#: Median of the prior of the concentration of the rates between slides. A concentration M is a
+#: correlation of 1 / (M + 1), so half of the prior lies below a correlation of 1 / 31. With this
+#: value, 94 to 96 % of simulated new slides lie in the central 95 % that 8 to 12 blocks predict, if
+#: the rates spread as those of classical classifiers do. If slides differ less, it is more.
 TYPICAL_CONCENTRATION = 30.0
 
 _RIGHT_ANGLE = math.pi / 2
@@ -33,25 +31,25 @@ _BLOCK_KEYS = ("true_spherocytes", "called_of_true", "true_others", "called_of_o
 
 @dataclass(frozen=True)
 class ClassifierRates:
-    """How many true spherocytes and other countable red cells the classifier called spherocytes,
-    block by block.
+    """The confusion counts of a classifier, block by block.
 
-    A block is a slide or a run of fields whose predictions neither trained nor tuned the model.
-    Rates differ between slides by far more than counts alone would, so a beta-binomial is fitted to
-    the blocks, and a new slide draws from its predictive distribution; sensitivity and specificity
-    draw independently. Blocks without cells of one kind say nothing about its rate; without any
-    block the rate could be anything, and every interval says so.
+    A block is a slide or a run of fields that was used neither to train nor to tune the model. The
+    rates differ between slides by far more than binomial sampling would explain. Therefore a
+    beta-binomial distribution is fitted to the blocks, and the rates of a new slide are drawn from
+    its predictive distribution, sensitivity and specificity independently. A block without cells of
+    one class gives no evidence about the rate of that class. Without any block the rate may have
+    any value, and the intervals become as wide as that.
 
     Attributes:
-        n_spherocyte, n_spherocyte_called: true spherocytes in each block, and those of them called
-            spherocytes.
-        n_other, n_other_called: other countable red cells in each block, and those of them called
-            spherocytes.
-        name: the model's name in tables.
+        n_spherocyte: true spherocytes in each block.
+        n_spherocyte_called: those of them that were called spherocytes.
+        n_other: other countable red cells in each block.
+        n_other_called: those of them that were called spherocytes.
+        name: name of the model in tables.
 
     Raises:
-        ValueError: counts that are negative, not whole, of different lengths, or more called than
-            there were.
+        ValueError: counts are negative, not whole, or of different lengths, or more cells were
+            called than there were.
 
     >>> rates = ClassifierRates((90, 80), (80, 68), (900, 950), (9, 4), name="example")
     >>> rates.table.shape, bool(0.8 < rates.sensitivity < 0.9 < rates.specificity)
@@ -79,10 +77,14 @@ class ClassifierRates:
     def from_model_json(
         cls, model: Mapping[str, Any], *, name: str | None = None
     ) -> ClassifierRates:
-        """The rates of a model.json that was read already; `name` goes before the name in it.
+        """The rates in the content of a model.json.
+
+        Args:
+            model: the content.
+            name: name of the model; by default the name in the content.
 
         Raises:
-            BadModelError: no rates in it, or counts that cannot be.
+            BadModelError: the rates are missing or invalid.
         """
         try:
             blocks = model["rates"]["blocks"]
@@ -102,12 +104,12 @@ class ClassifierRates:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """(8192, 3) float64, read-only: sensitivity and specificity that a new slide may have, and
-        a probability.
+        """(8192, 3) float64, read-only: rows of sensitivity, specificity and a probability.
 
-        The rows are a Hammersley set, evenly spread in three dimensions without a generator; limits
-        lie within 1 % of the interval's width of those from 32 times as many rows. Takes a third of
-        a second, once.
+        Each row has rates that a new slide may have. The rows are a Hammersley set: evenly spread
+        points in three dimensions, without a random generator, so that each run gives the same
+        result. The limits of an interval differ from those of 32 times as many rows by less than
+        1 % of the interval's width. The table takes a third of a second and is computed once.
         """
         right = np.subtract(self.n_other, self.n_other_called)
         sensitivity = predictive_quantiles(
@@ -129,9 +131,30 @@ class ClassifierRates:
 
 @cache
 def labels_table() -> np.ndarray:
-    """(8192, 3), read-only: the table of human labels, where nothing is corrected and only sampling
-    varies."""
+    """(8192, 3), read-only: the table of human labels, with sensitivity and specificity 1.
+
+    Nothing is corrected then, and only the sampling of cells and fields varies.
+    """
     return _table(1.0, 1.0)
+
+
+class HasRates(Protocol):
+    """An object with the rates of a classifier, such as the model that `load_model` returns."""
+
+    @property
+    def rates(self) -> ClassifierRates:
+        """Sensitivity and specificity of the held-out blocks."""
+
+
+def rates_of(model: ClassifierRates | HasRates | None) -> ClassifierRates | None:
+    """The rates of a model, or None for human labels."""
+    return model if model is None or isinstance(model, ClassifierRates) else model.rates
+
+
+def rates_table(model: ClassifierRates | HasRates | None) -> np.ndarray:
+    """(8192, 3): the table of a model's rates, or of human labels if model is None."""
+    rates = rates_of(model)
+    return labels_table() if rates is None else rates.table
 
 
 def _table(sensitivity: Any, specificity: Any) -> np.ndarray:
@@ -143,8 +166,11 @@ def _table(sensitivity: Any, specificity: Any) -> np.ndarray:
 
 
 def _mirrored_digits(base: int) -> np.ndarray:
-    """(8192,) numbers in 0..1: the row's number with its digits mirrored at the point (van der
-    Corput)."""
+    """(8192,) numbers in 0..1, the van der Corput sequence of a base.
+
+    The digits of the row's number in that base are mirrored at the point: 6 = 110 in base 2 becomes
+    0.011 = 3 / 8. Bases 2 and 3 together with the row's number are a Hammersley set.
+    """
     rest, mirrored, place = np.arange(TABLE_ROWS), np.zeros(TABLE_ROWS), 1.0
     while rest.any():
         place /= base
@@ -154,37 +180,41 @@ def _mirrored_digits(base: int) -> np.ndarray:
 
 
 def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
-    """Quantiles of the rate on a new slide, from the hits among n in each block.
+    """Quantiles of the rate on a new slide, given the hits among n cells of each block.
 
-    On a slide the rate is Beta(m M, (1 - m) M). The mean m has Jeffreys' prior, the concentration M
-    the uniform shrinkage prior M0 / (M0 + M)^2 (Daniels 1999, Can. J. Stat. 27:567); both are
-    integrated out on a grid, so neither a block without hits nor blocks that agree by luck make the
-    rate certain.
+    The rate of a slide has the distribution Beta(m M, (1 - m) M). The mean m has Jeffreys' prior.
+    The concentration M has the uniform shrinkage prior M0 / (M0 + M)^2 (Daniels 1999, Can. J. Stat.
+    27:567). Both are integrated out on a grid instead of being estimated. So the predicted rate
+    keeps its uncertainty, even if a block has no hits or all blocks agree by chance.
 
     Args:
-        n: (K,) cells of each block; K may be 0.
-        hits: (K,) hits among them.
-        u: probabilities of the quantiles wanted, any shape.
+        n: (K,) number of cells of each block; K may be 0.
+        hits: (K,) number of hits among them.
+        u: probabilities of the quantiles, any shape.
+
+    Returns:
+        The quantiles, in the shape of u.
     """
     n, hits = np.asarray(n, float), np.asarray(hits, float)
     concentration = TYPICAL_CONCENTRATION * np.exp(np.linspace(-6, 6, 31))
     log_prior = np.log(concentration) - 2 * np.log(TYPICAL_CONCENTRATION + concentration)
+    # The grid of the mean is uniform in the angle arcsin(sqrt(m)), where Jeffreys' prior is
+    # constant. The first pass covers all means; the second is confined to those that have weight.
     low, high = 0.0, _RIGHT_ANGLE
-    for _ in range(
-        2
-    ):  # the second time only where the first found the mean; flat in the angle is Jeffreys' prior
+    for _ in range(2):
         step = (high - low) / 48
         angle = low + step * (np.arange(48) + 0.5)
         mean = np.sin(angle)[:, None] ** 2
         a, b = mean * concentration, (1 - mean) * concentration
         log_weight = log_prior + np.zeros_like(a)
         for trials, successes in zip(n, hits, strict=True):
-            log_weight += special.betaln(a + successes, b + trials - successes) - special.betaln(
-                a, b
-            )
+            misses = trials - successes
+            log_weight += special.betaln(a + successes, b + misses) - special.betaln(a, b)
         weight = np.exp(log_weight - log_weight.max())
         found = angle[weight.max(axis=1) > 1e-6]
         low, high = max(found[0] - step, 0.0), min(found[-1] + step, _RIGHT_ANGLE)
+    # The predictive distribution is the mixture of the beta distributions of all grid points. Its
+    # distribution function is tabulated and inverted; points of negligible weight are left out.
     likely = weight > 1e-4
     angle = np.linspace(0, _RIGHT_ANGLE, 513)
     below = weight[likely] @ special.betainc(
@@ -196,20 +226,25 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
 def checked_counts(
     part: Any, whole: Any, *, names: tuple[str, str], unit: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both counts as (J,) float64 with one entry a unit (field or block).
+    """Both counts as (J,) float64 arrays, after a check.
+
+    Args:
+        part: (J,) counts.
+        whole: (J,) counts that contain part.
+        names: names of both in error messages.
+        unit: what an entry stands for in error messages (field or block).
 
     Raises:
-        ValueError: they are negative, not whole, of different lengths, or the part is more than the
-            whole.
+        ValueError: counts are negative, not whole, or of different lengths, or a part is larger
+            than its whole.
     """
     parts, wholes = (
         _checked_count(values, name, unit)
         for values, name in zip((part, whole), names, strict=True)
     )
     if len(parts) != len(wholes):
-        raise ValueError(
-            f"expected as many {unit}s in {names[0]} as in {names[1]}, {len(wholes)}, got {len(parts)}"
-        )
+        expected = f"as many {unit}s in {names[0]} as in {names[1]}, {len(wholes)}"
+        raise ValueError(f"expected {expected}, got {len(parts)}")
     if (more := np.flatnonzero(parts > wholes)).size:
         expected = f"at most the {wholes[more[0]]:g} of {names[1]} in {unit} {more[0]}"
         raise ValueError(f"{names[0]}: expected {expected}, got {parts[more[0]]:g}")
@@ -229,7 +264,6 @@ def _checked_count(values: Any, name: str, unit: str) -> np.ndarray:
         )
     whole = np.isfinite(array) & (array >= 0) & (array == np.floor(array))
     if (wrong := np.flatnonzero(~whole)).size:
-        raise ValueError(
-            f"{name}: expected whole numbers of at least 0, got {array[wrong[0]]:g} in {unit} {wrong[0]}"
-        )
+        got = f"{array[wrong[0]]:g} in {unit} {wrong[0]}"
+        raise ValueError(f"{name}: expected whole numbers of at least 0, got {got}")
     return array
