@@ -1,5 +1,7 @@
-"""scalebar: a drawn bar is found as long as it was drawn, nothing else is taken for one; a doubtful
-number is none."""
+"""scale.bar: a drawn bar is found with its length, and nothing else is found.
+
+scale.ocr: a number is used only with its unit and a high confidence. scale.strip: text strips.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from spherodetect.scale import ocr
 from spherodetect.scale.bar import ScaleBar, find_scale_bar
-from spherodetect.scale.find import bar as scalebar
 from spherodetect.scale.ocr import read_length_um
 from spherodetect.scale.strip import image_rows
 from spherodetect.synthetic import SmearStyle, draw_field
@@ -40,8 +42,7 @@ def _burn(
     tick: int = 6,
     text: str = "20.00um",
 ) -> np.ndarray:
-    """A bar whose ticks' middles are `length` apart, with upward ticks, or a plain rectangle of
-    that length."""
+    """A bar with upward ticks, whose middles are `length` apart, or a plain rectangle."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     left = right - length
@@ -81,7 +82,7 @@ def test_a_bar_is_as_long_as_it_was_drawn(colour, tick, line, length):
 @pytest.mark.parametrize("line", [1, 2, 4])
 @pytest.mark.parametrize("tick", [4, 8, 12])
 def test_ticks_of_any_height_are_measured_from_their_middles(tick, line):
-    """A tall tick of thick paint is beside the line that is traced, not on it."""
+    """With tall, thick ticks the traced line ends beside the ticks, not at their middles."""
     picture = Image.fromarray(_smear())
     draw = ImageDraw.Draw(picture)
     draw.rectangle((500, 440, 600 + line - 1, 440 + line - 1), fill=GREEN)
@@ -106,13 +107,13 @@ def test_a_bar_is_resized_with_its_image(factor, colour):
     assert bar.length_px / factor == pytest.approx(100, rel=0.02)
 
 
-def test_the_bar_of_a_drawn_smear_tells_its_pixel_size():
+def test_the_bar_of_a_drawn_smear_gives_its_pixel_size():
     for seed in range(6):
         bar = find_scale_bar(_smear(seed, overlays=1.0))
         assert bar.length_px * 0.193 in [pytest.approx(um, rel=0.02) for um in (5, 8, 10, 20)]
 
 
-def test_cells_arrows_and_empty_slides_carry_no_bar():
+def test_cells_arrows_hairs_and_empty_slides_have_no_bar():
     for seed in range(6):
         assert find_scale_bar(_smear(seed)) is None
         assert find_scale_bar(np.rot90(_smear(seed))) is None
@@ -130,8 +131,7 @@ def test_cells_arrows_and_empty_slides_carry_no_bar():
 def _micrograph(
     strip: tuple[int, int, int], ink: tuple[int, int, int], *, bar_px: int = 250
 ) -> np.ndarray:
-    """A grey picture of 900 rows over a strip of 60 with text and a bar, as electron microscopes
-    write them."""
+    """A grey picture of 900 rows over a strip of 60 rows with text and a bar."""
     rng = np.random.default_rng(5)
     grey = np.clip(rng.normal(110, 12, (900, 1280)), 0, 255).astype(np.uint8)
     picture = Image.new("RGB", (1280, 960), strip)
@@ -155,7 +155,7 @@ def _micrograph(
     [((0, 0, 0), WHITE), ((255, 255, 255), BLACK), ((128, 128, 128), WHITE)],
     ids=["k", "w", "g"],
 )
-def test_the_strip_of_an_electron_micrograph_is_no_picture_and_holds_the_bar(strip, ink):
+def test_the_strip_of_an_electron_micrograph_is_found_and_contains_the_bar(strip, ink):
     for quality in (None, 75):
         image = (
             _micrograph(strip, ink) if quality is None else _jpeg(_micrograph(strip, ink), quality)
@@ -177,12 +177,12 @@ def test_a_smear_has_no_strip():
         assert image_rows(image) == len(image)
     half = _smear().copy()
     half[240:] = 210
-    assert image_rows(half) == 480, "half a picture is no strip"
+    assert image_rows(half) == 480, "a flat half is too high for a strip"
 
 
 @pytest.fixture
 def readings(monkeypatch) -> list[tuple[str, float]]:
-    """What a stand-in for the reader says, the same to every picture."""
+    """The texts and confidences that a fake OCR returns for each picture."""
     said: list[tuple[str, float]] = []
 
     def reader(picture: np.ndarray, **options: bool) -> SimpleNamespace:
@@ -192,7 +192,7 @@ def readings(monkeypatch) -> list[tuple[str, float]]:
             txts=tuple(t for t, _ in said) or None, scores=tuple(s for _, s in said) or None
         )
 
-    monkeypatch.setattr(scalebar, "_reader", lambda: reader)
+    monkeypatch.setattr(ocr, "_reader", lambda: reader)
     return said
 
 
@@ -214,18 +214,18 @@ def readings(monkeypatch) -> list[tuple[str, float]]:
         ([], None),
     ],
 )
-def test_a_number_counts_only_with_its_unit_and_beyond_doubt(readings, said, length_um):
+def test_a_number_is_used_only_with_its_unit_and_high_confidence(readings, said, length_um):
     readings += said
     image = _burn(_smear())
     assert read_length_um(image, find_scale_bar(image)) == length_um
 
 
-def test_without_a_reader_a_number_is_not_known(monkeypatch):
-    monkeypatch.setattr(scalebar, "_reader", lambda: None)
+def test_without_ocr_no_number_is_read(monkeypatch):
+    monkeypatch.setattr(ocr, "_reader", lambda: None)
     assert read_length_um(_smear(), ScaleBar(100.0, (434, 500, 442, 601), GREEN)) is None
 
 
-def test_the_reader_reads_a_clear_number():
+def test_the_ocr_reads_a_clear_number():
     pytest.importorskip("rapidocr")
     image = Image.fromarray(_smear())
     draw = ImageDraw.Draw(image)
@@ -236,42 +236,19 @@ def test_the_reader_reads_a_clear_number():
 
 
 def _true_px(number: int) -> float | None:
-    """Tick to tick in Chula's fields: 20 µm in green, 8 or 10 µm in black; those in blue state no
-    unit."""
+    """Length of the bar in Chula's fields: green 20 µm, black 8 or 10 µm, blue without unit."""
     if number < 50 or 676 <= number <= 706:
         return None
-    return {259: 51.5, 260: 51.5}.get(
-        number, 103.0 if number <= 220 else 41.5 if number < 676 else 31.75
-    )
+    if number in (259, 260):
+        return 51.5
+    return 103.0 if number <= 220 else 41.5 if number < 676 else 31.75
 
 
 def test_the_bars_of_real_fields(shared_data):
     folder = Path(shared_data) / "chula-rbc-12" / "images"
-    # In 68, 79, 160 and 165 dark cells lie behind the bar, where green is all that tells it.
-    numbers = [
-        5,
-        45,
-        50,
-        68,
-        79,
-        100,
-        145,
-        160,
-        165,
-        200,
-        220,
-        241,
-        259,
-        341,
-        398,
-        481,
-        530,
-        603,
-        680,
-        700,
-        707,
-        717,
-    ]
+    # In 68, 79, 160 and 165 dark cells lie behind the bar, so that only its green stands out.
+    numbers = [5, 45, 50, 68, 79, 100, 145, 160, 165, 200, 220]
+    numbers += [241, 259, 341, 398, 481, 530, 603, 680, 700, 707, 717]
     for number in numbers:
         image = np.asarray(Image.open(folder / f"{number}.jpg").convert("RGB"))
         bar, true_px = find_scale_bar(image), _true_px(number)
@@ -284,7 +261,7 @@ def test_the_bars_of_real_fields(shared_data):
         assert find_scale_bar(np.rot90(image[:410])) is None, number
 
 
-def test_the_same_image_gives_the_same_bar_and_stays_as_it_is():
+def test_the_same_image_gives_the_same_bar_and_is_not_modified():
     image = _burn(_smear())
     copy = image.copy()
     assert find_scale_bar(image) == find_scale_bar(image) == replace(find_scale_bar(image))

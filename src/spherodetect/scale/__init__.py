@@ -1,1 +1,1 @@
-"""The pixel size of a field: given, from a burnt-in scale bar, or from the red cells."""
+"""The pixel size of a field: stated, from a burnt-in scale bar, or from the red cells."""
