@@ -208,8 +208,8 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
         a, b = mean * concentration, (1 - mean) * concentration
         log_weight = log_prior + np.zeros_like(a)
         for trials, successes in zip(n, hits, strict=True):
-            misses = trials - successes
-            log_weight += special.betaln(a + successes, b + misses) - special.betaln(a, b)
+            posterior = special.betaln(a + successes, b + trials - successes)
+            log_weight += posterior - special.betaln(a, b)
         weight = np.exp(log_weight - log_weight.max())
         found = angle[weight.max(axis=1) > 1e-6]
         low, high = max(found[0] - step, 0.0), min(found[-1] + step, _RIGHT_ANGLE)
