@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.timing import Comparison, side_by_side
 from spherodetect.cells import Cells
 from spherodetect.measure import measure
-from spherodetect.segment import green_density, optical_density
+from spherodetect.photograph import Photograph
+from spherodetect.segment import green_density
 from spherodetect.synthetic import draw_field
 
 BUILT_IN = (
@@ -33,14 +34,15 @@ BUILT_IN = (
 def compare(*, fields: int = 4, cells: int = 120, rounds: int = 9) -> list[Comparison]:
     """The three comparisons; the first is the figure."""
     drawn = [_field(seed, cells) for seed in range(fields)]
-    densities = [optical_density(image) for image, _, _ in drawn]
+    photographs = [Photograph(image) for image, _, _ in drawn]
+    densities = [photograph.density for photograph in photographs]
     for image, labels, found in drawn:
         _require_agreement(measure(found, image).measurements, peer(labels, green_density(image)))
     n_cells = sum(len(found) for _, _, found in drawn)
 
     def ours(at_hand: bool) -> None:
-        for (image, _, found), density in zip(drawn, densities, strict=True):
-            measure(found, image, density=density if at_hand else None)
+        for (image, _, found), photograph in zip(drawn, photographs, strict=True):
+            measure(found, photograph if at_hand else image)
 
     def theirs(at_hand: bool, pallor: bool) -> None:
         for (image, labels, _), density in zip(drawn, densities, strict=True):

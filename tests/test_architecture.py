@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "spherodetect"
 
 #: Every room of the package; a room imports only those before it.
 ROOMS = (
-    "errors", "safety", "cells", "fields", "segment", "scale", "synthetic", "score", "measure", "quality", "labels",
+    "errors", "safety", "cells", "fields", "segment", "scale", "photograph", "synthetic", "score", "measure", "quality", "labels",
     "records", "detect", "report", "pipeline", "graph", "evaluation", "training", "console", "app", "cohort", "cli",
     "__main__",
 )  # fmt: skip
@@ -164,7 +164,9 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         [
             i
             for i in IMPORTS
-            if i.top in HEAVY and i.at_import and i.room not in {"training", "graph", "evaluation", "records"}
+            if i.top in HEAVY
+            and i.at_import
+            and i.room not in {"training", "graph", "evaluation", "records"}
         ]
     )
     assert not _told([i for i in OWN if _room(i.module) == "datasets"])

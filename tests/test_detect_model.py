@@ -86,7 +86,7 @@ def test_tiles_believe_in_the_prevalence_of_the_whole(model):
 
 
 def test_an_image_of_more_than_the_network_sees_is_looked_at_by_tiles(model, field, monkeypatch):
-    from spherodetect.detect.model import model as detect
+    from spherodetect.detect import model as detect
 
     monkeypatch.setattr(detect, "_ONCE_NETWORK_PIXELS", 100_000)
     seen = []

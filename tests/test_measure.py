@@ -12,6 +12,7 @@ from scipy import ndimage
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError
 from spherodetect.measure import MEASUREMENTS, measure, relative_to_patient
+from spherodetect.photograph import Photograph
 from spherodetect.segment import optical_density, segment
 
 CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12"
@@ -227,10 +228,10 @@ def test_a_quarter_turn_changes_no_measurement():
 
 def test_a_cell_is_measured_alike_alone_and_in_company():
     image, cells = _scene(_blobs(np.random.default_rng(3), (12, 30, 45, 130)))
-    density = optical_density(image)
-    together = measure(cells, image, density=density).measurements
+    photograph = Photograph(image)
+    together = measure(cells, photograph).measurements
     for i in range(len(cells)):
-        alone = measure(cells[i : i + 1], image, density=density).measurements
+        alone = measure(cells[i : i + 1], photograph).measurements
         for name in set(MEASUREMENTS) - {"relative_diameter", "relative_od", "nearest_px"}:
             np.testing.assert_allclose(alone[name][0], together[name][i], rtol=1e-5, err_msg=name)
         assert np.isnan(alone["nearest_px"][0])

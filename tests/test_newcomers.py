@@ -18,7 +18,7 @@ from PIL import Image
 from spherodetect import cli
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.image import read_image
-from spherodetect.pipeline.run import run as pipeline
+from spherodetect.pipeline import run as pipeline
 from spherodetect.synthetic import SmearStyle, draw_patient
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from spherodetect.cells import Cells
-from spherodetect.pipeline.run import run as pipeline
+from spherodetect.pipeline import run as pipeline
 from spherodetect.report.results import HIDDEN, MARKER
-from spherodetect.scale.find import find as scale
+from spherodetect.scale import find as scale
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.synthetic import SmearStyle, draw_patient
 
@@ -246,7 +246,7 @@ def test_a_run_killed_at_any_write_resumes_and_never_looks_whole(
 _RUN = """
 import sys, time
 from pathlib import Path
-from spherodetect.pipeline.run import run as pipeline
+from spherodetect.pipeline import run as pipeline
 from tests.test_pipeline_examine import StandIn
 model = StandIn(Path(sys.argv[3]))
 detect, model.detect = model.detect, lambda *a, **o: (time.sleep(0.2), print("field", flush=True), detect(*a, **o))[2]

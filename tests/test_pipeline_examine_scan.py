@@ -17,10 +17,10 @@ from PIL import Image
 from spherodetect.cells import Cells
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import BadImageError
-from spherodetect.fields.find import Field
 from spherodetect.fields import scan as scans
-from spherodetect.pipeline.run import examine_scan as lookscan
-from spherodetect.pipeline.run import run as pipeline
+from spherodetect.fields.find import Field
+from spherodetect.pipeline import examine_scan as lookscan
+from spherodetect.pipeline import run as pipeline
 from spherodetect.report.results import RunResult
 from spherodetect.synthetic import draw_field
 

@@ -16,6 +16,7 @@ from PIL import Image
 from spherodetect.cells import Cells
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields.find import find_fields
+from spherodetect.pipeline import run as pipeline
 from spherodetect.pipeline.label_images import (
     boxes_of,
     outlined_fields,
@@ -24,7 +25,6 @@ from spherodetect.pipeline.label_images import (
     separate,
     with_outlines,
 )
-from spherodetect.pipeline.run import run as pipeline
 from spherodetect.report.interop import to_label_tiff
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.synthetic import draw_field

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from spherodetect.cells import Cells
-from spherodetect.pipeline.run import run as pipeline
+from spherodetect.pipeline import run as pipeline
 
 BLOCKS = [
     {"fine_classes": {"microcyte": {"n": 80, "called": 8}, "normal": {"n": 900, "called": 9}}},

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from spherodetect.errors import SpherodetectError
+from spherodetect.photograph import Photograph
 from spherodetect.scale import find
 from spherodetect.scale.find import (
     RBC_DIAMETER_UM,
@@ -21,7 +22,7 @@ from spherodetect.scale.find import (
     from_cells,
     unread_bars,
 )
-from spherodetect.segment import optical_density, segment
+from spherodetect.segment import segment
 from spherodetect.synthetic import draw_field
 
 TRUE_UM_PER_PX = 0.193
@@ -69,9 +70,8 @@ def test_given_comes_before_the_bar_and_the_bar_before_the_cells(monkeypatch):
     )
 
 
-def test_a_density_at_hand_changes_nothing():
-    density = optical_density(_smear())
-    assert find_scale(_smear(), 0.05, density=density) == find_scale(_smear(), 0.05)
+def test_a_photograph_gives_the_scale_of_its_image():
+    assert find_scale(Photograph(_smear()), 0.05) == find_scale(_smear(), 0.05)
 
 
 def test_a_given_scale_that_the_cells_contradict_is_kept_and_doubted():

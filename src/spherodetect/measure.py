@@ -38,7 +38,7 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.errors import BadImageError
-from spherodetect.segment import green_density
+from spherodetect.photograph import Photograph, as_photograph
 
 #: The measurements, in the order of cells.csv; the last five are extras.
 MEASUREMENTS = (
@@ -59,13 +59,12 @@ _RING_PX = 2
 _BATCH_PX = 1 << 20
 
 
-def measure(cells: Cells, image: np.ndarray, *, density: np.ndarray | None = None) -> Cells:
+def measure(cells: Cells, image: np.ndarray | Photograph) -> Cells:
     """The same cells with everything in `MEASUREMENTS` filled in, each an (N,) float32 array.
 
     Args:
         cells: the cells of one field, with masks.
         image: (H, W, 3) uint8, the field itself, at the size that cells.image_size_hw states.
-        density: its (H, W, 3) `optical_density`, where that is at hand already.
 
     Raises:
         BadImageError: the image is not uint8 RGB of that size.
@@ -73,17 +72,19 @@ def measure(cells: Cells, image: np.ndarray, *, density: np.ndarray | None = Non
     >>> measure(Cells.empty(field_id="a", image_size_hw=(8, 8)), np.zeros((8, 8, 3), np.uint8)).measurements["area_px"]
     array([], dtype=float32)
     """
-    if image.dtype != np.uint8 or image.shape != (*cells.image_size_hw, 3):
+    photograph = as_photograph(image)
+    pixels = photograph.image
+    if pixels.dtype != np.uint8 or pixels.shape != (*cells.image_size_hw, 3):
         raise BadImageError(
-            f"{cells.field_id!r}: expected a uint8 image of shape {(*cells.image_size_hw, 3)}, got {image.dtype} of "
-            f"shape {image.shape}; pass the image in which the cells were found"
+            f"{cells.field_id!r}: expected a uint8 image of shape {(*cells.image_size_hw, 3)}, "
+            f"got {pixels.dtype} of shape {pixels.shape}; pass the image in which the cells were found"
         )
     columns = {name: np.full(len(cells), np.nan) for name in MEASUREMENTS}
     if len(cells):
         windows = list(cells.pixel_masks())
         masks = [mask for mask, _ in windows]
         corners = np.array([corner for _, corner in windows], float)
-        green = green_density(image) if density is None else density[..., _GREEN]
+        green = photograph.green
         ods = [green[y : y + m.shape[0], x : x + m.shape[1]] for m, (y, x) in windows]
         with np.errstate(divide="ignore", invalid="ignore"):
             for rows, stack, od in _batches(masks, ods):

@@ -16,13 +16,9 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.measure import measure
-from spherodetect.scale.strip import block_mean, image_rows
-from spherodetect.segment import (
-    estimate_rbc_diameter_px,
-    foreground_threshold,
-    optical_density,
-    segment,
-)
+from spherodetect.photograph import Photograph, as_photograph
+from spherodetect.scale.strip import block_mean
+from spherodetect.segment import estimate_rbc_diameter_px, foreground_threshold, segment
 
 # Each limit stands clear of what was measured on fields that people had chosen for counting (Chula
 # RBC-12 and BCCD) and on the same fields spoilt. It is better to count a poor field than to lose a
@@ -127,26 +123,27 @@ class FieldQuality:
         return f"rejected, {self.reason}" if self.reason else "accepted"
 
 
-def assess(
-    image: np.ndarray, cells: Cells | None = None, *, density: np.ndarray | None = None
-) -> FieldQuality:
+def assess(image: np.ndarray | Photograph, cells: Cells | None = None) -> FieldQuality:
     """Judge one field.
 
     Args:
         image: (H, W, 3) uint8.
         cells: what a detector found in it, measured or not; without them the classical segmentation
             finds some.
-        density: the image's (H, W, 3) `optical_density`, where that is at hand already.
 
     >>> print(assess(np.zeros((64, 64, 3), np.uint8)))
     rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
     """
-    if (rows := image_rows(image)) < len(image):  # a strip of text is no part of the field
-        image, density = image[:rows], None
+    photograph = as_photograph(image)
+    image, rows = photograph.image, photograph.rows
+    if rows < len(image):  # a strip of text is no part of the field
+        image = image[:rows]
+        photograph = Photograph(image)
         cells = replace(cells, image_size_hw=image.shape[:2]) if cells is not None else None
     step = min(-(-max(image.shape[:2]) // _MAX_SIDE_PX), *image.shape[:2])
-    small = block_mean(image, step)
-    density = optical_density(small) if density is None or step > 1 else density
+    if step > 1:
+        photograph = Photograph(block_mean(image, step))
+    small, density = photograph.image, photograph.density
     covered = _covered(density[..., _GREEN])
     light = _light(small, density, covered)
     if cells is None:
@@ -166,7 +163,7 @@ def assess(
     else:
         frame, in_image_px = image, 1.0
     if "center_rim_ratio" not in cells.measurements:
-        cells = measure(cells, frame, density=density if frame is small else None)
+        cells = measure(cells, photograph if frame is small else frame)
     red = cells[np.isin(cells.names, list(RED_CELLS))]
     known = red[red.countable].measurements
     flat = (known["center_rim_ratio"] > NO_PALLOR_RATIO) & (

@@ -35,8 +35,9 @@ from spherodetect.detect.tiles import (
 from spherodetect.errors import BadModelError, SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
+from spherodetect.photograph import Photograph
 from spherodetect.safety import inside, quoted
-from spherodetect.scale.find import RBC_DIAMETER_UM, Scale, find_scale, image_rows
+from spherodetect.scale.find import RBC_DIAMETER_UM, Scale, find_scale
 from spherodetect.scale.strip import block_mean
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
@@ -93,7 +94,7 @@ class Model:
 
     def detect(
         self,
-        image: np.ndarray,
+        image: np.ndarray | Photograph,
         um_per_px: float | Scale | None = None,
         *,
         field_id: str = "",
@@ -103,7 +104,7 @@ class Model:
         """Find the cells of one field, or of a larger image by tiles.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB, or a Photograph of it.
             um_per_px: pixel size in µm, or what `scale.find_scale` found; without it a burnt-in
                 scale bar gives the scale, or else the field's own red cells.
             field_id: the field's name in tables.
@@ -118,15 +119,17 @@ class Model:
         """
         import tensorflow as tf
 
-        image = _checked(image, field_id)
+        if not isinstance(image, Photograph):
+            image = Photograph(np.asarray(image))
+        photograph, image = image, _checked(image.image, field_id)
         if image.shape[0] * image.shape[1] > MIN_SCAN_PIXELS:
             return self._by_regions(Pixels(image), um_per_px, field_id=field_id, tile_px=tile_px)
         if isinstance(um_per_px, Scale):
             scale = um_per_px
         else:
-            scale = find_scale(image, um_per_px, scale_bar_um=scale_bar_um, field_id=field_id)
+            scale = find_scale(photograph, um_per_px, scale_bar_um=scale_bar_um, field_id=field_id)
         # The strip of text below an electron micrograph is no place for cells.
-        picture = image[: image_rows(image)]
+        picture = image[: photograph.rows]
         if tile_px or self._is_large(picture, scale):
             seen = self.by_tiles(Pixels(picture), scale, field_id=field_id, tile_px=tile_px)
             return _joined(seen, image.shape[:2], field_id, scale, self.class_names)

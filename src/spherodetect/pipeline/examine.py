@@ -23,6 +23,7 @@ from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields.find import Field, FieldList
 from spherodetect.fields.image import MAX_IMAGE_BYTES, read_image
 from spherodetect.fields.scan import is_scan
+from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import look_at_scan
 from spherodetect.pipeline.store import FieldCache, FinishedField
 from spherodetect.report.overlays import shrunk
@@ -144,15 +145,10 @@ def _looked(
     from spherodetect.pipeline.label_images import read_label_image, with_outlines
     from spherodetect.quality import MIN_CELLS, assess
     from spherodetect.scale.find import find_scale
-    from spherodetect.segment import optical_density
 
-    density = optical_density(image)
-    scale = find_scale(
-        image, one.um_per_px, scale_bar_um=scale_bar_um, field_id=one.field_id, density=density
-    )
-    early = (
-        assess(image, density=density) if image.shape[0] * image.shape[1] > _LARGE_PIXELS else None
-    )
+    photograph = Photograph(image)
+    scale = find_scale(photograph, one.um_per_px, scale_bar_um=scale_bar_um, field_id=one.field_id)
+    early = assess(photograph) if image.shape[0] * image.shape[1] > _LARGE_PIXELS else None
     if (
         early
         and not early.accepted
@@ -162,14 +158,14 @@ def _looked(
         cells = Cells.empty(
             field_id=one.field_id, image_size_hw=image.shape[:2], um_per_px=scale.um_per_px
         )
-        return FinishedField(measure(cells, image, density=density), early, scale, "")
-    cells = model.detect(image, scale, field_id=one.field_id)
+        return FinishedField(measure(cells, photograph), early, scale, "")
+    cells = model.detect(photograph, scale, field_id=one.field_id)
     if label_image is not None:
         cells = with_outlines(cells, read_label_image(label_image))
-    cells = measure(cells, image, density=density)
+    cells = measure(cells, photograph)
     reference = cells.countable & np.isin(cells.names, list(RED_CELLS))
     scale = scale.or_cells(cells.measurements["diameter_px"][reference])
-    return FinishedField(cells, assess(image, cells, density=density), scale, "")
+    return FinishedField(cells, assess(photograph, cells), scale, "")
 
 
 def _read(path: Path, name: str) -> bytes:

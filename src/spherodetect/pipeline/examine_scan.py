@@ -20,6 +20,7 @@ from spherodetect.detect.tiles import survey
 from spherodetect.errors import BadImageError
 from spherodetect.fields.find import Field
 from spherodetect.fields.scan import Scan
+from spherodetect.photograph import Photograph
 from spherodetect.pipeline.store import FinishedField
 from spherodetect.quality import FieldQuality
 from spherodetect.safety import quoted
@@ -45,7 +46,6 @@ def look_at_scan(
     from spherodetect.detect.model import scale_of_scan
     from spherodetect.measure import measure
     from spherodetect.quality import assess
-    from spherodetect.segment import optical_density
 
     if label_image is not None:
         raise BadImageError(
@@ -61,9 +61,9 @@ def look_at_scan(
         for tile in model.by_tiles(scan, scale, field_id=one.field_id, surveyed=seen):
             if not tile.own.any():
                 continue
-            density = optical_density(tile.image)
-            cells = measure(tile.cells, tile.image, density=density)
-            verdicts.append(assess(tile.image, cells, density=density))
+            photograph = Photograph(tile.image)
+            cells = measure(tile.cells, photograph)
+            verdicts.append(assess(photograph, cells))
             part = np.full(len(cells), len(parts), np.int32)
             cells = replace(cells, measurements={**cells.measurements, "part": part})
             parts.append(cells[tile.own].moved(tile.tile.origin_yx, scan.size_hw))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherodetect.score.counts import score_counts
 from spherodetect.report.scored_field import ReportField
-from spherodetect.score.counts import PatientScore
+from spherodetect.score.counts import PatientScore, score_counts
 
 if TYPE_CHECKING:
     from spherodetect.detect.model import Model

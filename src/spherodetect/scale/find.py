@@ -24,11 +24,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spherodetect.errors import SpherodetectError
+from spherodetect.photograph import Photograph, as_photograph
 from spherodetect.safety import quoted
 from spherodetect.scale.bar import find_scale_bar
 from spherodetect.scale.ocr import read_length_um
-from spherodetect.scale.strip import image_rows
-from spherodetect.segment import estimate_rbc_diameter_px, optical_density
 
 GIVEN, SCALE_BAR, CELLS = "given", "scale bar", "cells"
 RBC_DIAMETER_UM = 7.5
@@ -74,12 +73,11 @@ class Scale:
 
 
 def find_scale(
-    image: np.ndarray,
+    image: np.ndarray | Photograph,
     um_per_px: float | None = None,
     *,
     scale_bar_um: float | None = None,
     field_id: str = "",
-    density: np.ndarray | None = None,
 ) -> Scale:
     """The scale of a field from the given pixel size or from its scale bar.
 
@@ -91,7 +89,6 @@ def find_scale(
         scale_bar_um: length in µm of the burnt-in bar that the user states. Without it the bar's
             number is read.
         field_id: name of the field in error messages.
-        density: (H, W, 3) `optical_density` of the image, if it was computed already.
 
     Raises:
         SpherodetectError: the pixel size is not between 0.001 and 5 µm.
@@ -99,6 +96,8 @@ def find_scale(
     >>> find_scale(np.full((64, 64, 3), 230, np.uint8), 0.2).source
     'given'
     """
+    photograph = as_photograph(image)
+    image = photograph.image
     if um_per_px is not None:
         scale = Scale(um_per_px, GIVEN)
     else:
@@ -116,8 +115,7 @@ def find_scale(
             f"{quoted(field_id or 'image')}: expected a pixel size between 0.001 and 5 µm, "
             f"got {size:g} ({scale.source}); correct --um-per-px, --scale-bar-um or the manifest"
         )
-    green = (optical_density(image) if density is None else density)[: image_rows(image), :, 1]
-    diameter_um = estimate_rbc_diameter_px(green) * size
+    diameter_um = photograph.rbc_diameter_px * size
     # Without cells the diameter is NaN, and the comparison is then False: nothing is contradicted.
     if not max(diameter_um / RBC_DIAMETER_UM, RBC_DIAMETER_UM / diameter_um) > MAX_CONTRADICTION:
         return scale
@@ -182,13 +180,4 @@ def unread_bars(scales: Iterable[Scale]) -> str:
     )
 
 
-__all__ = [
-    "CELLS",
-    "GIVEN",
-    "SCALE_BAR",
-    "Scale",
-    "find_scale",
-    "from_cells",
-    "image_rows",
-    "unread_bars",
-]
+__all__ = ["CELLS", "GIVEN", "SCALE_BAR", "Scale", "find_scale", "from_cells", "unread_bars"]
