@@ -159,7 +159,7 @@ def _looked(
             field_id=one.field_id, image_size_hw=image.shape[:2], um_per_px=scale.um_per_px
         )
         return FinishedField(measure(cells, photograph), early, scale, "")
-    cells = model.detect(photograph, scale, field_id=one.field_id)
+    cells = model.detect(image, scale, field_id=one.field_id)
     if label_image is not None:
         cells = with_outlines(cells, read_label_image(label_image))
     cells = measure(cells, photograph)
