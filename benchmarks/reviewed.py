@@ -45,7 +45,7 @@ FIELD_ICC = 0.03
 CLASSIFIERS = {
     "good": (4.0, 0.0),
     "mediocre": (2.0, 0.0),
-    "shifted": (4.0, 3.0),
+    "shifted": (3.0, 4.0),
     "useless": (0.0, 0.0),
 }
 _LOOKS = (*range(FIRST_CELLS, MAX_CELLS + 1, BATCH_CELLS),)

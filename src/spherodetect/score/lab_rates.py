@@ -38,6 +38,7 @@ _LEAST_P = 1e-5
 _PENALTY = 4.0
 _NEWTON_STEPS = 50
 _MAX_FILE_BYTES = 4 * 1024 * 1024
+_MAX_NAME = 200
 _KINDS = ("true_spherocytes", "called_of_true", "true_others", "called_of_others")
 
 
@@ -191,14 +192,12 @@ def load_lab_rates(path: str | Path) -> LabRates:
         if read["format"] != FORMAT:
             raise ValueError(f"format {read['format']!r:.20}")
         calibration = read["calibration"]
-        numbers = [
-            float(value)
-            for value in (calibration["slope"], calibration["intercept"], read["p_spherocyte"])
-        ]
-        if not all(map(math.isfinite, numbers)) or not 0 < numbers[2] < 1:
-            raise ValueError("numbers that cannot be")
-        name, model = (str(read[key])[:200] for key in ("name", "model"))
-        lab = LabRates(name, model, *numbers, tuple(read["rates"]["blocks"]))
+        slope, intercept = float(calibration["slope"]), float(calibration["intercept"])
+        cut = float(read["p_spherocyte"])
+        if not (math.isfinite(slope) and math.isfinite(intercept) and 0 < cut < 1):
+            raise ValueError("a calibration or cut that cannot be")
+        name, model = (str(read[key])[:_MAX_NAME] for key in ("name", "model"))
+        lab = LabRates(name, model, slope, intercept, cut, tuple(read["rates"]["blocks"]))
         lab.rates  # noqa: B018  checks the counts
     except (KeyError, TypeError, ValueError, AttributeError, SpherodetectError) as problem:
         raise SpherodetectError(

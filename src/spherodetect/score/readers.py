@@ -149,5 +149,6 @@ def _kappa_of(shares: np.ndarray) -> np.ndarray:
     agreed = shares[:, 0] + shares[:, 3]
     first, second = shares[:, 2] + shares[:, 3], shares[:, 1] + shares[:, 3]
     chance = first * second + (1 - first) * (1 - second)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (agreed - chance) / (1 - chance)
+    room = 1 - chance
+    # Where all cells are named alike, agreement by chance is complete and kappa has no value.
+    return np.where(room > 1e-9, (agreed - chance) / np.maximum(room, 1e-9), np.nan)

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from spherodetect.score.counts import DEFAULT_FIELD_ICC, MIN_FIELDS_FOR_ESTIMATE, PRIOR_FIELDS
+from spherodetect.score.interval import DEFAULT_FIELD_ICC, MIN_FIELDS_FOR_ESTIMATE, PRIOR_FIELDS
 from spherodetect.score.review_draw import Draw, drawn, review_order
 from spherodetect.score.stratified import LEVELS, BetaMixture, Strata
 
