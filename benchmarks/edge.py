@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.stock import ROOT, judge
 from spherodetect.cells import Cells
-from spherodetect.detect.matching import iou
 from spherodetect.evaluation.truth import Labelled, open_truth
+from spherodetect.geometry import box_iou
 
 UM_PER_PX = 0.193
 SIZE_HW = 480, 640
@@ -79,7 +79,7 @@ def differing(one: Cells, other: Cells) -> tuple[int, int]:
     """Cells of one that the other lacks, and those that it has in another class."""
     if not len(one) or not len(other):
         return len(one), 0
-    agree = iou(one.box_yxyx.astype(float), other.box_yxyx.astype(float))
+    agree = box_iou(one.box_yxyx.astype(float), other.box_yxyx.astype(float))
     has = agree.max(axis=1) > 0.5
     return int((~has).sum()), int(
         (one.class_id[has] != other.class_id[agree.argmax(axis=1)[has]]).sum()

@@ -29,8 +29,9 @@ import numpy as np
 
 from benchmarks.train_step import stock_experiment
 from spherodetect.cells import CLASS_NAMES, RED_CELLS, Cells
-from spherodetect.detect.matching import iou, match_points
+from spherodetect.detect.matching import match_points
 from spherodetect.evaluation.truth import Labelled, open_truth
+from spherodetect.geometry import box_iou
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, BATCH, STOCK_DETECTIONS = 384, 4, 300
@@ -147,7 +148,7 @@ def stock_detector(saved_model: Path) -> Detect:
         boxes = found["detection_boxes"][:n] / np.tile(found["image_info"][2], 2)
         best = np.argsort(-scores, kind="stable")
         # The stock suppression works class by class: one cell may come once for each.
-        agree = iou(boxes[best], boxes[best]) > 0.5
+        agree = box_iou(boxes[best], boxes[best]) > 0.5
         kept: list[int] = []
         for k in range(n):
             if not agree[k, kept].any():

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from spherodetect.labels.file_names import source_of
+
 _NATIVE_HW = (1800, 2400)
 #: Optical density a channel of an eosin-stained cell, of a nucleus and of a platelet, relative to
 #: its green.
@@ -55,8 +57,8 @@ def _chosen(images: list[dict], patients: tuple[str, ...], sources_each: int) ->
         own = sorted(
             (i for i in images if i["file_name"].startswith(patient)), key=lambda i: i["file_name"]
         )
-        sources = sorted({i["file_name"].split(".rf.")[0] for i in own})[:sources_each]
-        yield from (i for i in own if i["file_name"].split(".rf.")[0] in sources)
+        sources = sorted({source_of(i["file_name"]) for i in own})[:sources_each]
+        yield from (i for i in own if source_of(i["file_name"]) in sources)
 
 
 def _photograph(image: dict, annotations: list[dict], names: dict[int, str]) -> bytes:

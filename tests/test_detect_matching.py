@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from spherodetect.cells import Cells
-from spherodetect.detect.matching import DUPLICATE_IOU, iou, match_points
+from spherodetect.detect.matching import DUPLICATE_IOU, match_points
+from spherodetect.geometry import box_iou
 
 HW = (200, 200)
 
@@ -79,7 +80,7 @@ def test_a_second_detection_of_a_matched_cell_is_a_duplicate():
         square(150, 150),
         square(150, 151),
     )
-    agreement = iou(cells.box_yxyx[:1], cells.box_yxyx[1:4])[0]
+    agreement = box_iou(cells.box_yxyx[:1], cells.box_yxyx[1:4])[0]
     assert agreement[0] > agreement[1] > DUPLICATE_IOU > agreement[2]
     matching = match_points(cells, [[50, 50]])
     assert matching.detection.tolist() == [0]
@@ -88,7 +89,7 @@ def test_a_second_detection_of_a_matched_cell_is_a_duplicate():
 
 def test_two_labelled_cells_on_each_other_are_no_duplicates():
     cells = detections(square(50, 50), square(50, 53))
-    assert iou(cells.box_yxyx, cells.box_yxyx)[0, 1] > DUPLICATE_IOU
+    assert box_iou(cells.box_yxyx, cells.box_yxyx)[0, 1] > DUPLICATE_IOU
     matching = match_points(cells, [[50, 49], [50, 54]])
     assert matching.detection.tolist() == [0, 1]
     assert not matching.duplicate.any()
@@ -115,11 +116,3 @@ def test_nothing_to_match_is_no_error(n_cells, n_points):
     matching = match_points(cells, np.full((n_points, 2), 5.0))
     assert matching.detection.tolist() == [-1] * n_points
     assert matching.duplicate.tolist() == [False] * n_cells
-
-
-def test_iou_is_shared_area_over_joint_area():
-    a = np.array([[0, 0, 10, 10], [0, 0, 10, 20]], float)
-    b = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [10, 0, 20, 10], [3, 3, 3, 9]], float)
-    np.testing.assert_allclose(iou(a, b), [[1, 25 / 175, 0, 0], [0.5, 50 / 250, 0, 0]])
-    np.testing.assert_array_equal(iou(b, a), iou(a, b).T)
-    assert iou(a[:0], b).shape == (0, 4)

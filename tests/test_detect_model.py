@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from spherodetect.cells import Cells
-from spherodetect.detect.matching import iou
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import BadImageError, BadModelError, SpherodetectError
 from spherodetect.fields import scan as scans
+from spherodetect.geometry import box_iou
 from spherodetect.synthetic import draw_field
 
 UM_PER_PX = 0.193
@@ -49,7 +49,7 @@ def same(one: Cells, other: Cells) -> bool:
 
 def pairs(one: Cells, other: Cells) -> int:
     """How many cells of one are in the other too."""
-    return int((iou(one.box_yxyx, other.box_yxyx).max(axis=1, initial=0) > 0.6).sum())
+    return int((box_iou(one.box_yxyx, other.box_yxyx).max(axis=1, initial=0) > 0.6).sum())
 
 
 # --- tiles
@@ -62,7 +62,7 @@ def test_tiles_find_the_cells_of_the_whole_field_once(model, field, um_per_px, t
     tiled = model.detect(field, um_per_px, tile_px=tile_px)
     assert len(whole) > 60 and abs(len(tiled) - len(whole)) <= 0.02 * len(whole) + 1
     assert pairs(tiled, whole) >= 0.97 * len(tiled)
-    overlap = iou(tiled.box_yxyx, tiled.box_yxyx) - np.eye(len(tiled))
+    overlap = box_iou(tiled.box_yxyx, tiled.box_yxyx) - np.eye(len(tiled))
     assert overlap.max() < 0.5, "no cell is found by two tiles"
     assert abs(int(tiled.countable.sum()) - int(whole.countable.sum())) <= 2
     assert (tiled.image_size_hw, tiled.um_per_px) == (whole.image_size_hw, whole.um_per_px)
@@ -75,7 +75,7 @@ def test_tiles_believe_in_the_prevalence_of_the_whole(model):
         np.random.default_rng(6), n_cells=70, spherocyte_fraction=0.9, um_per_px=UM_PER_PX
     ).image
     whole, tiled = model.detect(rich, UM_PER_PX), model.detect(rich, UM_PER_PX, tile_px=120)
-    agree = iou(tiled.box_yxyx, whole.box_yxyx)
+    agree = box_iou(tiled.box_yxyx, whole.box_yxyx)
     known = agree.max(axis=1) > 0.9
     p, same_cell = tiled.p_spherocyte[known], whole.p_spherocyte[agree.argmax(axis=1)[known]]
     assert known.sum() > 60 and abs(np.median(p - same_cell)) < 1e-3

@@ -79,9 +79,11 @@ def test_boxes_that_differ_from_their_outline():
 
 def test_rectangles_are_no_outlines():
     box = np.array([[10, 10], [10, 30], [40, 30], [40, 10], [10, 10]], float)
-    rectangle = Annotation("1", "rbc", (10, 10, 40, 30), polygons=(box,))
-    (finding,) = found(field(rectangle))
-    assert (finding.code, finding.severity, finding.count) == ("rectangle-mask", "error", 1)
+    with_midpoints = np.stack([box[:4], (box[:4] + box[1:]) / 2], axis=1).reshape(-1, 2)
+    for polygon in (box, with_midpoints):
+        rectangle = Annotation("1", "rbc", (10, 10, 40, 30), polygons=(polygon,))
+        (finding,) = found(field(rectangle))
+        assert (finding.code, finding.severity, finding.count) == ("rectangle-mask", "error", 1)
     (finding,) = found(field(rectangle, outline(2, at=(99, 99)), outline(3, at=(99, 200))))
     assert (finding.code, finding.severity) == ("rectangle-mask", "warning")
     mask = np.zeros((480, 640), bool)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.labels.readers.coco import polygon_area, read_coco, source_of
+from spherodetect.labels.readers.coco import read_coco
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe, load_recipe
 
@@ -412,25 +412,6 @@ def test_a_file_that_is_no_coco_is_broken(tmp_path, text):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(BadLabelsError, match="--root"):
         read_coco(Recipe("mine", "coco", tmp_path))
-
-
-def test_sources():
-    assert (
-        source_of("train/patient_03_11_jpg.rf.9fa5d2cc9ed96d15f38bb03916762fdd.jpg")
-        == "patient_03_11"
-    )
-    assert source_of("valid/smear.1_PNG.rf.HASH.jpg") == "smear.1"
-    assert (
-        source_of("train/0001.jpg") == "train/0001"
-    )  # without Roboflow's mark another folder is another photograph
-
-
-def test_area_by_the_closed_form():
-    assert polygon_area(np.array([[0, 0], [0, 4], [3, 0]]) + 1e5) == pytest.approx(6)
-    turn = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    assert polygon_area(np.stack([np.sin(turn), np.cos(turn)], axis=1)) == pytest.approx(
-        np.pi, rel=1e-3
-    )
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -13,13 +13,8 @@ import pytest
 from spherodetect.cells import CLASS_NAMES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import (
-    FieldInstances,
-    class_set,
-    fill_polygon,
-    find_instances,
-    resample_mask,
-)
+from spherodetect.labels.repair.masks import FieldInstances, class_set, find_instances
+from spherodetect.rle import run_lengths
 from spherodetect.synthetic import SyntheticField, draw_field
 
 SLIDE, STAIN = 200, 130
@@ -160,13 +155,33 @@ def test_a_sloppy_box_still_finds_its_cell():
     assert np.mean(refined) > 0.85
 
 
-def test_a_polygon_that_is_only_its_box_is_no_outline():
+def eight_points(polygon: np.ndarray) -> np.ndarray:
+    """A closed rectangle, the midpoint of each side added."""
+    corners = polygon[:4]
+    midpoints = (corners + np.roll(corners, -1, axis=0)) / 2
+    return np.stack([corners, midpoints], axis=1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("drawn", [lambda polygon: polygon, eight_points], ids=["five", "eight"])
+def test_a_polygon_that_is_only_its_box_is_no_outline(drawn):
     image = discs((60, 80))
-    as_rectangle = box(40, 60, 80, 100, polygons=(rectangle(40, 60, 80, 100),))
+    as_rectangle = box(40, 60, 80, 100, polygons=(drawn(rectangle(40, 60, 80, 100)),))
     found = convert(image, [as_rectangle])
     (instance,) = found.instances
     assert found.repaired["box-to-mask"] == 1
     assert 0.95 < instance.mask.sum() / (np.pi * 20**2) < 1.05, "a disc, not its square"
+    assert instance.quality < 1
+
+
+def test_a_mask_that_is_only_its_box_is_no_outline():
+    image = discs((60, 80))
+    mask = np.zeros(image.shape[:2], bool)
+    mask[40:80, 60:100] = True
+    for packed in (mask, run_lengths(mask)):
+        found = convert(image, [box(40, 60, 80, 100, mask=packed)])
+        (instance,) = found.instances
+        assert found.repaired["box-to-mask"] == 1
+        assert 0.95 < instance.mask.sum() / (np.pi * 20**2) < 1.05
 
 
 def test_an_outline_is_taken_as_it_was_drawn():
@@ -193,9 +208,11 @@ def test_a_run_length_mask_is_taken_and_an_empty_one_is_not():
     image = discs((60, 80))
     mask = np.zeros(image.shape[:2], bool)
     mask[30:50, 20:50] = True
+    mask[30:35, 20:25] = False
     (instance,) = convert(image, [box(30, 20, 50, 50, mask=mask)]).instances
     np.testing.assert_array_equal(instance.box_yxyx, [30, 20, 50, 50])
-    assert instance.mask.all()
+    np.testing.assert_array_equal(instance.mask, mask[30:50, 20:50])
+    assert instance.quality == 1
     (instance,) = convert(image, [box(40, 60, 80, 100, mask=np.zeros_like(mask))]).instances
     assert instance.mask.sum() == pytest.approx(np.pi * 400, rel=0.05), (
         "refined from its box instead"
@@ -389,33 +406,6 @@ def test_the_same_field_gives_the_same_instances():
     for a, b in zip(first.instances, second.instances, strict=True):
         np.testing.assert_array_equal(a.box_yxyx, b.box_yxyx)
         np.testing.assert_array_equal(a.mask, b.mask)
-
-
-def test_a_mask_is_stretched_over_its_samples():
-    half = np.zeros((10, 20), bool)
-    half[:, :10] = True
-    stretched = resample_mask(half, 56)
-    assert stretched.shape == (56, 56)
-    assert stretched[:, :28].all() and not stretched[:, 28:].any()
-    np.testing.assert_array_equal(resample_mask(half[:, ::-1], 56), ~stretched)
-    assert resample_mask(np.ones((1, 1), bool), 56).all()
-    disc = np.hypot(*(np.mgrid[:56, :56] - 27.5)) < 27
-    np.testing.assert_array_equal(resample_mask(disc, 56), disc)
-    large = np.hypot(*(np.mgrid[:280, :280] - 139.5)) < 140
-    assert resample_mask(large, 56).mean() == pytest.approx(np.pi / 4, abs=0.01)
-
-
-def test_a_polygon_fills_the_pixels_whose_centres_lie_within():
-    rng = np.random.default_rng(5)
-    y, x = np.mgrid[:40, :50] + 0.5
-    for corners in rng.integers(3, 30, 50):
-        polygon = rng.uniform(-5, 50, (corners, 2))
-        crossed = np.zeros(y.shape, int)
-        for (ay, ax), (by, bx) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-            crossed += ((ay <= y) != (by <= y)) & (x > ax + (y - ay) * (bx - ax) / (by - ay))
-        np.testing.assert_array_equal(fill_polygon(polygon, (40, 50)), crossed % 2 == 1)
-    square = fill_polygon(rectangle(2, 3, 5, 7), (9, 9))
-    assert square[2:5, 3:7].all() and square.sum() == 12
 
 
 def test_a_field_of_drawn_cells_needs_no_segmentation(monkeypatch):

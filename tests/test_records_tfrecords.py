@@ -20,7 +20,7 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.labels.repair.masks import find_instances, resample_mask
+from spherodetect.labels.repair.masks import find_instances, stretch_mask
 from spherodetect.records import convert, tfrecords
 from spherodetect.records.tfrecords import MASK_SIZE, build, read_examples, write_tfrecords
 
@@ -167,7 +167,7 @@ def test_records_give_back_what_was_found(tmp_path, labels):
         assert example["name"] == [i.name for i in found.instances]
         assert example["mask_known"].all()
         for mask, instance in zip(example["masks"], found.instances, strict=True):
-            np.testing.assert_array_equal(mask, resample_mask(instance.mask, MASK_SIZE))
+            np.testing.assert_array_equal(mask, stretch_mask(instance.mask, MASK_SIZE))
         points = {a.annotation_id: a.point_yx for a in labelled.annotations}
         expected = [points.get(i.annotation_id, (-1, -1)) for i in found.instances]
         np.testing.assert_allclose(example["point_yx"], expected, atol=1e-3)
@@ -347,7 +347,7 @@ def test_full_masks_are_the_stock_form(tmp_path, labels):
         assert frame.shape == HW and set(np.unique(frame)) == {0, 1}
         y0, x0, y1, x1 = np.round(box).astype(int)
         assert frame[y0:y1, x0:x1].sum() == frame.sum() > 0
-        np.testing.assert_array_equal(resample_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
+        np.testing.assert_array_equal(stretch_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
 
 
 @pytest.mark.train
@@ -370,7 +370,7 @@ def test_the_stock_decoder_reads_the_stock_form(tmp_path, labels):
         decoded["groundtruth_instance_masks"].numpy(), boxes, compact["masks"], strict=True
     ):
         y0, x0, y1, x1 = np.round(box).astype(int)
-        np.testing.assert_array_equal(resample_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
+        np.testing.assert_array_equal(stretch_mask(frame[y0:y1, x0:x1] > 0, MASK_SIZE), local)
     # The unlabelled cell and the one of unknown class teach nothing here.
     np.testing.assert_array_equal(decoded["groundtruth_is_crowd"].numpy(), compact["class_id"] == 0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import spherodetect
-from spherodetect.detect.matching import iou
+from spherodetect.geometry import box_iou
 from spherodetect.score.counts import score_counts
 from spherodetect.synthetic import draw_field
 
@@ -101,7 +101,7 @@ def test_fixed_shapes_give_the_same_cells_by_xla(saved):
         # XLA computes a little otherwise: of two proposals for a cell the other may be kept, half a
         # pixel beside, and what is hardly a cell may be none.
         sure = free["confidences"].numpy() > 0.25
-        agree = iou(free["boxes_yxyx"].numpy()[sure], rows["boxes_yxyx"])
+        agree = box_iou(free["boxes_yxyx"].numpy()[sure], rows["boxes_yxyx"])
         pair = agree.argmax(axis=1)
         assert len(set(pair)) == sure.sum() and agree.max(axis=1).min(initial=1) > 0.9
         for name, most in (

@@ -30,14 +30,14 @@ def disc(radius: float = 14.0) -> np.ndarray:
 
 def smear(*corners: tuple[int, int]) -> tuple[np.ndarray, tuple]:
     """Densities with cells at these corners of boxes, and the cells as `paste` takes them."""
-    from spherodetect.labels.repair.masks import resample_mask
+    from spherodetect.labels.repair.masks import stretch_mask
 
     cell = disc()
     density = np.zeros((SIDE, SIDE, 3), np.float32)
     for y, x in corners:
         density[y : y + len(cell), x : x + len(cell)] += cell[..., None]
     boxes = np.array([(y, x, y + len(cell), x + len(cell)) for y, x in corners], np.float32)
-    masks = np.array([resample_mask(cell > 0, MASK_SIZE)] * len(corners), np.float32)
+    masks = np.array([stretch_mask(cell > 0, MASK_SIZE)] * len(corners), np.float32)
     n = len(corners)
     return density, (boxes, masks, np.full(n, 0b10, np.int32), np.ones(n, bool))
 

@@ -77,7 +77,7 @@ def field(
     """A decoded record of cells whose centres are whole pixels."""
     import tensorflow as tf
 
-    from spherodetect.labels.repair.masks import resample_mask
+    from spherodetect.labels.repair.masks import stretch_mask
 
     shape = cut_disc(DIAMETER / 2)
     image = np.full((*size_hw, 3), 200, np.uint8)
@@ -93,7 +93,7 @@ def field(
         "class_set": tf.constant(np.array(sets or [0b10] * n, np.int32)),
         "mask_known": tf.constant(np.array(known or [True] * n, bool)),
         "masks": tf.constant(
-            np.array([resample_mask(shape, MASK_SIZE)] * n, np.float32).reshape(
+            np.array([stretch_mask(shape, MASK_SIZE)] * n, np.float32).reshape(
                 -1, MASK_SIZE, MASK_SIZE
             )
         ),

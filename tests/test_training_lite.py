@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.detect.matching import iou
 from spherodetect.errors import SpherodetectError
+from spherodetect.geometry import box_iou
 from spherodetect.synthetic import draw_field
 
 UM_PER_PX = 0.193
@@ -45,7 +45,7 @@ def test_parity_with_the_saved_model(lite, bundled_model, tmp_path, quantised):
     }
     n = int(theirs["num_detections"])
     assert n > 40 and abs(int(ours["num_detections"]) - n) <= 0.02 * n
-    overlap = iou(theirs["boxes_yxyx"], ours["boxes_yxyx"][: int(ours["num_detections"])])
+    overlap = box_iou(theirs["boxes_yxyx"], ours["boxes_yxyx"][: int(ours["num_detections"])])
     best, same = overlap.argmax(axis=1), overlap.max(axis=1) > 0.5
     assert same.mean() >= 0.98 and len(set(best[same])) == same.sum()
     off = np.abs(theirs["boxes_yxyx"][same] - ours["boxes_yxyx"][best[same]])

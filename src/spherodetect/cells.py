@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spherodetect.geometry import paste_mask
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -255,7 +257,7 @@ class Cells:
         return (
             mask[: y1 - y0, : x1 - x0]
             if mask.dtype == bool
-            else _resample(mask, self.box_yxyx[i], window)
+            else paste_mask(mask, self.box_yxyx[i], window)
         )
 
     def label_image(self, rows: tuple[int, int] | None = None) -> np.ndarray:
@@ -324,20 +326,3 @@ def pixel_windows(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.nd
     low = np.clip(np.floor(box_yxyx[:, :2] + 1e-3), 0, image_size_hw).astype(int)
     high = np.clip(np.ceil(box_yxyx[:, 2:] - 1e-3), 0, image_size_hw).astype(int)
     return np.concatenate([low, np.maximum(low, high)], axis=1)
-
-
-def _resample(
-    probability: np.ndarray, box_yxyx: np.ndarray, window: tuple[int, int, int, int]
-) -> np.ndarray:
-    """Bilinear values of a mask that stretches over the box, at the centres of the window's
-    pixels."""
-    size_y, size_x = probability.shape
-    y0, x0, y1, x1 = window
-    ymin, xmin, ymax, xmax = (float(v) for v in box_yxyx)
-
-    def weights(first: int, last: int, low: float, high: float, size: int) -> np.ndarray:
-        at = (np.arange(first, last) + 0.5 - low) / max(high - low, 1e-6) * size - 0.5
-        at = np.clip(at, 0, size - 1)
-        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)[None, :]))
-
-    return weights(y0, y1, ymin, ymax, size_y) @ probability @ weights(x0, x1, xmin, xmax, size_x).T

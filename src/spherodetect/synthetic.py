@@ -23,6 +23,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from .cells import CLASS_NAMES, Cells
+from .constants import RBC_DIAMETER_UM
 
 _ANGLES = np.linspace(-np.pi, np.pi, 361)
 _MIN_RBC_PX = 12.0
@@ -100,7 +101,7 @@ class SmearStyle:
     """
 
     um_per_px: float = 0.193
-    rbc_diameter_um: float = 7.5
+    rbc_diameter_um: float = RBC_DIAMETER_UM
     anisocytosis: float = 0.04
     stain_od: float = 0.20
     stain_rgb: tuple[float, float, float] = (0.38, 1.0, 0.62)
@@ -181,7 +182,7 @@ def random_style(rng: np.random.Generator, *, um_per_px: float = 0.193) -> Smear
     shares["discocyte"] = RED_CELL_SHAPES["discocyte"].share * rng.uniform(0.3, 1.2)
     return SmearStyle(
         um_per_px=um_per_px,
-        rbc_diameter_um=float(np.clip(rng.normal(7.5, 0.45), 6.3, 8.9)),
+        rbc_diameter_um=float(np.clip(rng.normal(RBC_DIAMETER_UM, 0.45), 6.3, 8.9)),
         anisocytosis=float(rng.uniform(0.02, 0.09)),
         stain_od=float(np.exp(rng.uniform(np.log(0.11), np.log(0.38)))),
         stain_rgb=(float(rng.uniform(0.26, 0.62)), 1.0, float(rng.uniform(0.52, 0.90))),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spherodetect.cells import Cells
+from spherodetect.geometry import box_iou
 
 #: A detection that agrees this much with a matched one is a second detection of the same cell.
 DUPLICATE_IOU = 0.5
@@ -65,14 +66,5 @@ def match_points(cells: Cells, points_yx: np.ndarray) -> Matching:
     matched[detection[detection >= 0]] = True
     duplicate = np.zeros(len(box), bool)
     if matched.any() and not matched.all():
-        duplicate[~matched] = (iou(box[~matched], box[matched]) > DUPLICATE_IOU).any(axis=1)
+        duplicate[~matched] = (box_iou(box[~matched], box[matched]) > DUPLICATE_IOU).any(axis=1)
     return Matching(detection, duplicate)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair of boxes, (N, M)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=-1)
-    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=-1) for x in (a, b))
-    return overlap / np.maximum(area_a[:, None] + area_b[None] - overlap, 1e-9)

@@ -7,7 +7,6 @@ Garden is not needed.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import Cells
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.detect.model_folder import BUNDLED, read_card
 from spherodetect.detect.tiles import (
     CORE,
@@ -36,8 +36,8 @@ from spherodetect.errors import BadModelError, SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
 from spherodetect.photograph import Photograph
-from spherodetect.safety import inside, quoted
-from spherodetect.scale.find import RBC_DIAMETER_UM, Scale, find_scale
+from spherodetect.safety import file_sha256, inside, quoted
+from spherodetect.scale.find import Scale, find_scale
 from spherodetect.scale.strip import block_mean
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
@@ -392,7 +392,7 @@ def _load(folder: Path) -> Model:
             raise BadModelError(
                 f"{quoted(path)}: expected a file of the model, got none; copy the model folder again"
             )
-        got = hashlib.sha256(path.read_bytes()).hexdigest()
+        got = file_sha256(path, error=BadModelError)
         if got != expected:
             raise BadModelError(
                 f"{quoted(path)}: expected sha256 {expected[:12]}..., got {got[:12]}...; copy the model folder again"

@@ -137,7 +137,7 @@ def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
 
     annotations = [a for f in chosen for a in f.annotations]
     no_boxes = _POINTS if any(a.outline_box_yxyx is None for a in annotations) else ""
-    flat = sum(not _outlined(a) for a in annotations)
+    flat = sum(a.is_rectangle for a in annotations)
     return Truth(
         recipe.name,
         split,
@@ -187,25 +187,10 @@ def _centre(box_yxyx: np.ndarray) -> np.ndarray:
     return (box_yxyx[:2] + box_yxyx[2:]) / 2
 
 
-def _outlined(annotation: Annotation) -> bool:
-    """Whether an outline says more than its box does."""
-    from spherodetect.labels.readers.coco import polygon_area
-
-    if annotation.mask is not None:
-        return True
-    if (box := annotation.outline_box_yxyx) is None:
-        return False
-    return (
-        0
-        < sum(map(polygon_area, annotation.polygons))
-        < 0.999 * (box[2] - box[0]) * (box[3] - box[1])
-    )
-
-
 def _run_lengths(annotation: Annotation, size_hw: tuple[int, int]) -> dict[str, Any] | None:
     from pycocotools import mask as coco_masks
 
-    if not _outlined(annotation):
+    if annotation.is_rectangle:
         return None
     if annotation.mask is not None:
         return dict(coco_masks.encode(np.asfortranarray(np.asarray(annotation.mask), np.uint8)))

@@ -60,13 +60,15 @@ def whole(boxes: tf.Tensor, size: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
     )
 
 
-def pairwise_iou(boxes: tf.Tensor) -> tf.Tensor:
-    """(N, N) intersection over union."""
-    low = tf.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = tf.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor | None = None) -> tf.Tensor:
+    """(N, M) intersection over union of boxes (N, 4) with others (M, 4), or with each other."""
+    if others is None:
+        others = boxes
+    low = tf.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = tf.minimum(boxes[:, None, 2:], others[None, :, 2:])
     overlap = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    return overlap / tf.maximum(area[:, None] + area[None] - overlap, 1e-6)
+    area, area_of_others = (tf.reduce_prod(b[:, 2:] - b[:, :2], axis=-1) for b in (boxes, others))
+    return overlap / tf.maximum(area[:, None] + area_of_others[None] - overlap, 1e-6)
 
 
 def align(

@@ -23,6 +23,7 @@ from typing import Any
 import tensorflow as tf
 
 from spherodetect.cells import RED_CELLS
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph import optics
 from spherodetect.graph.boxes import align, anchors, clip, decode, pairwise_iou, whole
@@ -34,7 +35,6 @@ from spherodetect.graph.second_look import WINDOW, combined, sizes, windows
 from spherodetect.safety import quoted
 
 SPHEROCYTE = "spherocyte"
-RBC_DIAMETER_UM = 7.5
 #: More cells than this in one image are left out, and `truncated` says so.
 MAX_CELLS = 2000
 #: The most that an image is enlarged, and the most pixels that the network sees at once; an image

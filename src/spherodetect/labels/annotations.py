@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spherodetect.labels.readers.rle import RunLengthMask, run_lengths
+from spherodetect.geometry import is_rectangle, tight_box
+from spherodetect.rle import RunLengthMask, run_lengths
 
+#: A mask of so few pixels fills its box whatever the shape of its cell.
+_TINY_PX = 16
 #: What turns a stored image upright, by EXIF's number: those that make its rows columns.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     5: lambda m: m.T,
@@ -56,6 +59,27 @@ class Annotation:
             (y0, x0), (y1, x1) = points.min(axis=0), points.max(axis=0)
             return float(y0), float(x0), float(y1), float(x1)
         return self.box_yxyx
+
+    @property
+    def is_rectangle(self) -> bool:
+        """Whether the label has no shape of its own: no outline, or one that fills its box.
+
+        Labelling tools export boxes as polygons or masks; a mask head must not learn them.
+        """
+        if self.mask is not None:
+            return _fills_its_box(self.mask)
+        return all(is_rectangle(polygon) for polygon in self.polygons if len(polygon) >= 3)
+
+
+def _fills_its_box(mask: np.ndarray | RunLengthMask) -> bool:
+    if isinstance(mask, RunLengthMask):
+        box, area_px = mask.box_yxyx(), mask.area_px
+    else:
+        area_px = int(np.count_nonzero(mask))
+        box = tuple(tight_box(mask).tolist()) if area_px else None
+    if box is None or area_px <= _TINY_PX:
+        return False
+    return (box[2] - box[0]) * (box[3] - box[1]) == area_px
 
 
 def turned(annotation: Annotation, orientation: int, stored_hw: tuple[int, int]) -> Annotation:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.geometry import polygon_area
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.readers.coco import polygon_area
-from spherodetect.labels.readers.rle import RunLengthMask, run_lengths
+from spherodetect.rle import RunLengthMask, run_lengths
 
 
 def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:

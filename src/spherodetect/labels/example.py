@@ -8,7 +8,6 @@ patient is in train/ and valid/.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spherodetect.labels.file_names import roboflow_name
 from spherodetect.labels.recipe import Recipe, SplitRule
-from spherodetect.safety import atomic_write
+from spherodetect.safety import atomic_write, sha256
 
 if TYPE_CHECKING:
     from spherodetect.synthetic import SyntheticField
@@ -124,7 +124,7 @@ def _files(
             Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC).save(
                 buffer, "JPEG", quality=92
             )
-            file = f"{name}_jpg.rf.{hashlib.sha256(buffer.getvalue()).hexdigest()[:32]}.jpg"
+            file = roboflow_name(name, sha256(buffer.getvalue())[:32])
             yield file, buffer.getvalue()
             annotations += [
                 {

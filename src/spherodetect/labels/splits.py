@@ -8,7 +8,6 @@ drawn by chance: the same fields give the same split.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
-from spherodetect.safety import quoted
+from spherodetect.safety import quoted, sha256
 
 #: Fields whose numbers share a block of this many count as one slide.
 BLOCK_FIELDS = 20
@@ -245,6 +244,4 @@ def _stratified(
 
 
 def _digest(group: Sequence[LabelledField]) -> str:
-    return hashlib.sha256(
-        "\0".join(sorted(f.file for f in group)).encode(errors="replace")
-    ).hexdigest()
+    return sha256("\0".join(sorted(f.file for f in group)).encode(errors="replace"))

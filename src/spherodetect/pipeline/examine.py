@@ -86,7 +86,7 @@ def look_at(
         image = None
         try:
             data = None if is_scan(one.path) else _read(one.path, one.field_id)
-            digest = file_sha256(one.path) if data is None else sha256(data)
+            digest = file_sha256(one.path, error=BadImageError) if data is None else sha256(data)
             labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
             key = cache.key(digest, *labels, um_per_px=one.um_per_px)
             finished = cache.load(key)

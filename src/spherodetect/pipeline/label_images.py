@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells, touches_border
-from spherodetect.detect.matching import iou, match_points
+from spherodetect.detect.matching import match_points
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields.find import FieldList
 from spherodetect.fields.image import MAX_IMAGE_BYTES, MAX_PIXELS
+from spherodetect.geometry import box_iou
 from spherodetect.safety import quoted
 
 #: Boxes that share more than this of what both cover are cells that lie on each other, as in the
@@ -33,7 +34,7 @@ def separate(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.ndarray
     box = np.asarray(box_yxyx, float).reshape(-1, 4)
     free = ~touches_border(box, image_size_hw)
     for first in range(0, len(box), _ROWS):
-        overlap = iou(box[first : first + _ROWS], box)
+        overlap = box_iou(box[first : first + _ROWS], box)
         overlap[np.arange(len(overlap)), first + np.arange(len(overlap))] = 0
         free[first : first + _ROWS] &= overlap.max(axis=1) < MAX_OVERLAP_IOU
     return free

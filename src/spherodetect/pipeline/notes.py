@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.report.scored_field import ReportField
 from spherodetect.safety import sha256
 from spherodetect.scale.find import unread_bars
@@ -35,7 +36,7 @@ _NAMED_FILES = {
 _SOURCES = {
     "given": "given",
     "scale bar": "from the scale bar",
-    "cells": "from the red cells, taken as 7.5 µm wide,",
+    "cells": f"from the red cells, taken as {RBC_DIAMETER_UM:g} µm wide,",
 }
 
 

@@ -32,7 +32,7 @@ from spherodetect.scale.find import Scale
 _MAX_BYTES = 2**30
 _MEASURED = "measured "
 _MODULES = (
-    "cells", "detect/matching", "detect/model", "detect/tiles", "fields/find", "fields/scan", "measure",
+    "cells", "constants", "detect/matching", "detect/model", "detect/tiles", "fields/find", "fields/scan", "geometry", "measure",
     "pipeline/examine", "pipeline/examine_scan", "pipeline/label_images", "pipeline/store", "quality",
     "report/overlays", "scale/bar", "scale/find", "segment",
 )  # fmt: skip

@@ -3,7 +3,6 @@ manifest."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.masks import Instance
 from spherodetect.records.convert import Converted
+from spherodetect.safety import file_sha256
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Account:
 def file_digest(path: Path) -> str:
     """What stands for an image file where a model says what it was trained on: 12 hexadecimal
     digits of its SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return file_sha256(path)[:12]
 
 
 def _class_text(instance: Instance, recipe: Recipe) -> str:

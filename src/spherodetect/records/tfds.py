@@ -30,9 +30,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from spherodetect.errors import BadLabelsError
+from spherodetect.geometry import stretch_mask
 from spherodetect.labels.readers.coco import find_coco_files
 from spherodetect.labels.recipe import Recipe, load_recipe
-from spherodetect.labels.repair.masks import resample_mask
 from spherodetect.records.account import Account, Part
 from spherodetect.records.convert import Converted, Prepared, converting, prepare
 from spherodetect.records.tfrecords import MASK_SIZE
@@ -198,7 +198,7 @@ def _example(one: Converted) -> dict[str, Any]:
                 "name": i.name,
                 "annotation_id": i.annotation_id,
                 "point_yx": np.array(points.get(i.annotation_id, (-1, -1)), np.float32),
-                "mask": resample_mask(mask, MASK_SIZE),
+                "mask": stretch_mask(mask, MASK_SIZE),
                 "mask_known": i.mask is not None,
                 "mask_quality": i.quality,
             }

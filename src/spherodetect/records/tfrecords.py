@@ -18,7 +18,6 @@ account, so that a killed run resumes after its last whole shard.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import re
@@ -30,14 +29,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherodetect import __version__
-from spherodetect.errors import BadLabelsError
+from spherodetect.errors import BadLabelsError, SpherodetectError
+from spherodetect.geometry import stretch_mask
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
-from spherodetect.labels.repair.masks import resample_mask
 from spherodetect.records.account import Account, Part
 from spherodetect.records.convert import Converted, converting, prepare
-from spherodetect.safety import atomic_write, quoted
+from spherodetect.safety import atomic_write, file_sha256, quoted, sha256
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -211,7 +210,7 @@ def _example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
     points = {a.annotation_id: a.point_yx for a in labelled.annotations if a.point_yx is not None}
     point = [points.get(i.annotation_id, (-1.0, -1.0)) for i in instances]
     masks = [np.zeros((1, 1), bool) if i.mask is None else i.mask for i in instances]
-    bits = np.packbits(np.array([resample_mask(m, MASK_SIZE) for m in masks], bool).reshape(-1))
+    bits = np.packbits(np.array([stretch_mask(m, MASK_SIZE) for m in masks], bool).reshape(-1))
 
     def ints(values: Iterable[int]) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v) for v in values]))
@@ -227,7 +226,7 @@ def _example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
         )
 
     # Model Garden wants a source_id that reads as a number.
-    number = int(hashlib.sha256(labelled.file.encode()).hexdigest()[:12], 16)
+    number = int(sha256(labelled.file.encode())[:12], 16)
     features = {
         "image/encoded": texts([converted.png or b""]),
         "image/format": texts(["png"]),
@@ -335,7 +334,7 @@ def _write_shard(
                     )
     for file in files:
         file.with_suffix(".part").replace(file)
-    digests = [_sha256(file) for file in files]
+    digests = [file_sha256(file) for file in files]
     told = {"key": key, "sha256": digests, "part": asdict(part)}
     with atomic_write(target.with_suffix(".json")) as account:
         account.write(json.dumps(told, sort_keys=True).encode())
@@ -348,41 +347,37 @@ def _finished(target: Path, key: str) -> tuple[Part, str] | None:
     try:
         told = json.loads(target.with_suffix(".json").read_bytes())
         files = (target, target.with_name(f"full-{target.name}"))
-        digests = [_sha256(file) for file, _ in zip(files, told["sha256"], strict=False)]
+        digests = [file_sha256(file) for file, _ in zip(files, told["sha256"], strict=False)]
         return (
             (Part(**told["part"]), digests[0])
             if (told["key"], told["sha256"]) == (key, digests)
             else None
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (SpherodetectError, OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fingerprint(recipe: Recipe, members: Sequence[LabelledField], full_masks: bool) -> str:
-    """Stands for everything that a shard is made from: the same input need not be converted
+    """A checksum of everything that a shard is made from: the same input need not be converted
     again."""
+    return sha256(_shard_input(recipe, members, full_masks))
+
+
+def _shard_input(
+    recipe: Recipe, members: Sequence[LabelledField], full_masks: bool
+) -> Iterator[bytes]:
     meant = replace(recipe, root=Path(), file=None, split=SplitRule(), patients=None)
-    digest = hashlib.sha256(
-        repr((_FORMAT, __version__, full_masks, sorted(_plain(meant).items()))).encode()
-    )
+    yield repr((_FORMAT, __version__, full_masks, sorted(_plain(meant).items()))).encode()
     for labelled in members:
         assert labelled.path is not None, "only fields with an image are converted"
         native = (labelled.native_size_hw, labelled.um_per_px, labelled.patient_id)
-        digest.update(repr((labelled.file, native)).encode() + labelled.path.read_bytes())
+        yield repr((labelled.file, native)).encode() + labelled.path.read_bytes()
         for a in labelled.annotations:
-            digest.update(
-                repr((a.annotation_id, a.name, a.box_yxyx, a.point_yx, a.iscrowd)).encode()
-            )
+            yield repr((a.annotation_id, a.name, a.box_yxyx, a.point_yx, a.iscrowd)).encode()
             if a.mask is not None:
-                digest.update(np.packbits(np.asarray(a.mask)).tobytes())
+                yield np.packbits(np.asarray(a.mask)).tobytes()
             for polygon in a.polygons:
-                digest.update(polygon.tobytes())
-    return digest.hexdigest()
+                yield polygon.tobytes()
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from spherodetect.cells import Cells, pixel_windows
 from spherodetect.errors import BadImageError
+from spherodetect.geometry import fill_polygon
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import Instance, fill_polygon
+from spherodetect.labels.repair.masks import Instance
 from spherodetect.records.convert import convert
 from spherodetect.safety import quoted
 

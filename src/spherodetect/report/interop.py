@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherodetect.cells import Cells, pixel_windows
+from spherodetect.rle import run_lengths
 from spherodetect.safety import atomic_write
 
 if TYPE_CHECKING:
@@ -93,52 +94,14 @@ def _coco_annotations(cells: Cells) -> Iterator[dict[str, Any]]:
             "category_id": int(cells.class_id[i]),
             "bbox": [round(v, 2) for v in (xmin, ymin, xmax - xmin, ymax - ymin)],
             "area": int(mask.sum()),
-            "segmentation": _segmentation(mask, corner, cells.image_size_hw),
+            "segmentation": run_lengths(
+                mask, origin_yx=corner, size_hw=cells.image_size_hw
+            ).to_coco(),
             "iscrowd": 0,
             "score": round(float(cells.confidence[i]), 4),
             "p_spherocyte": round(float(cells.p_spherocyte[i]), 4),
             "countable": int(cells.countable[i]),
         }
-
-
-def _segmentation(
-    mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]
-) -> dict[str, Any]:
-    return {"size": list(size_hw), "counts": _run_lengths(mask, origin_yx, size_hw)}
-
-
-def _run_lengths(mask: np.ndarray, origin_yx: tuple[int, int], size_hw: tuple[int, int]) -> str:
-    """COCO's compressed run lengths of a whole field, column by column, from a mask of a part of
-    it."""
-    columns, rows = np.nonzero(mask.T)
-    pixels = (columns + origin_yx[1]) * size_hw[0] + rows + origin_yx[0]
-    breaks = np.flatnonzero(np.diff(pixels) > 1)
-    starts = np.concatenate([pixels[:1], pixels[breaks + 1]])
-    ends = np.concatenate([pixels[breaks], pixels[-1:]]) + 1
-    edges = np.concatenate(
-        [[0], np.stack([starts, ends], axis=1).ravel(), [size_hw[0] * size_hw[1]]]
-    )
-    counts = np.diff(edges)
-    if (
-        len(counts) > 1 and counts[-1] == 0
-    ):  # a mask that reaches the last pixel ends with its own run
-        counts = counts[:-1]
-    return _compressed(counts)
-
-
-def _compressed(counts: np.ndarray) -> str:
-    """COCO's text for run lengths: from the fourth on the difference to the last but one, five bits
-    a character."""
-    differences = counts.astype(np.int64)
-    differences[3:] -= counts[1:-2]
-    text = []
-    for value in differences.tolist():
-        more = True
-        while more:
-            bits, value = value & 0x1F, value >> 5
-            more = value != (-1 if bits & 0x10 else 0)
-            text.append(chr(48 + bits + (0x20 if more else 0)))
-    return "".join(text)
 
 
 def to_geojson(fields: Cells | Iterable[Cells]) -> dict[str, Any]:
@@ -278,7 +241,10 @@ def to_supervision(cells: Cells) -> supervision.Detections:
     height, width = cells.image_size_hw
     y0, x0, y1, x1 = pixel_windows(cells.box_yxyx, cells.image_size_hw).T
     masks = supervision.CompactMask.from_coco_rle(
-        [_segmentation(mask, corner, (height, width)) for mask, corner in cells.pixel_masks()],
+        [
+            run_lengths(mask, origin_yx=corner, size_hw=(height, width)).to_coco()
+            for mask, corner in cells.pixel_masks()
+        ],
         np.stack([x0, y0, x1 - 1, y1 - 1], axis=1).astype(
             np.float32
         ),  # supervision's boxes of masks are closed

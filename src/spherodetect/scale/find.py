@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.errors import SpherodetectError
 from spherodetect.photograph import Photograph, as_photograph
 from spherodetect.safety import quoted
@@ -30,7 +31,6 @@ from spherodetect.scale.bar import find_scale_bar
 from spherodetect.scale.ocr import read_length_um
 
 GIVEN, SCALE_BAR, CELLS = "given", "scale bar", "cells"
-RBC_DIAMETER_UM = 7.5
 #: Standard deviation of the median diameter between patients.
 RBC_SPREAD_UM = 0.8
 #: A scale is doubted if it makes the cells this many times larger or smaller than red cells.
@@ -121,7 +121,7 @@ def find_scale(
         return scale
     doubt = (
         f"at {size:.3g} µm a pixel ({scale.source}) its cells would be {diameter_um:.1f} µm wide, "
-        "not about 7.5"
+        f"not about {RBC_DIAMETER_UM:g}"
     )
     if scale.source == GIVEN:
         return replace(scale, warning=f"{doubt}; check the pixel size")

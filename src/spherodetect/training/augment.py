@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from spherodetect.graph.boxes import pairwise_iou
 from spherodetect.graph.optics import softened
 
 #: A pasted cell and its surroundings fit into a square of this side.
@@ -106,7 +107,8 @@ def paste(
             rest = side - _PATCH - end
             density += tf.pad(patch, [[end[0], rest[0]], [end[1], rest[1]], [0, 0]])
             box = boxes[donor] + tf.cast(tf.tile(shift, [2]), tf.float32)
-            class_set = tf.where(_iou(box, boxes) > _TOUCHED, some_cell, class_set)
+            touched = pairwise_iou(box[None], boxes)[0] > _TOUCHED
+            class_set = tf.where(touched, some_cell, class_set)
             boxes = tf.concat([boxes, box[None]], axis=0)
             masks = tf.concat([masks, masks[donor][None]], axis=0)
             class_set = tf.concat([class_set, [some_cell]], axis=0)
@@ -123,10 +125,3 @@ def _mask_on(mask: tf.Tensor, box: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     at = ((ends - box[:2]) / (box[2:] - box[:2]) * samples - 0.5) / (samples - 1)
     corners = tf.reshape(at, [1, 4])
     return tf.image.crop_and_resize(mask[None, ..., None], corners, [0], [_PATCH, _PATCH])[0]
-
-
-def _iou(box: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    shared = tf.minimum(box[2:], boxes[:, 2:]) - tf.maximum(box[:2], boxes[:, :2])
-    shared = tf.reduce_prod(tf.maximum(shared, 0.0), axis=1)
-    areas = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) + tf.reduce_prod(box[2:] - box[:2])
-    return shared / tf.maximum(areas - shared, 1e-6)

@@ -3,7 +3,6 @@ and MODEL_CARD.md."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -27,7 +26,7 @@ from spherodetect.graph.network import Network
 from spherodetect.graph.serving import SmearModule
 from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
 from spherodetect.records.tfrecords import read_examples
-from spherodetect.safety import atomic_write, quoted, read_json
+from spherodetect.safety import atomic_write, file_sha256, quoted, read_json
 from spherodetect.score.rates import ClassifierRates
 from spherodetect.training import experiment, second_look
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
@@ -299,10 +298,7 @@ def write_folder(
         shutil.rmtree(assets)
         (temporary / "MODEL_CARD.md").write_text(text)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        checksums = {
-            p.relative_to(temporary).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in files
-        }
+        checksums = {p.relative_to(temporary).as_posix(): file_sha256(p) for p in files}
         with atomic_write(temporary / "model.json") as file:
             file.write(
                 json.dumps({**card, "checksums": checksums}, indent=1, sort_keys=True).encode()

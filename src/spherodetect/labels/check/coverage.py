@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherodetect.cells import touches_border
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.errors import BadImageError
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet
@@ -24,7 +25,6 @@ from spherodetect.labels.recipe import Recipe
 if TYPE_CHECKING:
     from spherodetect.segment import Segmentation
 
-RBC_DIAMETER_UM = 7.5
 #: A point may lie this far from a cell, in diameters, and still mean it.
 REACH = 0.2
 #: Less density than this, in thresholds of the foreground, is slide: on Chula RBC-12 it reads 0.24

@@ -10,7 +10,6 @@ not matter; turned or zoomed copies are not found.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 
 from spherodetect.fields.image import FORMATS
 from spherodetect.labels.readers.files import read_header
+from spherodetect.safety import sha256, write_json
 
 MIN_CORRELATION = 0.7
 MIN_OVERLAP = 0.15
@@ -62,8 +62,6 @@ def near_duplicates(
         tuple(files[k] for k in group) for group in group_images(thumbnails, progress=progress)
     ]
     if cache:
-        from spherodetect.safety import write_json
-
         write_json({"key": key, "groups": groups}, cache)
     return groups
 
@@ -176,13 +174,11 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _fingerprint(paths: Mapping[str, Path]) -> str:
-    digest = hashlib.sha256(
-        f"{MIN_CORRELATION} {MIN_OVERLAP} {_SIZE_HW} {_MIN_PEAK} {_SHIFT_WINDOW}".encode()
-    )
+    pieces = [f"{MIN_CORRELATION} {MIN_OVERLAP} {_SIZE_HW} {_MIN_PEAK} {_SHIFT_WINDOW}"]
     for file, path in paths.items():
         state = path.stat()
-        digest.update(f"\0{file}\0{state.st_size}\0{state.st_mtime_ns}".encode(errors="replace"))
-    return digest.hexdigest()
+        pieces.append(f"\0{file}\0{state.st_size}\0{state.st_mtime_ns}")
+    return sha256("".join(pieces).encode(errors="replace"))
 
 
 def _remembered(cache: Path, key: str) -> list[tuple[str, ...]] | None:

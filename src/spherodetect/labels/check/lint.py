@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import touches_border
+from spherodetect.constants import RBC_DIAMETER_UM
+from spherodetect.geometry import box_iou
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
-from spherodetect.labels.check.coverage import RBC_DIAMETER_UM, fields_to_look_at, lint_images
+from spherodetect.labels.check.coverage import fields_to_look_at, lint_images
 from spherodetect.labels.check.duplicates import near_duplicates
-from spherodetect.labels.readers.coco import polygon_area
 from spherodetect.labels.readers.files import listed, read_header
 from spherodetect.labels.readers.ledger import LabelSet
-from spherodetect.labels.readers.rle import RunLengthMask
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.labels.splits import assign_splits, leaks
@@ -140,8 +140,9 @@ def _geometry(file: str, split: str | None, fields: Sequence[LabelledField]) -> 
             if (off := _mismatch_px(a)) > BOX_TOLERANCE_PX:
                 ids["box-polygon-mismatch"].append(a.annotation_id)
                 worst["box-polygon-mismatch"] = max(worst["box-polygon-mismatch"], off)
-            outlined += bool(a.polygons) or a.mask is not None
-            if _is_rectangle(a):
+            has_outline = bool(a.polygons) or a.mask is not None
+            outlined += has_outline
+            if has_outline and a.is_rectangle:
                 ids["rectangle-mask"].append(a.annotation_id)
     mostly = len(ids["rectangle-mask"]) * 2 > outlined
     for code, severity, message, mend in (
@@ -193,29 +194,13 @@ def _mismatch_px(a: Annotation) -> float:
     return max(abs(s - o) for s, o in zip(a.box_yxyx, a.outline_box_yxyx, strict=True))
 
 
-def _is_rectangle(a: Annotation) -> bool:
-    """Whether an outline says no more than its box does."""
-    mask: Any = a.mask
-    if mask is not None and a.box_yxyx:
-        y0, x0, y1, x1 = a.box_yxyx
-        area_px = mask.area_px if isinstance(mask, RunLengthMask) else int(np.sum(mask))
-        return (y1 - y0) * (x1 - x0) == area_px > 16
-    if len(a.polygons) != 1 or a.outline_box_yxyx is None:
-        return False
-    y0, x0, y1, x1 = a.outline_box_yxyx
-    return polygon_area(a.polygons[0]) >= 0.999 * (y1 - y0) * (x1 - x0)
-
-
 def _doubles(field: LabelledField) -> list[str]:
     """Ids of annotations that lie where an earlier one of the field lies."""
     found = []
     boxed = [a for a in field.annotations if a.outline_box_yxyx and not a.iscrowd]
     box = np.array([a.outline_box_yxyx for a in boxed]).reshape(-1, 4)
     for k in range(1, len(boxed)):
-        inner = np.minimum(box[:k, 2:], box[k, 2:]) - np.maximum(box[:k, :2], box[k, :2])
-        shared = np.prod(np.maximum(inner, 0), axis=1)
-        area = np.prod(box[: k + 1, 2:] - box[: k + 1, :2], axis=1)
-        if (shared > DUPLICATE_IOU * (area[:k] + area[k] - shared)).any():
+        if (box_iou(box[k : k + 1], box[:k]) > DUPLICATE_IOU).any():
             found.append(boxed[k].annotation_id)
     points = [a for a in field.annotations if a.point_yx]
     at = np.array([a.point_yx for a in points]).reshape(-1, 2)

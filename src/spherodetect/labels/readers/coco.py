@@ -4,15 +4,11 @@ COCO's boxes are (x, y, width, height) and its outlines x, y, x, y, ...; only th
 Polygons of several parts, run-length masks and iscrowd are kept. The stated box is kept too,
 rounded as it may be, for lint to compare; the outline is what counts. Annotation ids are the
 file's, made unique by `#2`, `#3` where it gives one twice.
-
-Roboflow names a file NAME_jpg.rf.HASH.jpg: NAME is the photograph, which its augmented copies
-share.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,22 +20,18 @@ import numpy as np
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.fields.image import MAX_PIXELS
+from spherodetect.geometry import polygon_area
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
+from spherodetect.labels.file_names import source_of, split_in
 from spherodetect.labels.readers.files import list_files, listed, read_header
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
-from spherodetect.labels.readers.rle import RunLengthMask, read_rle
-from spherodetect.labels.recipe import SPLITS, Recipe
+from spherodetect.labels.recipe import Recipe
+from spherodetect.rle import RunLengthMask, read_rle
 from spherodetect.safety import inside, quoted, read_json
 
 ROBOFLOW_FILE = "_annotations.coco.json"
 MAX_SIDE_PX = 100_000
 _FAR_PX = 1e6
-_SPLIT = re.compile(
-    r"(?:^|[^a-z])(?:(train|training)|(val|valid|validation)|(test))(?![a-z])", re.IGNORECASE
-)
-_ROBOFLOW_NAME = re.compile(
-    r"^(?P<name>.+?)(?:[._](?:jpe?g|png|tiff?|bmp|webp))?\.rf\.\w+$", re.IGNORECASE
-)
 _LISTS = ("images", "annotations", "categories")
 _ID_LIMIT, _PATH_LIMIT = 200, 1000
 
@@ -100,17 +92,6 @@ def find_coco_files(root: Path, labels: str = "") -> list[Path]:
     ]
 
 
-def source_of(file: str) -> str:
-    """The photograph that a file was made from; copies that Roboflow made share it.
-
-    >>> source_of("train/patient_03_11_jpg.rf.9fa5d2cc9ed96d15f38bb03916762fdd.jpg")
-    'patient_03_11'
-    """
-    stem = PurePosixPath(file).with_suffix("")
-    match = _ROBOFLOW_NAME.match(stem.name)
-    return match["name"] if match else stem.as_posix()
-
-
 @dataclass(eq=False)
 class _Image:
     """An entry of `images` on its way to a field; header is what the file itself says: size, EXIF
@@ -154,8 +135,7 @@ class _File:
         self.on_disk, self.by_name = images, by_name
         self.name = path.relative_to(root).as_posix()
         place = PurePosixPath(self.name).parent.name if path.name == ROBOFLOW_FILE else path.stem
-        match = _SPLIT.search(place)
-        self.split = SPLITS[match.lastindex - 1] if match and match.lastindex else None
+        self.split = split_in(place)
 
     def read(self) -> None:
         try:
@@ -459,15 +439,6 @@ def _polygons(parts: list[Any]) -> Iterator[np.ndarray]:
         polygon = np.array(part, np.float64).reshape(-1, 2)[:, ::-1]
         if polygon_area(polygon) > 0:
             yield polygon
-
-
-def polygon_area(polygon_yx: np.ndarray) -> float:
-    """Area of a polygon (M, 2) in square pixels, by the shoelace formula; 0 for fewer than three
-    points."""
-    if len(polygon_yx) < 3:
-        return 0.0
-    y, x = (polygon_yx - polygon_yx[0]).T
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 def _is_id(value: object) -> bool:

@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, touches_border
+from spherodetect.constants import RBC_DIAMETER_UM
+from spherodetect.geometry import fill_polygon, tight_box
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.readers.ledger import Unread
 from spherodetect.labels.recipe import Meaning, Recipe
-from spherodetect.labels.repair.refine import BESIDE, Refined, Refiner, tidy, tight_box
+from spherodetect.labels.repair.refine import BESIDE, Refined, Refiner, tidy
 from spherodetect.segment import Segmentation, segment
 
 #: A refined mask of less quality than this is not believed: its label stays a box and teaches no
@@ -106,33 +108,6 @@ def unknown_set(class_names: Sequence[str]) -> int:
     return (1 << (len(class_names) + 1)) - 1
 
 
-def fill_polygon(polygon_yx: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-    """(H, W) bool, the pixels whose centres lie within a polygon (M, 2) (y, x); even-odd where it
-    crosses itself."""
-    height, width = size_hw
-    (y0, x0), (y1, x1) = polygon_yx.T, np.roll(polygon_yx, -1, axis=0).T
-    centres = np.arange(height)[:, None] + 0.5
-    row, side = np.nonzero((y0 <= centres) != (y1 <= centres))
-    crossing = x0[side] + (row + 0.5 - y0[side]) * (x1 - x0)[side] / (y1 - y0)[side]
-    column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)  # the first centre right of it
-    turns = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(
-        height, width + 1
-    )
-    return np.cumsum(turns[:, :width], axis=1) % 2 == 1
-
-
-def resample_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A boolean mask stretched over (size, size) samples, at the centres of the samples."""
-    height, width = mask.shape
-    return _weights(height, size) @ mask.astype(float) @ _weights(width, size).T >= 0.5
-
-
-@lru_cache(maxsize=256)
-def _weights(n: int, size: int) -> np.ndarray:
-    at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)[None, :]))
-
-
 class _Field:
     """The state of one field's conversion: which segmented cells are taken, and the account so
     far."""
@@ -144,7 +119,7 @@ class _Field:
             recipe,
             labelled.file,
         )
-        self.known_diameter = 7.5 / labelled.um_per_px if labelled.um_per_px else None
+        self.known_diameter = RBC_DIAMETER_UM / labelled.um_per_px if labelled.um_per_px else None
         self.taken: set[int] = set()
         self.outlined: list[np.ndarray] = []  # boxes whose segmented cells are taken too
         self.drawn_diameters: list[float] = []
@@ -280,12 +255,12 @@ class _Field:
         rectangle."""
         y0, x0 = np.floor(box[:2]).astype(int)
         y1, x1 = np.ceil(box[2:]).astype(int)
+        if annotation.is_rectangle:
+            return None
         if annotation.mask is not None:
             mask = np.asarray(annotation.mask[y0:y1, x0:x1])
             return mask if mask.any() else None
         outlines = [p for p in annotation.polygons if len(p) >= 3]
-        if not outlines or all(_is_rectangle(p) for p in outlines):
-            return None
         mask = np.zeros((y1 - y0, x1 - x0), bool)
         for outline in outlines:
             mask |= fill_polygon(outline - [y0, x0], mask.shape)
@@ -358,12 +333,3 @@ def _box_around(
     y, x = point_yx
     r = diameter_px / 2
     return np.clip([y - r, x - r, y + r, x + r], 0, [*size_hw, *size_hw])
-
-
-def _is_rectangle(polygon: np.ndarray) -> bool:
-    """Whether an outline is its own box: every corner lies on two of the box's sides."""
-    if len(polygon) > 5:
-        return False
-    low, high = polygon.min(axis=0), polygon.max(axis=0)
-    at_side = np.isclose(polygon, low, atol=0.01) | np.isclose(polygon, high, atol=0.01)
-    return bool(at_side.all())

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spherodetect.geometry import box_iou, tight_box
 from spherodetect.segment import Segmentation
 
 #: Threads of stain narrower than twice this share of a diameter are no part of a cell.
@@ -69,7 +70,8 @@ class Refiner:
         """The cell that a box encloses."""
 
         def agreement(mask: np.ndarray, origin: np.ndarray) -> float:
-            return box_iou(tight_box(mask) + np.tile(origin, 2), box_yxyx)
+            box = tight_box(mask) + np.tile(origin, 2)
+            return float(box_iou(box[None], box_yxyx[None])[0, 0])
 
         return self._best(
             (box_yxyx[:2] + box_yxyx[2:]) / 2,
@@ -248,18 +250,6 @@ def divide(mask: np.ndarray, points_yx: Sequence[np.ndarray]) -> list[np.ndarray
         markers[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = i
     flooded = watershed(-ndimage.distance_transform_edt(mask), markers, mask=mask, compactness=1)
     return [flooded == i for i in range(1, len(points_yx) + 1)]
-
-
-def tight_box(mask: np.ndarray) -> np.ndarray:
-    """(ymin, xmin, ymax, xmax) of a mask that is not empty, half-open."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-
-
-def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes of some size."""
-    overlap = np.prod(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])))
-    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
 
 
 def _hull(mask: np.ndarray) -> np.ndarray:

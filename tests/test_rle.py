@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spherodetect.labels.readers.rle import read_rle, run_lengths
+from spherodetect.rle import read_rle, run_lengths
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
