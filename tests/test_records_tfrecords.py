@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from spherodetect.errors import BadLabelsError
+from spherodetect.geometry import stretch_mask
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.labels.repair.masks import find_instances, stretch_mask
+from spherodetect.labels.repair.masks import find_instances
 from spherodetect.records import convert, tfrecords
 from spherodetect.records.tfrecords import MASK_SIZE, build, read_examples, write_tfrecords
 

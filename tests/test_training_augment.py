@@ -30,7 +30,7 @@ def disc(radius: float = 14.0) -> np.ndarray:
 
 def smear(*corners: tuple[int, int]) -> tuple[np.ndarray, tuple]:
     """Densities with cells at these corners of boxes, and the cells as `paste` takes them."""
-    from spherodetect.labels.repair.masks import stretch_mask
+    from spherodetect.geometry import stretch_mask
 
     cell = disc()
     density = np.zeros((SIDE, SIDE, 3), np.float32)

@@ -77,7 +77,7 @@ def field(
     """A decoded record of cells whose centres are whole pixels."""
     import tensorflow as tf
 
-    from spherodetect.labels.repair.masks import stretch_mask
+    from spherodetect.geometry import stretch_mask
 
     shape = cut_disc(DIAMETER / 2)
     image = np.full((*size_hw, 3), 200, np.uint8)
