@@ -1,79 +1,253 @@
-"""Reads and checks a model folder: model.json, its version and its files."""
+"""Reads and checks a model folder: model.json as one record, and the checksums of its files."""
 
 from __future__ import annotations
 
+import copy
+import math
+import re
 from collections.abc import Mapping
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import BadModelError
 from spherodetect.safety import quoted, read_json
+from spherodetect.score.rates import ClassifierRates
 
 BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
 
-
 #: The layout of model folders that this version reads.
 MODEL_FORMAT = 2
+#: A model.json holds no more than this many bytes.
+_MAX_BYTES = 20_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-_NEEDED = ("format", "name", "class_names", "rbc_px", "thresholds", "rates", "checksums")
+@dataclass(frozen=True)
+class Thresholds:
+    """Values that are tuned on held-out cells.
+
+    Attributes:
+        confidence: a detection below this is dropped.
+        p_spherocyte: a red cell is called a spherocyte from this probability on.
+        slope, intercept: of the log odds of p_spherocyte on the uncalibrated log odds (Platt 1999).
+        nms_iou: boxes with a higher IoU are one cell.
+    """
+
+    # A fifth of the usual confidence mostly means a pale cell, or one of two overlapping cells.
+    confidence: float = 0.15
+    p_spherocyte: float = 0.5
+    slope: float = 1.0
+    intercept: float = 0.0
+    nms_iou: float = 0.45
 
 
-def read_card(folder: Path) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class ErrorRates:
+    """Errors of the classifier on held-out cells.
+
+    Attributes:
+        blocks: counts of each block of fields, see `score.rates.ClassifierRates`.
+        folds: detectors that judged the blocks.
+    """
+
+    blocks: tuple[Mapping[str, Any], ...] = ()
+    folds: int = 0
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The content of a model.json.
+
+    Attributes:
+        name: the model's name in tables.
+        class_names: in the order of the class ids, from 1.
+        rbc_px: diameter of a red cell in the network's pixels.
+        thresholds: see `Thresholds`.
+        rates: see `ErrorRates`.
+        stains_seen: stains of the training fields.
+        provenance: see `provenance.Provenance`.
+        checksums: file of the folder to its SHA-256; empty until the folder is written.
+        held_out_figures: accuracy on held-out cells by name.
+        extra: keys that this version does not know.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    rbc_px: float
+    thresholds: Thresholds
+    rates: ErrorRates
+    stains_seen: tuple[str, ...]
+    provenance: Provenance
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    held_out_figures: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, content: Any, *, source: str | Path = "model.json") -> ModelCard:
+        """The record of a model.json that was read already; `source` is named in errors.
+
+        Raises:
+            BadModelError: another format, a missing key, or a value of another kind.
+        """
+        return _Reader(content, source).card()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of model.json."""
+        return {
+            **copy.deepcopy(dict(self.extra)),
+            "format": MODEL_FORMAT,
+            "name": self.name,
+            "class_names": list(self.class_names),
+            "rbc_px": self.rbc_px,
+            "thresholds": asdict(self.thresholds),
+            "rates": {
+                "blocks": copy.deepcopy(list(self.rates.blocks)),
+                "folds": self.rates.folds,
+            },
+            "stains_seen": list(self.stains_seen),
+            "provenance": copy.deepcopy(dict(self.provenance.content)),
+            "held_out_figures": dict(self.held_out_figures),
+            **({"checksums": dict(self.checksums)} if self.checksums else {}),
+        }
+
+    def classifier_rates(self) -> ClassifierRates:
+        """Sensitivity and specificity for the score.
+
+        Raises:
+            BadModelError: counts that cannot be.
+        """
+        return ClassifierRates.from_model_json(
+            {"name": self.name, "rates": {"blocks": self.rates.blocks}}
+        )
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The model.json of a model folder.
+
+    Raises:
+        BadModelError: no model.json, or one that `ModelCard.from_json` refuses.
+    """
     path = folder / "model.json"
     if not path.is_file():
         raise BadModelError(
-            f"{quoted(folder)}: expected a model folder with model.json, got none; see `spherodetect export`"
+            f"{quoted(folder)}: expected a model folder with model.json, got none; "
+            "see `spherodetect export`"
         )
-    card = read_json(path, max_bytes=20_000_000, error=BadModelError)
-    missing = [key for key in _NEEDED if not isinstance(card, dict) or key not in card]
-    if missing:
+    card = ModelCard.from_json(
+        read_json(path, max_bytes=_MAX_BYTES, error=BadModelError), source=path
+    )
+    if not card.checksums:
         raise BadModelError(
-            f"{quoted(path)}: expected {', '.join(_NEEDED)}, got none of {', '.join(missing)}; export it again"
+            f"{quoted(path)}: expected checksums of the model's files, got none; export it again"
         )
-    if card["format"] != MODEL_FORMAT:
-        got = quoted(card["format"])
-        raise BadModelError(
-            f"{quoted(path)}: expected model format {MODEL_FORMAT}, got {got}; export it with this version"
-        )
-    for key, kind in (
-        ("class_names", list),
-        ("checksums", dict),
-        ("thresholds", dict),
-        ("rates", dict),
-    ):
-        if not isinstance(card[key], kind):
-            raise BadModelError(
-                f"{quoted(path)}: expected {key} to be a {kind.__name__}, got {quoted(card[key])}"
-            )
     return card
 
 
-def taught_splits(provenance: Mapping[str, Any]) -> dict[str, set[str]]:
-    """The splits of each data set that a run's own training records take in, as far as its
-    provenance tells."""
-    patterns = record_patterns(provenance, "train_data")
-    return {
-        name: {
-            split
-            for split in manifest.get("splits", {})
-            if any(names_split(p, name, split) for p in patterns)
-        }
-        for name, manifest in (provenance.get("data") or {}).items()
-    }
+class _Reader:
+    """Checks the values of a model.json one by one; an error names the file and the key."""
 
+    _REQUIRED = (
+        "format",
+        "name",
+        "class_names",
+        "rbc_px",
+        "thresholds",
+        "rates",
+        "stains_seen",
+        "provenance",
+    )
+    _OPTIONAL = ("checksums", "held_out_figures")
 
-def record_patterns(provenance: Mapping[str, Any], key: str) -> list[str]:
-    """The patterns of a data config: one, several, or one a data set; model.json has them as the
-    run used them."""
-    task = (provenance.get("params") or {}).get("task") or {}
-    paths = (task.get(key) or {}).get("input_path") or []
-    if isinstance(paths, Mapping):
-        paths = list(paths.values())
-    return [str(path) for path in ([paths] if isinstance(paths, str) else paths)]
+    def __init__(self, content: Any, source: str | Path) -> None:
+        self.source = source
+        if not isinstance(content, Mapping):
+            raise self._error("a JSON object", content)
+        self.content = content
+        missing = [key for key in self._REQUIRED if key not in content]
+        if missing:
+            raise BadModelError(
+                f"{quoted(source)}: expected the keys {', '.join(self._REQUIRED)}, got none named "
+                f"{', '.join(missing)}; export the model again"
+            )
+        if content["format"] != MODEL_FORMAT:
+            raise self._error(f"model format {MODEL_FORMAT}", content["format"])
 
+    def card(self) -> ModelCard:
+        content = self.content
+        known = {*self._REQUIRED, *self._OPTIONAL}
+        return ModelCard(
+            name=self._text("name", content["name"]),
+            class_names=self._class_names(content["class_names"]),
+            rbc_px=self._number("rbc_px", content["rbc_px"], above=0.0),
+            thresholds=self._thresholds(self._mapping("thresholds", content["thresholds"])),
+            rates=self._rates(self._mapping("rates", content["rates"])),
+            stains_seen=self._texts("stains_seen", content["stains_seen"]),
+            provenance=Provenance(self._mapping("provenance", content["provenance"])),
+            checksums=self._checksums(self._mapping("checksums", content.get("checksums", {}))),
+            held_out_figures=self._figures(content.get("held_out_figures", {})),
+            extra={key: value for key, value in content.items() if key not in known},
+        )
 
-def names_split(pattern: str, name: str, split: str) -> bool:
-    """Whether a pattern of records takes in a split of a data set."""
-    return fnmatch(f"{name}-{split}-00000-of-00001.tfrecord", PurePosixPath(pattern).name)
+    def _class_names(self, value: Any) -> tuple[str, ...]:
+        names = self._texts("class_names", value)
+        if not names or len(set(names)) < len(names):
+            raise self._error("one name a class in class_names, none of them twice", value)
+        return names
+
+    def _thresholds(self, values: Mapping[str, Any]) -> Thresholds:
+        names = [one.name for one in fields(Thresholds)]
+        if missing := [name for name in names if name not in values]:
+            raise self._error(f"the thresholds {', '.join(names)}", f"none of {', '.join(missing)}")
+        return Thresholds(
+            **{name: self._number(f"thresholds.{name}", values[name]) for name in names}
+        )
+
+    def _rates(self, values: Mapping[str, Any]) -> ErrorRates:
+        blocks, folds = values.get("blocks"), values.get("folds", 1)
+        if not isinstance(blocks, list) or not all(isinstance(b, Mapping) for b in blocks):
+            raise self._error("rates.blocks to be a list of objects", blocks)
+        if not isinstance(folds, int) or isinstance(folds, bool) or folds < 0:
+            raise self._error("rates.folds to be a whole number", folds)
+        return ErrorRates(tuple(blocks), folds)
+
+    def _checksums(self, values: Mapping[str, Any]) -> Mapping[str, str]:
+        for name, value in values.items():
+            if not isinstance(value, str) or not _SHA256.fullmatch(value):
+                raise self._error(f"checksums.{name} to be a SHA-256", value)
+        return dict(values)
+
+    def _figures(self, value: Any) -> Mapping[str, float]:
+        for name, figure in self._mapping("held_out_figures", value).items():
+            if not isinstance(figure, int | float):
+                raise self._error(f"held_out_figures.{name} to be a number", figure)
+        return dict(value)
+
+    def _text(self, key: str, value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise self._error(f"{key} to be text", value)
+        return value
+
+    def _texts(self, key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self._error(f"{key} to be a list of texts", value)
+        return tuple(value)
+
+    def _number(self, key: str, value: Any, *, above: float = -math.inf) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value <= above:
+            limit = "" if math.isinf(above) else f" above {above:g}"
+            raise self._error(f"{key} to be a number{limit}", value)
+        return float(value)
+
+    def _mapping(self, key: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self._error(f"{key} to be an object", value)
+        return value
+
+    def _error(self, expected: str, got: Any) -> BadModelError:
+        return BadModelError(
+            f"{quoted(self.source)}: expected {expected}, got {quoted(got)}; "
+            "export the model with this version"
+        )

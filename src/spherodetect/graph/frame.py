@@ -1,13 +1,14 @@
-"""The frame in which the network looks at a field: laid by what the field shows, not by how it was
-cut out.
+"""Places an image in the network's input by its content, not by how it was cropped.
 
-Features of a stride of eight pixels tell other things of a cell that lies four pixels farther on,
-or upside down: its log odds move by 1 (standard deviation). So the coarsest grid is laid through
-the middle of the field's densest spot, and the field is turned over such that the next densest lies
-below it and to the right; a field higher than wide is laid on its side. A picture that is turned,
-turned over or cut a little otherwise then shows the network the same pixels. The tiles of a larger
-image are given the frame of the whole. Positions are (y, x) in the network's pixels, where the
-image's corner is (0, 0); `size` is that of the image.
+The network's features have a stride of eight pixels. A cell that is moved by four pixels, or turned
+upside down, gets other features: its log odds change by 1 (standard deviation). So the coarsest
+grid is laid through the densest spot of the field, and the field is flipped so that the next
+densest spot lies below it and to the right. A field that is higher than wide is transposed. A
+rotated, flipped or slightly cropped picture then gives the network the same pixels. The tiles of a
+larger image use the placement of the whole image, see detect/frame.py.
+
+Positions are (y, x) in the network's pixels, where the image's corner is (0, 0). `size` is that of
+the image.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from spherodetect.graph import optics
 
 #: Side of the squares over which density is averaged, in red cells.
 _BLUR = 0.5
-#: What lies nearer to the border, in red cells, may be cut off in the next picture.
+#: Spots within this distance of the border, in red cells, may be missing from the next picture.
 _MARGIN = 1.5
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where an image lies in what the network sees of it.
+class Placement:
+    """Where an image lies in the network's input.
 
     Attributes:
-        size: (2,) of the image, as it lies there.
+        size: (2,) of the image in the input.
         offset: (2,) of its corner, 0 or more.
-        flip: (2,) bool, along which of the image's own axes it is turned over.
-        transposed: whether these axes are then exchanged.
-        spot: (2,) of the image, through which the grid is laid.
+        flip: (2,) bool, the image's own axes along which it is flipped.
+        transposed: bool, whether the axes are exchanged after the flip.
+        spot: (2,) point of the image through which the grid is laid.
     """
 
     size: tf.Tensor
@@ -46,12 +47,12 @@ class Frame:
 
     @property
     def turn(self) -> tf.Tensor:
-        """flip and transposed as a number, a bit each."""
+        """flip and transposed as one number: 1, 2 and 4 for the three bits."""
         bits = tf.concat([self.flip, [self.transposed]], axis=0)
         return tf.reduce_sum(tf.cast(bits, tf.float32) * [1.0, 2.0, 4.0])
 
     def native(self, boxes: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Boxes (N, 4) and masks (N, m, m) as they lie in the image itself."""
+        """Boxes (N, 4) and masks (N, m, m) in the axes of the image itself."""
         low, high = boxes[:, :2], boxes[:, 2:]
         low, high, size = (
             tf.where(self.transposed, at[..., ::-1], at) for at in (low, high, self.size)
@@ -63,7 +64,7 @@ class Frame:
         return tf.concat(corners, axis=1), masks
 
 
-def laid(
+def place(
     picture: tf.Tensor,
     dark: tf.Tensor,
     size: tf.Tensor,
@@ -72,56 +73,56 @@ def laid(
     rbc_px: float,
     canvas: Sequence[int] | None = None,
     given: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None = None,
-) -> tuple[tf.Tensor, Frame]:
-    """What the network sees of an image, sides multiples of the stride and 0 where there is no
-    image, and its frame.
+) -> tuple[tf.Tensor, Placement]:
+    """The network's input and the placement of the image in it.
+
+    The sides of the input are multiples of the stride. It is 0 where there is no image.
 
     Args:
         picture: (H, W, C) float32.
-        dark: (H, W, 1), what is densest in it.
+        dark: (H, W, 1), highest where the image is densest.
         size: (2,) float32, height and width at the network's scale.
-        stride: the network's coarsest.
+        stride: the network's coarsest stride.
         rbc_px: diameter of a red cell at that scale.
-        canvas: height and width of what is seen, if they must be known beforehand: `stride` more
-            than the size. The image's own shape is known then, and an oblong one is not laid on its
-            side.
-        given: whether the frame is known, and if so its spot and turn.
+        canvas: fixed height and width of the input, at least `stride` more than the size. The
+            image's own shape is then fixed too, and an oblong image is not transposed.
+        given: whether the placement is known, and its spot and turn.
     """
 
-    def found() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def measured() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         first, second = _spots(dark, size, rbc_px=rbc_px, canvas=canvas)
         apart, hw = tf.abs(second - first), tf.shape(picture)[:2]
         return first, second < first, (hw[0] > hw[1]) | ((hw[0] == hw[1]) & (apart[0] > apart[1]))
 
     if given is None:
-        spot, flip, transposed = found()
+        spot, flip, transposed = measured()
     else:
         bits = tf.bitwise.bitwise_and(tf.cast(given[2], tf.int32), [1, 2, 4]) > 0
-        spot, flip, transposed = tf.cond(given[0], lambda: (given[1], bits[:2], bits[2]), found)
+        spot, flip, transposed = tf.cond(given[0], lambda: (given[1], bits[:2], bits[2]), measured)
     offset = tf.math.floormod(-spot, float(stride))
     room = (
         tf.cast(tf.math.ceil((offset + size) / stride), tf.int32) * stride
         if canvas is None
         else tf.constant(canvas)
     )
-    seen = optics.resampled(picture, size, origin=offset, canvas=canvas or room)
+    input_ = optics.resampled(picture, size, origin=offset, canvas=canvas or room)
     for axis in (0, 1):
-        seen = tf.where(flip[axis], tf.reverse(seen, [axis]), seen)
+        input_ = tf.where(flip[axis], tf.reverse(input_, [axis]), input_)
     offset = tf.where(flip, tf.cast(room, tf.float32) - offset - size, offset)
     if canvas is None:
-        seen = tf.cond(transposed, lambda: tf.transpose(seen, [1, 0, 2]), lambda: seen)
+        input_ = tf.cond(transposed, lambda: tf.transpose(input_, [1, 0, 2]), lambda: input_)
     elif canvas[0] == canvas[1]:
-        seen = tf.where(transposed, tf.transpose(seen, [1, 0, 2]), seen)
+        input_ = tf.where(transposed, tf.transpose(input_, [1, 0, 2]), input_)
     else:
         transposed = tf.constant(False)
     offset, size = (tf.where(transposed, both[::-1], both) for both in (offset, size))
-    return seen, Frame(size, offset, flip, transposed, spot)
+    return input_, Placement(size, offset, flip, transposed, spot)
 
 
 def _spots(
     dark: tf.Tensor, size: tf.Tensor, *, rbc_px: float, canvas: Sequence[int] | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The middles of the densest spot and of the densest one apart from it, (2,) each."""
+    """Centres of the densest spot and of the densest one a red cell away, (2,) each."""
     blurred = _blurred(
         optics.resampled(dark, size, canvas=canvas)[..., 0],
         halvings=round(math.log2(_BLUR * rbc_px)),
@@ -130,13 +131,13 @@ def _spots(
     inner_y, inner_x = (tf.minimum(at, side - at) for at, side in ((y, size[0]), (x, size[1])))
     inner = tf.minimum(inner_y[:, tf.newaxis], inner_x) / (_MARGIN * rbc_px)
     weighted = blurred * tf.clip_by_value(inner, 0.0, 1.0)
-    first = _summit(weighted)
+    first = _maximum(weighted)
     apart = tf.square(y - first[0])[:, tf.newaxis] + tf.square(x - first[1]) > rbc_px**2
-    return first, _summit(tf.where(apart, weighted, -1.0))
+    return first, _maximum(tf.where(apart, weighted, -1.0))
 
 
 def _blurred(values: tf.Tensor, *, halvings: int) -> tf.Tensor:
-    """Means of (H, W) values over squares of 2**halvings, twice, 0 around."""
+    """(H, W) values averaged twice over squares of side 2**halvings, padded with 0."""
     width = 2**halvings
     values = tf.pad(values, [[width - 1] * 2] * 2)
     for step in [2**k for k in range(halvings)] * 2:
@@ -145,9 +146,11 @@ def _blurred(values: tf.Tensor, *, halvings: int) -> tf.Tensor:
     return values
 
 
-def _summit(values: tf.Tensor) -> tf.Tensor:
-    """Where (H, W) values are highest, (2,): the vertices of the parabolas through the highest and
-    its neighbours."""
+def _maximum(values: tf.Tensor) -> tf.Tensor:
+    """The position of the highest of (H, W) values, (2,), with subpixel precision.
+
+    A parabola through the highest value and its two neighbours has its vertex there, on each axis.
+    """
     at = tf.argmax(tf.reshape(values, [-1]), output_type=tf.int32)
     at = tf.stack([at // tf.shape(values)[1], at % tf.shape(values)[1]])
     around = tf.slice(tf.pad(values, [[1, 1], [1, 1]], "SYMMETRIC"), at, [3, 3])

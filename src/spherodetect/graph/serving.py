@@ -42,7 +42,7 @@ class SmearModule(tf.Module):
     ) -> None:
         super().__init__()
         self.detector, self._canvas = detector, canvas
-        self._static_detector = detector.but(canvas=canvas) if canvas else None
+        self._static_detector = detector.replace(canvas=canvas) if canvas else None
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
         #: Cells of a tile of a larger image, see `Detector.__call__`; not a signature, for
         #: detect.py alone.

@@ -1,9 +1,11 @@
-"""Changes that microscopes, stains and chance make to a field, none of which changes the class of a
-cell.
+"""Augments fields with changes of microscope and stain that keep the class of each cell.
 
-No strong blur, no stretch, no cut-out: pallor and density relative to the neighbours are what a
-spherocyte is known by. Fields are optical densities, float32 (S, S, 3); boxes are (N, 4) in its
-pixels, masks (N, M, M) fill them. Every function takes a seed, (2,) int32, and is a function of it.
+There is no strong blur, no stretch and no cut-out: a spherocyte is recognised by its pallor and by
+its density relative to its neighbours.
+
+Fields are optical densities, float32 (S, S, 3). Boxes are (N, 4) in their pixels, and masks
+(N, M, M) fill the boxes. Each function takes a seed, (2,) int32, and its result is a function of
+the seed.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ import tensorflow as tf
 from spherodetect.graph.boxes import pairwise_iou
 from spherodetect.graph.optics import softened
 
-#: A pasted cell and its surroundings fit into a square of this side.
+#: Side of the square in which a cell is copied.
 _PATCH = 64
-#: Cells that a pasted one comes to lie on, by the IoU of the boxes.
+#: A cell whose box has a higher IoU with that of the pasted cell overlaps it.
 _TOUCHED = 0.02
 
 
 def recompress(
     image: tf.Tensor, seed: tf.Tensor, *, share: float, quality: tuple[int, int] = (50, 96)
 ) -> tf.Tensor:
-    """A share of the uint8 images, stored as JPEG once more."""
+    """The uint8 image, compressed as JPEG again with probability `share`."""
     if tf.random.stateless_uniform([], seed) < share:
         image = tf.image.stateless_random_jpeg_quality(image, *quality, seed + 1)
     return image
@@ -33,8 +35,8 @@ def recompress(
 def turn(
     density: tf.Tensor, boxes: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """One of the eight symmetries of the square, by three independent coins."""
-    # tf.reverse takes a fifteenth of the time of [::-1].
+    """The field in one of the eight orientations of a square, each equally probable."""
+    # tf.reverse is fifteen times faster than [::-1].
     coins = tf.random.stateless_uniform([3], seed) < 0.5
     side = tf.cast(tf.shape(density)[0], tf.float32)
     if coins[0]:
@@ -50,13 +52,12 @@ def turn(
 
 
 def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
-    """Stain strength, tint and purity, uneven light, slight defocus and noise; as changes of
-    optical density."""
+    """The field with random stain strength, tint and purity, uneven light, defocus and noise."""
     draws = tf.random.stateless_uniform([10], seed, -1.0, 1.0)
     strength = tf.exp(draws[0] * config.stain_jitter)
     tint = tf.exp(draws[1:4] * config.tint_jitter)
-    # Eosin and azure absorb in other proportions in every laboratory; the mean of the channels is
-    # what they share.
+    # Eosin and azure absorb in different proportions in each laboratory. The mean of the channels
+    # is common to all.
     fade = 0.5 * (draws[4] + 1.0) * config.colour_fade
     density += fade * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
     ramp = tf.linspace(-1.0, 1.0, tf.shape(density)[0])
@@ -72,17 +73,16 @@ def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
 def paste(
     density: tf.Tensor, cells: tuple[tf.Tensor, ...], seed: tf.Tensor, *, some_cell: int
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-    """Lay a copy of one cell, cut out along its mask, half over another: an overlap whose masks are
-    known.
+    """The field with a copy of one cell, cut out along its mask, that half covers another cell.
 
-    Light passes through both, so their densities add. The centre of a cell that lies under or over
-    another tells nothing about its class: both become "some cell".
+    This makes an overlap with known masks. Light passes through both cells, so their densities add.
+    The centre of an overlapped cell says nothing about its class, so both become "some cell".
 
     Args:
         density: (S, S, 3).
-        cells: boxes, masks, class sets (N,) int32 and whether each mask is known (N,) bool;
-            returned with one more row.
-        some_cell: the bits of all classes but background.
+        cells: boxes, masks, class sets (N,) int32, and whether each mask is known (N,) bool. The
+            result has one more row.
+        some_cell: class set of all classes except background.
     """
     boxes, masks, class_set, mask_known = cells
     side = tf.shape(density)[0]
@@ -96,10 +96,9 @@ def paste(
         host = tf.cast(draws[1] * tf.cast(tf.shape(boxes)[0], tf.float32), tf.int32)
         apart = (0.55 + 0.4 * draws[2]) * tf.reduce_mean(tf.stack([extent[donor], extent[host]]))
         angle = draws[3] * 6.2831853
-        wanted = (boxes[host, :2] + boxes[host, 2:]) / 2 + apart * tf.stack(
-            [tf.sin(angle), tf.cos(angle)]
-        )
-        shift = tf.cast(tf.round(wanted - (boxes[donor, :2] + boxes[donor, 2:]) / 2), tf.int32)
+        direction = tf.stack([tf.sin(angle), tf.cos(angle)])
+        center = (boxes[host, :2] + boxes[host, 2:]) / 2 + apart * direction
+        shift = tf.cast(tf.round(center - (boxes[donor, :2] + boxes[donor, 2:]) / 2), tf.int32)
         start, end = corner[donor], corner[donor] + shift
         if tf.reduce_all((end >= 0) & (end + _PATCH <= side)):
             patch = density[start[0] : start[0] + _PATCH, start[1] : start[1] + _PATCH]
@@ -117,11 +116,13 @@ def paste(
 
 
 def _mask_on(mask: tf.Tensor, box: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """A box-local mask at the pixels of the patch that begins at start, (_PATCH, _PATCH, 1) from 0
-    to 1."""
+    """A box-local mask in the pixels of a patch, (_PATCH, _PATCH, 1), 0 to 1.
+
+    `start` is the corner of the patch in the field.
+    """
     samples = tf.cast(tf.shape(mask)[0], tf.float32)
     ends = tf.cast(start, tf.float32) + tf.constant([[0.5], [_PATCH - 0.5]])
-    # crop_and_resize maps corner to corner; mask samples lie at half steps.
+    # crop_and_resize maps corner to corner, and mask samples lie at half steps.
     at = ((ends - box[:2]) / (box[2:] - box[:2]) * samples - 0.5) / (samples - 1)
     corners = tf.reshape(at, [1, 4])
     return tf.image.crop_and_resize(mask[None, ..., None], corners, [0], [_PATCH, _PATCH])[0]

@@ -1,11 +1,10 @@
-"""Cells of known class that trained nothing -> calibrated probabilities and the error rates that
-the score needs.
+"""Calibrates probabilities and counts the errors that the score needs, on held-out labelled cells.
 
-A cell is called a spherocyte where that is three times as likely as another red cell: one cut for
-all runs, at which
-1.4 % of the other cells are called so over all folds, because a patient with few spherocytes bears
-few false calls. A cut tuned on one run suits no other: F1 and calibration depend on how many
-spherocytes a run of fields happens to hold. Log odds are natural.
+A red cell is called a spherocyte if that is three times as probable as another red cell. The same
+threshold holds for all runs. Over all folds it calls 1.4 % of the other cells spherocytes: for a
+patient with few spherocytes, false positives must be rare. A threshold that is tuned on one run
+does not fit another run, because F1 and calibration depend on the number of spherocytes in its
+fields. Log odds are natural logarithms.
 """
 
 from __future__ import annotations
@@ -19,34 +18,33 @@ import numpy as np
 
 from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
 
-#: Log odds of spherocyte against other red cell from which a cell is called a spherocyte.
+#: A cell with these log odds of spherocyte against other red cell, or more, is a spherocyte.
 CUT = math.log(3.0)
-#: A block in which fewer of the countable cells carry a label is not a fair sample of its red
-#: cells: people labelled what struck them, and the look-alikes of spherocytes strike. Its
-#: spherocytes count, its other cells say nothing.
+#: If less than this share of a block's countable cells is labelled, its other red cells are not
+#: used. People then labelled conspicuous cells, such as the look-alikes of spherocytes, and these
+#: are not a fair sample. Its spherocytes are used.
 MIN_COVERAGE = 1 / 3
-#: What people name otherwise when they label the same field again (Chula, 31 fields labelled twice,
-#: 865 cells: 80 named spherocyte both times, 25 once): so many of the true spherocytes, and so many
-#: of the other cells.
+#: Share of the spherocytes, and of the other red cells, that people label differently the second
+#: time (Chula, 31 fields labelled twice, 865 cells: 80 labelled spherocyte both times, 25 once).
 SPHEROCYTES_MISNAMED, OTHERS_MISNAMED = 0.135, 0.016
-#: Where more than this part of a block's labels of one class are such slips, they say nothing of
-#: the model.
-MAX_SLIPS = 0.15
+#: If more than this share of a block's labels of one class is expected to be wrong, they are not
+#: used.
+MAX_LABEL_ERRORS = 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutCells:
-    """Labelled red cells with what the detector said of them, and the fields they lie in.
+    """Labelled red cells of held-out fields with the result of the detector.
 
     Attributes:
         log_odds: (N,) of spherocyte against other red cell.
         spherocyte: (N,) bool, the label.
-        block: (N,) names of the blocks that rates are counted in.
-        run: (N,) names of the groups that take turns; a run holds whole blocks.
-        countable: (N,) bool, from the graph.
-        name: (N,) the annotator's own name.
+        block: (N,) names of the blocks; error rates are counted in each block.
+        run: (N,) names of the groups for cross-validation; a run consists of whole blocks.
+        countable: (N,) bool, the decision of the graph.
+        name: (N,) the annotator's own class name.
         field: (N,) the field's name.
-        n_countable: block to the countable cells in it, labelled or not.
+        n_countable: block to the number of its countable cells, labelled or not.
     """
 
     log_odds: np.ndarray
@@ -60,44 +58,45 @@ class HeldOutCells:
 
     @classmethod
     def join(cls, parts: Sequence[HeldOutCells]) -> HeldOutCells:
-        """The cells of several detectors, each of blocks of its own; a block that came before is
-        left out."""
-        seen: dict[str, int] = {}
+        """The cells of several detectors; of a block that several of them have, the first counts."""
+        n_countable: dict[str, int] = {}
         columns: dict[str, list[np.ndarray]] = {}
         for part in parts:
-            new = ~np.isin(part.block.astype(str), list(seen))
+            new = ~np.isin(part.block.astype(str), list(n_countable))
             for f in fields(cls)[:-1]:
                 columns.setdefault(f.name, []).append(getattr(part, f.name)[new])
-            seen = {**part.n_countable, **seen}
-        return cls(
-            **{name: np.concatenate(column) for name, column in columns.items()}, n_countable=seen
-        )
+            n_countable = {**part.n_countable, **n_countable}
+        joined = {name: np.concatenate(column) for name, column in columns.items()}
+        return cls(**joined, n_countable=n_countable)
 
-    def counts(self, block: str) -> tuple[bool, bool]:
-        """Whether a block's spherocytes, and whether its other cells, are a fair sample with few
-        slips."""
+    def usable(self, block: str) -> tuple[bool, bool]:
+        """Whether a block's spherocytes, and whether its other red cells, are used.
+
+        They are used if they are a fair sample of the block and few of their labels are wrong.
+        """
         here = self.countable & (self.block == block)
         spherocytes = int((here & self.spherocyte).sum())
         others = int(here.sum()) - spherocytes
         covered = spherocytes + others >= MIN_COVERAGE * max(self.n_countable.get(block, 0), 1)
-        missed = SPHEROCYTES_MISNAMED / (1 - SPHEROCYTES_MISNAMED) * spherocytes
+        wrong_spherocytes = OTHERS_MISNAMED * others
+        wrong_others = SPHEROCYTES_MISNAMED / (1 - SPHEROCYTES_MISNAMED) * spherocytes
         return (
-            OTHERS_MISNAMED * others <= MAX_SLIPS * spherocytes,
-            covered and missed <= MAX_SLIPS * others,
+            wrong_spherocytes <= MAX_LABEL_ERRORS * spherocytes,
+            covered and wrong_others <= MAX_LABEL_ERRORS * others,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What goes into the model folder.
+    """The calibration of a model.
 
     Attributes:
-        slope, intercept: of the log odds of p_spherocyte on the network's, fitted on all held-out
-            cells.
-        threshold: p_spherocyte at CUT, from which a red cell is called a spherocyte.
-        rates: model.json's counts a block, countable cells only.
-        figures: of all labelled cells; brier and ece of the same fit with each run judged by the
-            others.
+        slope, intercept: of the log odds of p_spherocyte on the uncalibrated log odds, fitted on
+            all held-out cells.
+        threshold: p_spherocyte at CUT.
+        rates: counts of each block, as model.json has them; of countable cells only.
+        figures: accuracy on all labelled cells. For brier and ece each run is calibrated by the
+            fit on the others.
     """
 
     slope: float
@@ -108,7 +107,7 @@ class Calibration:
 
 
 def calibrate(cells: HeldOutCells) -> Calibration:
-    """Fit the probabilities, and count the errors of the cut."""
+    """The calibration of held-out cells: a fit of the probabilities, and the errors at CUT."""
     p = np.zeros(len(cells.log_odds))
     for run in np.unique(cells.run):
         out = cells.run == run
@@ -122,8 +121,10 @@ def calibrate(cells: HeldOutCells) -> Calibration:
 
 
 def platt(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of a logistic regression on one variable (Platt 1999), by Newton's
-    method."""
+    """Slope and intercept of a logistic regression on one variable (Platt 1999).
+
+    Newton's method, with a weak quadratic penalty towards a slope of 1.
+    """
     x = np.stack([log_odds, np.ones_like(log_odds)], axis=1).astype(float)
     beta = np.array([1.0, 0.0])
     for _ in range(50):
@@ -161,7 +162,7 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
     for block in _in_order(cells.block):
         here = (cells.block == block) & cells.countable
         truth, positive, name = cells.spherocyte[here], called[here], cells.name[here]
-        spherocytes_count, others_count = cells.counts(block)
+        spherocytes_used, others_used = cells.usable(block)
         fine = {
             str(n): {"n": int((name == n).sum()), "called": int(positive[name == n].sum())}
             for n in sorted(set(name))
@@ -169,15 +170,15 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
         rates.append(
             {
                 "name": str(block),
-                "true_spherocytes": int(truth.sum()) if spherocytes_count else 0,
-                "called_of_true": int(positive[truth].sum()) if spherocytes_count else 0,
-                "true_others": int((~truth).sum()) if others_count else 0,
-                "called_of_others": int(positive[~truth].sum()) if others_count else 0,
+                "true_spherocytes": int(truth.sum()) if spherocytes_used else 0,
+                "called_of_true": int(positive[truth].sum()) if spherocytes_used else 0,
+                "true_others": int((~truth).sum()) if others_used else 0,
+                "called_of_others": int(positive[~truth].sum()) if others_used else 0,
                 "labelled_share": round(
                     int(here.sum()) / max(cells.n_countable.get(block, 0), 1), 3
                 ),
                 "fine_classes": fine,
-                # [labelled, called] of every field: how much they scatter is part of the evidence.
+                # [labelled, called] of each field, for the spread between fields.
                 "fields": [
                     [int((at := cells.field[here] == field).sum()), int(positive[at].sum())]
                     for field in _in_order(cells.field[here])

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spherodetect.detect.model_folder import taught_splits
+from spherodetect.detect.model_folder import ModelCard
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
 _MGG = ("MGG", "May-Grünwald")
@@ -18,30 +18,31 @@ _SECOND_LOOK = (
 _PRIOR = "Where a third of a field's cells and more look like spherocytes, its doubtful cells are judged with that prior. "
 
 
-def model_card(card: Mapping[str, Any]) -> str:
-    """The text of a model card; `card` is the content of model.json."""
-    provenance = card["provenance"]
-    data, initial = provenance.get("data", {}), provenance.get("initial")
-    taught = taught_splits(provenance)
-    figures, second = card["held_out_figures"], provenance.get("second_look")
+def model_card(card: ModelCard) -> str:
+    """The text of MODEL_CARD.md."""
+    data = card.provenance.data
+    initial = card.provenance.initial
+    taught = card.provenance.training_splits()
+    figures = card.held_out_figures
+    second = card.provenance.second_look
     return "\n".join(
         [
-            f"# Model card: {card['name']}",
+            f"# Model card: {card.name}",
             "",
             f"{RESEARCH_USE} {FIXED_SENTENCE}",
             "",
             "## Model details",
             "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from "
             f"{'the weights of an earlier checkpoint' if initial else 'random weights'}; it sees optical density at "
-            f"{card['rbc_px']:g} px a red cell. {_SECOND_LOOK if second else ''}{_PRIOR}p_spherocyte is the odds so "
-            "found, calibrated on held-out cells. Classes: " + ", ".join(card["class_names"]) + ".",
+            f"{card.rbc_px:g} px a red cell. {_SECOND_LOOK if second else ''}{_PRIOR}p_spherocyte is the odds so "
+            "found, calibrated on held-out cells. Classes: " + ", ".join(card.class_names) + ".",
             "",
             "## Intended use",
             "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for "
             "diagnosis, not for thick smears, electron microscopy or unstained cells.",
             "",
             "## Factors and limits",
-            f"- {_stains(card['stains_seen'])}",
+            f"- {_stains(card.stains_seen)}",
             *_patients(data, taught),
             "- Where labels are points or boxes, masks are pseudo-labels, refined by segmentation of optical density.",
             "- Microcytes and burr cells are the look-alikes; the counts by fine class are in model.json.",
@@ -57,7 +58,7 @@ def model_card(card: Mapping[str, Any]) -> str:
             ),
             "",
             "## Quantitative analyses",
-            f"Class of the cells that were found in held-out fields, from {card['rates'].get('folds', 1)} detector(s), "
+            f"Class of the cells that were found in held-out fields, from {card.rates.folds} detector(s), "
             "each judged on fields that neither it nor its second look was taught by; calibration and error rates are "
             "joined. A block of which less than a third is labelled says nothing about other cells: there people "
             "labelled what struck them. Missed cells are not in these figures; `spherodetect evaluate` counts them.",
@@ -76,7 +77,7 @@ def model_card(card: Mapping[str, Any]) -> str:
             *(
                 f"| {b['name']} | {b['true_spherocytes']} | {b['called_of_true']} "
                 f"| {b['true_others']} | {b['called_of_others']} |"
-                for b in card["rates"]["blocks"]
+                for b in card.rates.blocks
                 if b["true_spherocytes"] + b["true_others"]
             ),
             "",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from official.vision.configs import maskrcnn as configs
 from official.vision.tasks import maskrcnn as _tasks  # noqa: F401  (importing registers the task)
 
 from spherodetect.cells import RED_CELLS
+from spherodetect.detect.model_folder import ModelCard
+from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.folder import card_of, write_folder
 from spherodetect.graph.network import Network
 from spherodetect.safety import quoted
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
-from spherodetect.training.export import CANVAS, described, write_folder
+from spherodetect.training.export import CANVAS
 from spherodetect.training.run import chosen_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -65,10 +69,12 @@ def wrap(
             quoted(run),
         )
     settings = json.loads(json.dumps(params.as_dict(), default=str))
-    card = described(name or out.name, detector) | {
-        "stains_seen": ["unknown"],
-        "provenance": {"experiment": experiment, "params": settings, "checkpoint": checkpoint},
-    }
+    provenance = {"experiment": experiment, "params": settings, "checkpoint": checkpoint}
+    card = replace(
+        card_of(name or out.name, detector),
+        stains_seen=("unknown",),
+        provenance=Provenance(provenance),
+    )
     return write_folder(out, detector, card, canvas=canvas, text=_text(card))
 
 
@@ -120,15 +126,15 @@ def restore(
     )
 
 
-def _text(card: dict[str, Any]) -> str:
+def _text(card: ModelCard) -> str:
     return "\n".join(
         [
-            f"# Model card: {card['name']}",
+            f"# Model card: {card.name}",
             "",
             f"{RESEARCH_USE} {FIXED_SENTENCE}",
             "",
-            f"A Mask R-CNN of TensorFlow Model Garden ({card['provenance']['experiment']}), trained elsewhere. It sees "
-            f"colours at {card['rbc_px']:g} px a red cell. Classes: {', '.join(card['class_names'])}.",
+            f"A Mask R-CNN of TensorFlow Model Garden ({card.provenance.experiment}), trained elsewhere. It sees "
+            f"colours at {card.rbc_px:g} px a red cell. Classes: {', '.join(card.class_names)}.",
             "",
             "Nothing was measured on held-out fields: its class is uncalibrated, and scores are not corrected for its "
             "errors. Measure it with `spherodetect evaluate` before you use it.",

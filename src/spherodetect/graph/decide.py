@@ -1,0 +1,126 @@
+"""Decides what a cell is: steps from the network's outputs to class, probability and countable.
+
+Class probabilities are (N, K + 1) with background first; class ids count from 1. Boxes are (N, 4)
+(ymin, xmin, ymax, xmax) in the network's pixels, masks are (N, m, m) probabilities that fill them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from spherodetect.cells import RED_CELLS
+from spherodetect.graph.boxes import pairwise_iou, whole
+
+SPHEROCYTE = "spherocyte"
+#: Cells whose boxes have a higher IoU overlap: discs at three quarters of a diameter, side by side.
+_OVERLAP_IOU = 0.12
+#: Diameter over the field's median, outside of which a detection is a fragment or several cells.
+_MIN_RELATIVE, _MAX_RELATIVE = 0.4, 1.55
+
+
+@dataclass(frozen=True)
+class ClassIds:
+    """Ids of a model's classes by kind; a model may lack either kind of red cell.
+
+    Attributes:
+        spherocyte: id of spherocytes, or None.
+        other_red: ids of the other red cells.
+        not_red: ids of all other classes.
+    """
+
+    spherocyte: int | None
+    other_red: tuple[int, ...]
+    not_red: tuple[int, ...]
+
+    @classmethod
+    def of(cls, class_names: Sequence[str]) -> ClassIds:
+        """Kinds by name, see cells.RED_CELLS."""
+        red = RED_CELLS - {SPHEROCYTE}
+        spherocyte = class_names.index(SPHEROCYTE) + 1 if SPHEROCYTE in class_names else None
+        other_red = tuple(k for k, name in enumerate(class_names, 1) if name in red)
+        not_red = tuple(
+            k for k in range(1, len(class_names) + 1) if k not in {spherocyte, *other_red}
+        )
+        return cls(spherocyte, other_red, not_red)
+
+
+def red_cell_probabilities(
+    probabilities: tf.Tensor, classes: ClassIds
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The probability of a spherocyte and that of another red cell, (N,) each."""
+    ids = tf.constant(classes.other_red, tf.int32)
+    other_red = tf.reduce_sum(tf.gather(probabilities, ids, axis=1), axis=1)
+    if classes.spherocyte is None:
+        return tf.zeros_like(other_red), other_red
+    return probabilities[:, classes.spherocyte], other_red
+
+
+def called_classes(
+    probabilities: tf.Tensor, is_red: tf.Tensor, is_spherocyte: tf.Tensor, classes: ClassIds
+) -> tf.Tensor:
+    """The class id of each cell, (N,) int32.
+
+    A red cell is a spherocyte by the calibrated probability; all other classes are the most
+    probable of their kind.
+    """
+    red = most_probable(probabilities, among=classes.other_red)
+    if classes.spherocyte is not None:
+        red = tf.where(is_spherocyte, classes.spherocyte, red)
+    return tf.where(is_red, red, most_probable(probabilities, among=classes.not_red))
+
+
+def class_probabilities(
+    probabilities: tf.Tensor, p_spherocyte: tf.Tensor, classes: ClassIds
+) -> tf.Tensor:
+    """Class probabilities given that it is a cell, (N, K); rows sum to 1.
+
+    The share of the red cells is divided between spherocytes and the others by p_spherocyte.
+    """
+    given_cell = probabilities[:, 1:] / tf.maximum(1.0 - probabilities[:, :1], 1e-6)
+    if classes.spherocyte is None or not classes.other_red:
+        return given_cell
+    others = tf.reduce_sum(
+        tf.gather(given_cell, [k - 1 for k in classes.other_red], axis=1), axis=1
+    )
+    columns = tf.unstack(given_cell, num=probabilities.shape[1] - 1, axis=1)
+    red = others + columns[classes.spherocyte - 1]
+    for k in classes.other_red:
+        columns[k - 1] *= (1.0 - p_spherocyte) * red / tf.maximum(others, 1e-12)
+    columns[classes.spherocyte - 1] = red * p_spherocyte
+    return tf.stack(columns, axis=1)
+
+
+def are_separate(boxes: tf.Tensor, size: tf.Tensor, relative_diameters: tf.Tensor) -> tf.Tensor:
+    """(N,) bool, whole cells that overlap no other cell and are not several cells in one box."""
+    iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0]))
+    highest = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1)
+    plausible = (relative_diameters > _MIN_RELATIVE) & (relative_diameters < _MAX_RELATIVE)
+    return (highest < _OVERLAP_IOU) & whole(boxes, size) & plausible
+
+
+def mask_diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """(N,) diameter of the circle of each mask's area."""
+    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    area *= tf.reduce_mean(tf.cast(masks >= 0.5, tf.float32), axis=[1, 2])
+    return tf.sqrt(4 / math.pi * area)
+
+
+def median(values: tf.Tensor, among: tf.Tensor, default: float) -> tf.Tensor:
+    """The median of the values for which `among` is true; the default if there are none."""
+    count = tf.reduce_sum(tf.cast(among, tf.int32))
+    ordered = tf.concat([tf.sort(tf.where(among, values, math.inf)), [default]], axis=0)
+    lower = tf.gather(ordered, tf.maximum(count - 1, 0) // 2)
+    upper = tf.gather(ordered, count // 2)
+    return tf.where(count > 0, 0.5 * (lower + upper), default)
+
+
+def most_probable(probabilities: tf.Tensor, *, among: Sequence[int]) -> tf.Tensor:
+    """The most probable of the given classes, (N,) int32; 0 if no class is given."""
+    if not among:
+        return tf.zeros(tf.shape(probabilities)[:1], tf.int32)
+    best = tf.argmax(tf.gather(probabilities, among, axis=1), axis=1)
+    return tf.gather(tf.constant(among, tf.int32), best)
