@@ -91,12 +91,13 @@ def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
 
 
 def variants(folds: Sequence[Any]) -> dict[str, Judged]:
-    """The choices about class, from held-out cells of several detectors (second_look.SeenCells)."""
-    from spherodetect.graph.prevalence import raised_by_field
+    """The choices about class, from held-out cells of several detectors (second_look.SecondLookCells)."""
+    from spherodetect.graph.prevalence import with_field_prior
+    from spherodetect.graph.second_look import mean_log_odds
     from spherodetect.training import second_look
     from spherodetect.training.calibrate import CUT, HeldOutCells
 
-    columns = ("seen", "size", "spherocyte")
+    columns = ("window", "size", "spherocyte")
 
     def opinions(fold: Any) -> tuple[np.ndarray, np.ndarray]:
         """Of a network that the other folds taught: log odds of the labelled cells, and of those
@@ -106,7 +107,8 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
             *(np.concatenate([getattr(other, c) for other in others]) for c in columns)
         )
         return tuple(
-            second_look.opinion(model, cells.seen, cells.size) for cells in (fold, fold.neighbours)
+            second_look.predict(model, cells.window, cells.size)
+            for cells in (fold, fold.neighbours)
         )
 
     looked = [opinions(fold) for fold in folds]
@@ -123,11 +125,11 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
         return Judged(joined.block, joined.spherocyte, score >= CUT, score)
 
     def in_field(fold: Any, own: np.ndarray, beside: np.ndarray) -> np.ndarray:
-        return raised_by_field(own, fold.countable, fold.field, beside, fold.neighbours.field)
+        return with_field_prior(own, fold.countable, fold.field, beside, fold.neighbours.field)
 
     pairs = list(zip(folds, looked, strict=True))
     both = [
-        [second_look.combined(c.log_odds, o) for c, o in zip((f, f.neighbours), s, strict=True)]
+        [mean_log_odds(c.log_odds, o) for c, o in zip((f, f.neighbours), s, strict=True)]
         for f, s in pairs
     ]
     return {
@@ -186,14 +188,15 @@ def from_rows(tables: Sequence[str]) -> Judged:
 def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
     """A run's held-out cells, from the file that keeps them or from its validation records."""
     from spherodetect.safety import atomic_write
-    from spherodetect.training import export
-    from spherodetect.training.second_look import Neighbours, SeenCells
+    from spherodetect.training import held_out
+    from spherodetect.training.export import restore
+    from spherodetect.training.second_look import Neighbours, SecondLookCells
 
     file = kept / f"{run.name}-{um_per_px:g}.npz"
     if not file.is_file():
-        params, detector, _ = export.restore(run)
-        records = export.validation_records(run, params)
-        found = export.collect(detector, records, params.task.class_names, um_per_px=um_per_px)
+        params, detector, _ = restore(run)
+        records = held_out.validation_records(run, params)
+        found = held_out.collect(detector, records, params.task.class_names, um_per_px=um_per_px)
         columns = vars(found) | {
             f"beside_{key}": column for key, column in vars(found.neighbours).items()
         }
@@ -208,7 +211,7 @@ def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
     with np.load(file, allow_pickle=False) as told:
         columns = {key: told[key] for key in told.files}
     beside = Neighbours(**{f.name: columns.pop(f"beside_{f.name}") for f in fields(Neighbours)})
-    return SeenCells(
+    return SecondLookCells(
         **columns | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": beside}
     )
 

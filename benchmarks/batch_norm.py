@@ -24,7 +24,7 @@ def judge(
 ) -> tuple[int, float, float]:
     """Labelled cells found, and F1 at even odds and average precision of the class."""
     from spherodetect.evaluation.metrics import average_precision
-    from spherodetect.training.export import collect
+    from spherodetect.training.held_out import collect
 
     cells = collect(detector, list(records), list(class_names))
     called, true = cells.log_odds >= 0, cells.spherocyte

@@ -1,22 +1,29 @@
-"""detect: tiles see what the whole image shows, many images are as one by one, what is no model or
-image is named."""
+"""detect: tiles, many images, threads, loading, and errors that name the file and the key."""
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from spherodetect.cells import Cells
+from spherodetect.detect import by_tiles
+from spherodetect.detect.frame import Frame
 from spherodetect.detect.model import Model, load_model
+from spherodetect.detect.model_folder import ModelCard, read_card
+from spherodetect.detect.saved_graph import SavedGraph
 from spherodetect.errors import BadImageError, BadModelError, SpherodetectError
 from spherodetect.fields import scan as scans
 from spherodetect.geometry import box_iou
+from spherodetect.safety import file_sha256
 from spherodetect.synthetic import draw_field
 
 UM_PER_PX = 0.193
@@ -63,14 +70,14 @@ def test_tiles_find_the_cells_of_the_whole_field_once(model, field, um_per_px, t
     assert len(whole) > 60 and abs(len(tiled) - len(whole)) <= 0.02 * len(whole) + 1
     assert pairs(tiled, whole) >= 0.97 * len(tiled)
     overlap = box_iou(tiled.box_yxyx, tiled.box_yxyx) - np.eye(len(tiled))
-    assert overlap.max() < 0.5, "no cell is found by two tiles"
+    assert overlap.max() < 0.5, "two tiles detect no cell twice"
     assert abs(int(tiled.countable.sum()) - int(whole.countable.sum())) <= 2
     assert (tiled.image_size_hw, tiled.um_per_px) == (whole.image_size_hw, whole.um_per_px)
     assert tiled.rbc_diameter_px == pytest.approx(whole.rbc_diameter_px, rel=0.02)
 
 
-def test_tiles_believe_in_the_prevalence_of_the_whole(model):
-    """A tile of a few cells knows less of it, and would judge the same cell otherwise."""
+def test_tiles_use_the_prevalence_of_the_whole(model):
+    """The prevalence in one tile of few cells would change the class of a cell."""
     rich = draw_field(
         np.random.default_rng(6), n_cells=70, spherocyte_fraction=0.9, um_per_px=UM_PER_PX
     ).image
@@ -85,24 +92,20 @@ def test_tiles_believe_in_the_prevalence_of_the_whole(model):
     )
 
 
-def test_an_image_of_more_than_the_network_sees_is_looked_at_by_tiles(model, field, monkeypatch):
-    from spherodetect.detect import model as detect
+def test_an_image_that_is_too_large_for_the_network_is_tiled(model, field, monkeypatch):
+    calls: list[tuple[int, ...]] = []
 
-    monkeypatch.setattr(detect, "_ONCE_NETWORK_PIXELS", 100_000)
-    seen = []
-    monkeypatch.setattr(
-        detect.Model,
-        "_look",
-        lambda self, image, *rest, look=Model._look: (
-            seen.append(image.shape),
-            look(self, image, *rest),
-        )[1],
-    )
+    def tile(self: SavedGraph, image: np.ndarray, *rest: Any, tile: Any = SavedGraph.tile) -> Any:
+        calls.append(image.shape)
+        return tile(self, image, *rest)
+
+    monkeypatch.setattr(SavedGraph, "tile", tile)
+    whole = model.detect(field, UM_PER_PX)
+    assert not calls
+    monkeypatch.setattr(by_tiles, "MAX_NETWORK_PIXELS", 100_000)
     cells = model.detect(field, UM_PER_PX)
-    assert len(seen) >= 2 and len(cells) > 60
-    monkeypatch.setattr(detect, "_ONCE_NETWORK_PIXELS", 3_000_000)
-    seen.clear()
-    assert pairs(cells, model.detect(field, UM_PER_PX)) >= 0.97 * len(cells) and not seen
+    assert len(calls) >= 2 and len(cells) > 60
+    assert pairs(cells, whole) >= 0.97 * len(cells)
 
 
 def test_a_scan_is_read_by_regions_and_gives_the_same_cells(model, field, tmp_path, monkeypatch):
@@ -163,7 +166,7 @@ def test_many_images_are_as_one_by_one_and_errors_lose_no_other(model, field, tm
     assert list(model.detect_many([])) == []
 
 
-def test_images_are_fetched_no_further_ahead_than_is_said(model, field):
+def test_at_most_two_images_are_read_ahead(model, field):
     fetched = []
 
     def images():
@@ -198,7 +201,65 @@ def test_threads_get_the_same_bytes(model, field):
     assert not wrong
 
 
-# --- what is no image and no model
+# --- the frame and model.json as records
+
+
+def test_a_frame_is_six_numbers_and_back():
+    frame = Frame(32.0, 30.5, 7.25, 8.75, 5.0, 0.5)
+    assert Frame.from_array(frame.to_array()) == frame
+    assert frame.to_array().tolist() == [32.0, 30.5, 7.25, 8.75, 5.0, 0.5]
+    assert frame.moved((10, -3)) == Frame(32.0, 30.5, 17.25, 5.75, 5.0, 0.5)
+
+
+def test_model_json_comes_back_byte_for_byte(bundled_model):
+    file = bundled_model / "model.json"
+    written = json.dumps(read_card(bundled_model).to_json(), indent=1, sort_keys=True) + "\n"
+    assert written.encode() == file.read_bytes()
+
+
+def test_keys_of_a_later_version_are_kept(bundled_model):
+    content = json.loads((bundled_model / "model.json").read_text())
+    laboratories = {"laboratory a": {"threshold": 0.4}}
+    card = ModelCard.from_json({**content, "laboratories": laboratories})
+    assert card.to_json()["laboratories"] == laboratories
+
+
+# --- loading
+
+
+def test_models_in_use_are_shared_and_a_new_export_is_loaded_again(bundled_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(bundled_model, folder)
+    first = load_model(folder)
+    assert load_model(str(folder)) is first
+    changed_card(folder, name="exported again")
+    second = load_model(folder)
+    assert (first.name, second.name) == (load_model(bundled_model).name, "exported again")
+
+
+def test_a_model_that_nobody_uses_is_freed(bundled_model, tmp_path, field):
+    folder = tmp_path / "model"
+    shutil.copytree(bundled_model, folder)
+    one = load_model(folder)
+    one.detect(field[:128, :128], UM_PER_PX)
+    graph = weakref.ref(one._graph)
+    del one
+    gc.collect()
+    assert graph() is None
+
+
+def test_loading_and_detecting_leave_the_settings_of_tensorflow_alone(bundled_model, field):
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    before = tf.config.optimizer.get_experimental_options()
+    options = context.context().function_call_options.config_proto_serialized
+    load_model(bundled_model).detect(field[:128, :128], UM_PER_PX)
+    assert tf.config.optimizer.get_experimental_options() == before
+    assert context.context().function_call_options.config_proto_serialized == options
+
+
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -213,7 +274,7 @@ def test_threads_get_the_same_bytes(model, field):
         (None, "object"),
     ],
 )
-def test_what_is_no_image_is_told_with_expected_and_got(model, image, got):
+def test_an_unusable_image_is_named_with_expected_and_got(model, image, got):
     with pytest.raises(SpherodetectError, match="expected") as caught:
         model.detect(image, field_id="p/a\n.png")
     assert got in str(caught.value) and "'p/a\\n.png': expected" in str(caught.value)
@@ -227,21 +288,32 @@ def changed_card(folder: Path, **changes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("damage", "expected"),
     [
         (
             lambda f: (f / "model.json").unlink(),
             "expected a model folder with model.json, got none",
         ),
         (lambda f: (f / "model.json").write_text("{"), "expected JSON"),
-        (lambda f: (f / "model.json").write_text("[1]"), "expected format, name"),
+        (lambda f: (f / "model.json").write_text("[1]"), "expected a JSON object, got '[1]'"),
+        (lambda f: (f / "model.json").write_text("{}"), "stains_seen"),
         (lambda f: changed_card(f, format=7), "expected model format 2, got '7'"),
-        (lambda f: changed_card(f, thresholds=None), "got none of thresholds"),
+        (lambda f: changed_card(f, thresholds=None), "named thresholds;"),
+        (lambda f: changed_card(f, stains_seen=None), "named stains_seen;"),
+        (lambda f: changed_card(f, provenance=None), "named provenance;"),
+        (lambda f: changed_card(f, stains_seen="MGG"), "stains_seen to be a list of texts"),
+        (lambda f: changed_card(f, rbc_px=0), "rbc_px to be a number above 0, got '0'"),
+        (lambda f: changed_card(f, rates={"blocks": 3}), "rates.blocks"),
+        (lambda f: changed_card(f, rates={"blocks": [{"name": "x"}]}), "rates.blocks"),
+        (lambda f: changed_card(f, thresholds={"confidence": 0.1}), "p_spherocyte"),
+        (lambda f: changed_card(f, class_names=["rbc", "rbc"]), "class_names"),
+        (lambda f: changed_card(f, checksums={}), "expected checksums"),
+        (lambda f: changed_card(f, checksums={"a": "0"}), "checksums.a to be a SHA-256"),
         (
             lambda f: changed_card(f, class_names="rbc"),
-            "expected class_names to be a list, got 'rbc'",
+            "expected class_names to be a list of texts, got 'rbc'",
         ),
-        (lambda f: changed_card(f, checksums={"../secret": "0"}), "expected a path inside"),
+        (lambda f: changed_card(f, checksums={"../secret": "0" * 64}), "expected a path inside"),
         (
             lambda f: (f / "saved_model/saved_model.pb").unlink(),
             "saved_model.pb': expected a file of the model",
@@ -252,15 +324,20 @@ def changed_card(folder: Path, **changes) -> None:
             "saved_model.pb': expected sha256",
         ),
         (
-            lambda f: (shutil.rmtree(f / "saved_model"), changed_card(f, checksums={})),
-            "expected a SavedModel of ours",
+            lambda f: (
+                shutil.rmtree(f / "saved_model"),
+                changed_card(f, checksums={"MODEL_CARD.md": file_sha256(f / "MODEL_CARD.md")}),
+            ),
+            "expected a SavedModel",
         ),
     ],
 )
-def test_a_folder_that_is_no_model_says_which_piece(spoil, expected, bundled_model, tmp_path):
+def test_an_unusable_model_folder_is_refused_with_its_file_and_key(
+    damage, expected, bundled_model, tmp_path
+):
     folder = tmp_path / "model\n"
     shutil.copytree(bundled_model, folder)
-    spoil(folder)
+    damage(folder)
     with pytest.raises(BadModelError) as caught:
         load_model(folder)
     assert (
@@ -270,6 +347,6 @@ def test_a_folder_that_is_no_model_says_which_piece(spoil, expected, bundled_mod
     )
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(BadModelError, match="none-here"):
         load_model(tmp_path / "none-here")

@@ -1,5 +1,4 @@
-"""tiles: cores cover an image once, every cell has one owner, and what shows nothing is known
-beforehand."""
+"""tiles: cores cover an image once, each cell has one owner, and empty slide is recognised."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherodetect.detect.tiles import BLOCK_PX, MARGIN, MAX_SIDE_PX, Ownership, cut, survey
+from spherodetect.detect.tiles import BLOCK_PX, MARGIN, MAX_SIDE_PX, Ownership, make_tiles, survey
 from spherodetect.fields.scan import Pixels
 from spherodetect.synthetic import draw_field
 
@@ -20,7 +19,7 @@ from spherodetect.synthetic import draw_field
     core=st.none() | st.integers(100, 4000),
 )
 def test_cores_cover_the_image_once_and_windows_leave_room(size, diameter, core):
-    tiles = cut(size, diameter, core_px=core)
+    tiles = make_tiles(size, diameter, core_px=core)
     (height, width), margin = size, MARGIN * diameter
     assert (
         sum((y1 - y0) * (x1 - x0) for y0, x0, y1, x1 in (tile.core for tile in tiles))
@@ -41,16 +40,16 @@ def test_cores_cover_the_image_once_and_windows_leave_room(size, diameter, core)
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), diameter=st.floats(15, 60))
-def test_every_cell_has_one_owner_though_tiles_see_it_a_little_differently(seed, diameter):
+def test_every_cell_has_one_owner_although_its_place_differs_between_tiles(seed, diameter):
     rng = np.random.default_rng(seed)
     size = 700, 900
-    # Half a diameter apart: nearer to each other than cells that do not overlap.
+    # Half a diameter apart: these cells overlap.
     cells = np.zeros((0, 2))
     for point in rng.uniform(0, 1, (400, 2)) * size:
         if not len(cells) or np.linalg.norm(cells - point, axis=1).min() > 0.5 * diameter:
             cells = np.concatenate([cells, point[None]])
     ownership, owners = Ownership(diameter), np.zeros(len(cells), int)
-    for tile in cut(size, diameter, core_px=230):
+    for tile in make_tiles(size, diameter, core_px=230):
         inside = ((cells >= tile.window[:2]) & (cells < tile.window[2:])).all(axis=1)
         seen = (
             cells[inside] + rng.uniform(-0.05, 0.05, (inside.sum(), 2)) * diameter - tile.origin_yx
@@ -62,8 +61,7 @@ def test_every_cell_has_one_owner_though_tiles_see_it_a_little_differently(seed,
 
 @pytest.fixture(scope="module")
 def sparse() -> tuple[np.ndarray, tuple[int, int]]:
-    """A large empty slide, grainy and darker towards one corner, with one field on it; and where
-    that lies."""
+    """A large empty slide with noise, darker towards one corner, with one field; and its corner."""
     rng = np.random.default_rng(0)
     field = draw_field(rng, n_cells=60, size_hw=(400, 500), um_per_px=0.193).image
     slide = np.median(field.reshape(-1, 3), axis=0)
@@ -73,30 +71,28 @@ def sparse() -> tuple[np.ndarray, tuple[int, int]]:
     return (image * fall_off[..., None]).astype(np.uint8), (900, 1700)
 
 
-def test_of_small_tiles_enough_is_seen_to_judge_the_light():
+def test_windows_of_small_tiles_are_twelve_cells_wide():
     inner = [
         tile
-        for tile in cut((2000, 2000), 40, core_px=160)
+        for tile in make_tiles((2000, 2000), 40, core_px=160)
         if min(tile.core) > 200 and max(tile.core) < 1800
     ]
     assert len(inner) > 50
     for tile in inner:
         y0, x0, y1, x1 = tile.window
-        assert min(y1 - y0, x1 - x0) > 11.5 * 40, (
-            "12 cells, and cores are at most as wide as was said"
-        )
+        assert min(y1 - y0, x1 - x0) > 11.5 * 40, "12 cells, less the rounding of the cores"
 
 
-def test_a_survey_knows_what_shows_nothing(sparse):
+def test_a_survey_recognises_empty_slide(sparse):
     image, (y, x) = sparse
     seen = survey(Pixels(image))
-    empty = [tile for tile in cut(image.shape[:2], 39) if seen.shows_nothing(tile.window)]
+    empty = [tile for tile in make_tiles(image.shape[:2], 39) if seen.is_empty(tile.window)]
     assert len(empty) >= 5
     for tile in empty:
         y0, x0, y1, x1 = tile.window
         assert y1 <= y or x1 <= x or y0 >= y + 400 or x0 >= x + 500
-    assert not seen.shows_nothing((y + 100, x + 100, y + 150, x + 150))
-    assert seen.shows_nothing((0, 0, BLOCK_PX, BLOCK_PX))
+    assert not seen.is_empty((y + 100, x + 100, y + 150, x + 150))
+    assert seen.is_empty((0, 0, BLOCK_PX, BLOCK_PX))
 
 
 def test_samples_show_cells(sparse):
@@ -105,13 +101,13 @@ def test_samples_show_cells(sparse):
     y0, x0, y1, x1 = samples[0]
     assert (y1 - y0, x1 - x0) == (600, 600)
     assert y0 < y + 200 < y1 and x0 < x + 250 < x1
-    # No two on each other, and none where there is nothing.
+    # They do not overlap, and none is on empty slide.
     for top, left, *_ in samples:
         assert abs(top - y) < 700 and abs(left - x) < 800
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (480, 640), (257, 5000), (9000, 300)])
-def test_an_overview_is_the_image_made_smaller(shape):
+def test_an_overview_is_every_step_th_pixel(shape):
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     seen = survey(Pixels(image))
     np.testing.assert_array_equal(seen.overview, image[:: seen.step, :: seen.step])
@@ -120,4 +116,4 @@ def test_an_overview_is_the_image_made_smaller(shape):
 
 def test_an_empty_slide_has_no_sample():
     seen = survey(Pixels(np.full((700, 900, 3), 228, np.uint8)))
-    assert seen.shows_nothing((0, 0, 700, 900)) and seen.samples(500, (700, 900), 3) == []
+    assert seen.is_empty((0, 0, 700, 900)) and seen.samples(500, (700, 900), 3) == []

@@ -17,6 +17,8 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from spherodetect.cells import CLASS_NAMES, Cells
+from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds
+from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import SpherodetectError
 from spherodetect.evaluation import metrics
 from spherodetect.labels.recipe import load_recipe
@@ -49,15 +51,20 @@ class StandIn:
         self.fields = {f.file: f for f in read_labels(load_recipe(recipe)).fields}
         pattern = "drawn-train-*.tfrecord" if trained else "other-train-*.tfrecord"
         manifest = {"checksums": {}, "splits": {}}
-        self.card = {
-            "name": self.name,
-            "checksums": {"saved_model.pb": "0" * 64},
-            "thresholds": {"p_spherocyte": 0.5},
-            "provenance": {
-                "data": {"drawn": manifest},
-                "params": {"task": {"train_data": {"input_path": pattern}}},
-            },
+        provenance = {
+            "data": {"drawn": manifest},
+            "params": {"task": {"train_data": {"input_path": pattern}}},
         }
+        self.card = ModelCard(
+            name=self.name,
+            class_names=CLASS_NAMES,
+            rbc_px=32.0,
+            thresholds=Thresholds(),
+            rates=ErrorRates(),
+            stains_seen=("drawn",),
+            provenance=Provenance(provenance),
+            checksums={"saved_model.pb": "0" * 64},
+        )
 
     def detect(
         self, image: np.ndarray, um_per_px: float | None = None, *, field_id: str = ""

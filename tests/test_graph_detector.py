@@ -1,4 +1,4 @@
-"""graph: what decides class and p_spherocyte, for models of these classes and of others."""
+"""graph.detector: class and p_spherocyte, for models with these classes and with others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ def graph() -> ModuleType:
     return import_module("spherodetect.graph.detector")
 
 
+@pytest.fixture(scope="module")
+def decide() -> ModuleType:
+    return import_module("spherodetect.graph.decide")
+
+
 def detector(graph: ModuleType, names: tuple[str, ...]):
-    """A detector without a network: the stages that come after it can be asked one by one."""
+    """A detector without a network, for the steps that come after it."""
     return graph.Detector(SimpleNamespace(stride=32), rbc_px=32.0, class_names=names)
 
 
@@ -29,45 +34,48 @@ def probabilities(names: tuple[str, ...], n: int = 50) -> np.ndarray:
 
 
 @pytest.mark.parametrize("names", [OURS, CHULA, BCCD], ids=["ours", "chula", "bccd"])
-def test_red_cells_are_known_by_name(graph, names):
+def test_red_cells_are_recognised_by_name(graph, names):
     one = detector(graph, names)
     red = [name for name in names if name in ("rbc", "normal", "macrocyte", "target cell")]
-    assert [names[k - 1] for k in one.other_red_ids] == red
-    assert one.spherocyte_id == (names.index("spherocyte") + 1 if "spherocyte" in names else None)
+    assert [names[k - 1] for k in one.classes.other_red] == red
+    expected = names.index("spherocyte") + 1 if "spherocyte" in names else None
+    assert one.classes.spherocyte == expected
+    every = [*one.classes.other_red, *one.classes.not_red]
+    assert sorted([*every, expected] if expected else every) == list(range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize("names", [OURS, CHULA, BCCD], ids=["ours", "chula", "bccd"])
-def test_class_probabilities_are_those_of_a_cell(graph, names):
+def test_class_probabilities_are_conditional_on_a_cell(graph, decide, names):
     p = probabilities(names)
     called = np.linspace(0, 1, len(p)).astype(np.float32)
     one = detector(graph, names)
-    divided = one._divided(p, called).numpy()
+    divided = decide.class_probabilities(p, called, one.classes).numpy()
     np.testing.assert_allclose(divided.sum(axis=1), 1, atol=1e-4)
-    if one.spherocyte_id is None:
+    if one.classes.spherocyte is None:
         np.testing.assert_allclose(
             divided, p[:, 1:] / p[:, 1:].sum(axis=1, keepdims=True), rtol=1e-4
         )
         return
-    red = [k - 1 for k in (*one.other_red_ids, one.spherocyte_id)]
+    red = [k - 1 for k in (*one.classes.other_red, one.classes.spherocyte)]
     np.testing.assert_allclose(
-        divided[:, one.spherocyte_id - 1], called * divided[:, red].sum(axis=1), atol=1e-5
+        divided[:, one.classes.spherocyte - 1], called * divided[:, red].sum(axis=1), atol=1e-5
     )
-    others = [k - 1 for k in one.other_red_ids]
+    others = [k - 1 for k in one.classes.other_red]
     before, after = p[:, 1:][:, others], divided[:, others]
     np.testing.assert_allclose(after[:-1].argmax(axis=1), before[:-1].argmax(axis=1))
 
 
-def test_the_likeliest_of_some_classes(graph):
+def test_the_most_probable_of_some_classes(decide):
     p = np.array([[0.9, 0.02, 0.05, 0.03], [0.1, 0.2, 0.3, 0.4]], np.float32)
-    assert graph._likeliest(p, among=[1, 3]).numpy().tolist() == [3, 3]
-    assert graph._likeliest(p, among=[2, 1]).numpy().tolist() == [2, 2]
-    assert graph._likeliest(p, among=[]).numpy().tolist() == [0, 0]
+    assert decide.most_probable(p, among=[1, 3]).numpy().tolist() == [3, 3]
+    assert decide.most_probable(p, among=[2, 1]).numpy().tolist() == [2, 2]
+    assert decide.most_probable(p, among=[]).numpy().tolist() == [0, 0]
 
 
-# --- what is decided
+# --- decisions
 
 
-def decided(graph, *, told=(32.0, -1.0), um_per_px=0.0, colours=False):
+def decided(graph, *, median=32.0, raised=-1.0, um_per_px=0.0, colours=False):
     """p_spherocyte as log odds, and the raise, of sixteen cells side by side, of which most are
     spherocytes."""
     import tensorflow as tf
@@ -76,38 +84,39 @@ def decided(graph, *, told=(32.0, -1.0), um_per_px=0.0, colours=False):
     corner = 40.0 * np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) + 10
     boxes = tf.constant(np.concatenate([corner, corner + 32], axis=1), tf.float32)
     p = tf.constant(np.tile([[0.02, 0.2, 0.7, 0.04, 0.04]], (16, 1)), tf.float32)
-    cells, _, raised = one._decided(
+    cells, _, used = one._decide(
         boxes,
         p,
         tf.ones([16, 28, 28]),
         tf.ones([16], tf.bool),
         tf.constant([180.0, 180.0]),
-        seen=None,
+        picture=None,
         offset=tf.zeros([4]),
         um_per_px=tf.constant(um_per_px),
-        told=tuple(map(tf.constant, told)),
+        median_given=tf.constant(median),
+        raise_given=tf.constant(raised),
     )
     odds = cells["p_spherocyte"].numpy()
-    return np.log(odds / (1 - odds)), float(raised)
+    return np.log(odds / (1 - odds)), float(used)
 
 
-def test_a_prevalence_that_is_told_takes_the_place_of_the_fields_own(graph):
+def test_a_given_prevalence_replaces_that_of_the_field(graph):
     own, raised = decided(graph)
     assert raised > 0.5, "most are spherocytes"
-    for told in (0.0, 0.4, 1.5):
-        log_odds, used = decided(graph, told=(32.0, told))
-        assert used == pytest.approx(told)
-        np.testing.assert_allclose(log_odds - own, told - raised, atol=1e-3)
+    for given in (0.0, 0.4, 1.5):
+        log_odds, used = decided(graph, raised=given)
+        assert used == pytest.approx(given)
+        np.testing.assert_allclose(log_odds - own, given - raised, atol=1e-3)
 
 
-def test_how_large_cells_happen_to_be_seen_is_taken_out_of_their_class(graph):
-    """Without a pixel size the scale is one of a few steps: seen smaller by it, a cell is not more
-    of a spherocyte."""
-    usual, _ = decided(graph, told=(32.0, 0.0))
+def test_the_shown_size_is_taken_out_of_the_class(graph):
+    """Without a pixel size the scale is one of a few steps, and the step must not change the
+    class."""
+    usual, _ = decided(graph, raised=0.0)
     for median in (29.0, 34.0):
-        log_odds, _ = decided(graph, told=(median, 0.0))
+        log_odds, _ = decided(graph, median=median, raised=0.0)
         np.testing.assert_allclose(log_odds - usual, 3.5 * np.log(median / 32), atol=1e-3)
         for options in ({"um_per_px": 0.23}, {"colours": True}):
             np.testing.assert_allclose(
-                decided(graph, told=(median, 0.0), **options)[0], usual, atol=1e-3
+                decided(graph, median=median, raised=0.0, **options)[0], usual, atol=1e-3
             )

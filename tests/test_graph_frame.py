@@ -1,5 +1,4 @@
-"""frame: however a field is turned, turned over or cut, the network sees the same pixels, and boxes
-find back."""
+"""frame: rotated, flipped and cropped fields give the network the same pixels; boxes come back."""
 
 from __future__ import annotations
 
@@ -48,34 +47,37 @@ def sampled(values: np.ndarray, box: np.ndarray, n: int = 8) -> np.ndarray:
     return map_coordinates(values, np.meshgrid(y, x, indexing="ij"), order=1)
 
 
-def laid(frame: ModuleType, picture: np.ndarray, scale: float, canvas: list[int] | None = None):
+def placed(frame: ModuleType, picture: np.ndarray, scale: float, canvas: list[int] | None = None):
     import tensorflow as tf
 
     size = tf.constant(np.array(picture.shape[:2]) * scale, tf.float32)
     picture = tf.constant(np.ascontiguousarray(picture))
-    seen, laid_in = frame.laid(
+    seen, placement = frame.place(
         picture, picture[..., 1:2], size, stride=STRIDE, rbc_px=RBC_PX, canvas=canvas
     )
-    return seen.numpy(), laid_in
+    return seen.numpy(), placement
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (320, 240), (280, 280)])
 @pytest.mark.parametrize("turn", TURNS)
-def test_a_turned_field_is_seen_as_it_was(frame, shape, turn):
+def test_a_turned_field_gives_the_same_input(frame, shape, turn):
     picture = smear(*shape)
-    before, _ = laid(frame, picture, 0.82)
-    after, _ = laid(frame, TURNS[turn](picture), 0.82)
+    before, _ = placed(frame, picture, 0.82)
+    after, _ = placed(frame, TURNS[turn](picture), 0.82)
     np.testing.assert_allclose(
         after, before, atol=0.01
     )  # of 0.4: a twentieth of a pixel on the steepest rim
 
 
 @pytest.mark.parametrize(("y", "x"), [(1, 0), (0, 5), (7, 3), (21, 13)])
-def test_a_field_cut_otherwise_is_seen_as_it_was(frame, y, x):
+def test_a_cropped_field_gives_the_same_input(frame, y, x):
     picture = smear(300, 400)
-    (before, one), (after, other) = laid(frame, picture, 0.82), laid(frame, picture[y:, x:], 0.82)
+    (before, one), (after, other) = (
+        placed(frame, picture, 0.82),
+        placed(frame, picture[y:, x:], 0.82),
+    )
     assert (one.flip.numpy() == other.flip.numpy()).all()
-    # The grids coincide: what is cut off moves the rest by whole strides or not at all.
+    # The grids coincide: a crop moves the rest by whole strides or not at all.
     inner = before[64:192, 96:256]
     places = [(64 + a, 96 + b) for a in (-32, 0, 32) for b in (-32, 0, 32)]
     apart = [
@@ -88,9 +90,9 @@ def test_a_field_cut_otherwise_is_seen_as_it_was(frame, y, x):
 @pytest.mark.parametrize(
     ("shape", "canvas"), [((280, 280), None), ((280, 280), [288, 288]), ((240, 320), None)]
 )
-def test_boxes_and_masks_find_back(frame, turn, shape, canvas):
+def test_boxes_and_masks_come_back_to_the_image(frame, turn, shape, canvas):
     picture = TURNS.get(turn, lambda a: a)(smear(*shape))
-    seen, one = laid(frame, picture, 0.9, canvas)
+    seen, one = placed(frame, picture, 0.9, canvas)
     box = np.array([40.0, 60.0, 130.0, 130.0], np.float32)
     mask = sampled(seen[..., 1], box + np.tile(one.offset.numpy(), 2))
     (native,), (turned,) = (
@@ -100,10 +102,10 @@ def test_boxes_and_masks_find_back(frame, turn, shape, canvas):
     assert np.ptp(mask) > 0.1
 
 
-def test_fixed_shapes_see_the_same(frame):
+def test_fixed_shapes_give_the_same_input(frame):
     picture = smear(240, 320)
-    free, one = laid(frame, picture, 0.82)
-    fixed, other = laid(frame, picture, 0.82, [256, 320])
+    free, one = placed(frame, picture, 0.82)
+    fixed, other = placed(frame, picture, 0.82, [256, 320])
     height, width = free.shape[:2]
     rows = slice(256 - height, None) if one.flip[0] else slice(height)
     columns = slice(320 - width, None) if one.flip[1] else slice(width)
@@ -111,7 +113,7 @@ def test_fixed_shapes_see_the_same(frame):
     np.testing.assert_allclose(one.size, other.size)
 
 
-def test_an_empty_slide_has_a_frame_too(frame):
-    seen, one = laid(frame, np.zeros((64, 80, 3), np.float32), 0.82)
+def test_an_empty_slide_has_a_placement(frame):
+    seen, one = placed(frame, np.zeros((64, 80, 3), np.float32), 0.82)
     assert not seen.any() and seen.shape[0] % STRIDE == seen.shape[1] % STRIDE == 0
     assert np.isfinite(one.offset).all()

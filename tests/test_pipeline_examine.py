@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from spherodetect.cells import Cells
+from spherodetect.detect.model_folder import ModelCard
 from spherodetect.pipeline import run as pipeline
 from spherodetect.report.results import HIDDEN, MARKER
 from spherodetect.scale import find as scale
-from spherodetect.score.rates import ClassifierRates
 from spherodetect.synthetic import SmearStyle, draw_patient
 
 
@@ -32,8 +33,8 @@ class StandIn:
     name, class_names = "stand-in", ("rbc", "spherocyte", "wbc", "platelet")
 
     def __init__(self, card_file: Path) -> None:
-        self.card = json.loads(card_file.read_text())
-        self.rates = ClassifierRates.from_model_json(self.card)
+        self.card = ModelCard.from_json(json.loads(card_file.read_text()))
+        self.rates = self.card.classifier_rates()
         self.seen: list[str] = []
 
     def detect(self, image: np.ndarray, um_per_px: object = None, *, field_id: str = "") -> Cells:
@@ -151,7 +152,7 @@ def test_other_settings_and_other_bytes_are_looked_at_again(smears, model, tmp_p
     )
     assert len(model.seen) == 8  # names and grades change no cell
     assert not any("p1" in name for name in _bytes(tmp_path))
-    model.card["checksums"] = {"other": "model"}
+    model.card = replace(model.card, checksums={"other": "0" * 64})
     pipeline.score_paths([smears], tmp_path, um_per_px=0.2)
     assert len(model.seen) == 12
 

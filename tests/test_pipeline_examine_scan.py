@@ -110,7 +110,7 @@ def test_the_label_image_is_that_of_the_whole_scan_and_the_overlay_a_small_copy(
 
 def test_a_second_run_takes_what_the_first_found(scored, slide, monkeypatch):
     result, out = scored
-    monkeypatch.setattr(Model, "by_tiles", lambda *_, **__: pytest.fail("looked again"))
+    monkeypatch.setattr(Model, "detect_tiles", lambda *_, **__: pytest.fail("looked again"))
     (out / "overlays" / "p1" / "slide.tif.png").unlink()
     again = pipeline.score_paths([slide.parents[1]], out, um_per_px=UM_PER_PX)
     assert repr(again.scores) == repr(result.scores)

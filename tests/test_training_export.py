@@ -1,5 +1,4 @@
-"""export: what is collected from held-out fields is what the detector said of the cells that carry
-a label."""
+"""held_out: the labelled cells of held-out fields with the result of the detector."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ NAMES = ["normal", "macrocyte", "microcyte", "spherocyte", "target cell", "stoma
 
 
 class Detector:
-    """Finds four cells in a row, whatever it sees."""
+    """Detects four cells in a row in every image."""
 
-    def but(self, *, evidence: bool) -> Any:
+    def replace(self, *, evidence: bool) -> Any:
         import tensorflow as tf
 
         assert evidence
@@ -29,14 +28,16 @@ class Detector:
             "masks": np.ones((4, 28, 28), np.float32),
             "countable": np.array([True, True, False, True]),
             "log_odds": np.array([3.0, -2.0, -9.0, -4.0]),
-            "seen": np.zeros((4, 48, 48, 4), np.float32),
+            "window": np.zeros((4, 48, 48, 4), np.float32),
             "size": np.zeros((4, 3), np.float32),
         }
         return lambda image, um_per_px: {key: tf.constant(value) for key, value in found.items()}
 
 
-def test_cells_with_a_label_are_collected_and_countable_ones_without_are_neighbours(monkeypatch):
-    export = import_module("spherodetect.training.export")
+def test_labelled_cells_are_collected_and_countable_cells_without_a_label_are_neighbours(
+    monkeypatch,
+):
+    held_out = import_module("spherodetect.training.held_out")
     example = {
         "field": "images/3.jpg",
         "patient": "",
@@ -47,11 +48,11 @@ def test_cells_with_a_label_are_collected_and_countable_ones_without_are_neighbo
         "point_yx": np.array([[25.0, 25], [25, 65], [25, 150]]),
         "box_yxyx": np.zeros((3, 4)),
     }
-    monkeypatch.setattr(export, "read_examples", lambda records: [example])
-    cells = export.collect(Detector(), [], NAMES)
+    monkeypatch.setattr(held_out, "read_examples", lambda records: [example])
+    cells = held_out.collect(Detector(), [], NAMES)
     np.testing.assert_array_equal(cells.log_odds, [3.0, -2.0])
     np.testing.assert_array_equal(cells.spherocyte, [True, False])
     assert list(cells.name) == ["spherocyte", "stomatocyte"] and list(cells.block) == ["1-20"] * 2
-    # The white cell is no red cell, and the cell of unknown class is a neighbour like any other.
+    # A cell of unknown class is a neighbour. An uncountable cell is not.
     np.testing.assert_array_equal(cells.neighbours.log_odds, [-4.0])
     assert cells.n_countable == {"1-20": 3}

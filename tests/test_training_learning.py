@@ -111,7 +111,7 @@ def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
 
     from spherodetect.training.export import restore
 
-    call = tf.function(restore(run)[1].but(evidence=True))
+    call = tf.function(restore(run)[1].replace(evidence=True))
     found, called = [], []
     for one in drawn:
         out = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from spherodetect.detect.model_folder import MODEL_FORMAT, ModelCard, Thresholds
 
 pytestmark = pytest.mark.train
 
@@ -14,7 +17,7 @@ pytestmark = pytest.mark.train
 @pytest.fixture(scope="module")
 def text_of() -> Any:
     module: ModuleType = import_module("spherodetect.training.model_card")
-    return lambda **changes: module.model_card(card(**changes))
+    return lambda **changes: module.model_card(ModelCard.from_json(card(**changes)))
 
 
 def card(
@@ -36,9 +39,11 @@ def card(
     }
     block = {"called_of_true": 5, "called_of_others": 1}
     return {
+        "format": MODEL_FORMAT,
         "name": "mine",
         "class_names": ["rbc", "spherocyte"],
         "rbc_px": 32.0,
+        "thresholds": asdict(Thresholds()),
         "stains_seen": [stain],
         "held_out_figures": {"f1": 0.9, "n_cells": 97},
         "rates": {

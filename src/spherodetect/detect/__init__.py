@@ -1,1 +1,1 @@
-"""A model folder as a function: image in, cells out."""
+"""Detection: a model folder as a function from an image to its cells."""

@@ -1,8 +1,8 @@
-"""Detected against labelled cells of one field, one to one.
+"""Matches detected cells with labelled cells of one field, one to one.
 
 Boxes are (N, 4) (ymin, xmin, ymax, xmax) and points (M, 2) (y, x), both in the field's pixels.
-Labels may be partial: a detection that no label speaks of is neither right nor wrong, unless it
-lies on top of a cell that is matched already.
+Labels may be partial: a detection without a label counts neither as right nor as wrong, unless it
+is a second detection of a matched cell.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from spherodetect.cells import Cells
 from spherodetect.geometry import box_iou
 
-#: A detection that agrees this much with a matched one is a second detection of the same cell.
+#: A detection with a higher IoU with a matched one is a second detection of the same cell.
 DUPLICATE_IOU = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Which detection stands for which label.
+    """The detection of each label.
 
     Attributes:
         detection: (M,) index of the detection of each label, -1 for a missed cell.
-        duplicate: (N,) bool, unmatched detections on top of a matched one.
+        duplicate: (N,) bool, second detections of a matched cell.
     """
 
     detection: np.ndarray
@@ -32,18 +32,21 @@ class Matching:
 
     @property
     def found(self) -> np.ndarray:
-        """(M,) bool, labels that have a detection."""
+        """(M,) bool, labels with a detection."""
         return self.detection >= 0
 
     def __str__(self) -> str:
-        return f"{int(self.found.sum())} of {len(self.detection)} labels found, {int(self.duplicate.sum())} found twice"
+        found, twice = int(self.found.sum()), int(self.duplicate.sum())
+        return f"{found} of {len(self.detection)} labels found, {twice} found twice"
 
 
 def match_points(cells: Cells, points_yx: np.ndarray) -> Matching:
-    """Match labelled points to the detections whose box holds them; the total distance to the
-    boxes' centres is least.
+    """Match labelled points with the detections whose box contains them.
 
-    >>> cells = Cells.from_labels([[0, 0, 10, 10]], [1], [np.ones((10, 10), bool)], image_size_hw=(20, 20))
+    The assignment minimises the sum of the distances to the boxes' centres.
+
+    >>> disc = np.ones((10, 10), bool)
+    >>> cells = Cells.from_labels([[0, 0, 10, 10]], [1], [disc], image_size_hw=(20, 20))
     >>> print(match_points(cells, [[5, 5], [15, 15]]))
     1 of 2 labels found, 0 found twice
     """

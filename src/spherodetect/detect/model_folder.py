@@ -12,7 +12,7 @@ from typing import Any
 
 from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import BadModelError
-from spherodetect.safety import quoted, read_json
+from spherodetect.safety import file_sha256, inside, quoted, read_json
 from spherodetect.score.rates import ClassifierRates
 
 BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
@@ -102,10 +102,7 @@ class ModelCard:
             "class_names": list(self.class_names),
             "rbc_px": self.rbc_px,
             "thresholds": asdict(self.thresholds),
-            "rates": {
-                "blocks": copy.deepcopy(list(self.rates.blocks)),
-                "folds": self.rates.folds,
-            },
+            "rates": {"blocks": copy.deepcopy(list(self.rates.blocks)), "folds": self.rates.folds},
             "stains_seen": list(self.stains_seen),
             "provenance": copy.deepcopy(dict(self.provenance.content)),
             "held_out_figures": dict(self.held_out_figures),
@@ -143,6 +140,26 @@ def read_card(folder: Path) -> ModelCard:
             f"{quoted(path)}: expected checksums of the model's files, got none; export it again"
         )
     return card
+
+
+def check_files(folder: Path, card: ModelCard) -> None:
+    """Check that the folder has the files of its model.json, unchanged.
+
+    Raises:
+        BadModelError: a file is missing, or its checksum differs.
+    """
+    for name, expected in card.checksums.items():
+        path = inside(folder, name, error=BadModelError)
+        if not path.is_file():
+            raise BadModelError(
+                f"{quoted(path)}: expected a file of the model, got none; copy the model folder "
+                "again"
+            )
+        if (got := file_sha256(path)) != expected:
+            raise BadModelError(
+                f"{quoted(path)}: expected sha256 {expected[:12]}..., got {got[:12]}...; copy the "
+                "model folder again"
+            )
 
 
 class _Reader:

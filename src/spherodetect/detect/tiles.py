@@ -1,9 +1,9 @@
-"""Large images by tiles: where they lie, which cell is whose, and which of them show nothing.
+"""Splits large images into tiles, gives each cell to one tile, and finds empty slide.
 
-Every pixel lies in the core of one tile. A tile is looked at with a margin around its core, wide
-enough for any cell at the core's edge and its neighbours, and owns the cells whose box's centre
-lies in its core. Windows are (y0, x0, y1, x1) in pixels of the image, half-open; boxes are (N, 4)
-(ymin, xmin, ymax, xmax).
+Each pixel lies in the core of one tile. The window of a tile is its core with a margin, which is
+wide enough for a cell at the edge of the core and for the neighbours of that cell. A tile owns the
+cells whose box has its centre in the core. Windows are (y0, x0, y1, x1) in pixels of the image,
+half-open; boxes are (N, 4) (ymin, xmin, ymax, xmax).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 
 from spherodetect.fields.scan import Region, Window
 
-#: Width of a core and of the margin around it, in red cells: a core is about a field.
+#: Width of a core and of its margin, in red cells. A core has about the size of a field.
 CORE, MARGIN = 20.0, 2.0
-#: What is looked at at once is at least so many red cells wide, for the light of the slide is
-#: judged by it.
-LEAST = 12.0
-#: The side of what is looked at at once stays within this many pixels where cells are large.
+#: Smallest width of a window, in red cells. The background light is estimated from the window.
+MIN_SIDE = 12.0
+#: Largest side of a window, in pixels; it matters where cells are large.
 MAX_SIDE_PX = 3072
-#: Centres of one cell, seen by two tiles, lie nearer to each other than this, and those of two
-#: cells do not; in cells.
-_SAME = 0.25
-#: Sides of the squares that a survey tells of, and of those over which it averages grain away.
-BLOCK_PX, _GRAIN_PX = 256, 8
-#: Optical density from which something lies on the slide; the palest red cells have 0.1.
-_SOMETHING_OD = 0.06
-#: A place of which less is covered tells nothing of cells.
-_FEW = 0.02
-#: Grey levels that a survey does not tell apart; squares that it reads at once.
+#: Two detections whose centres are closer than this, in red cells, are the same cell in two tiles.
+_SAME_CELL = 0.25
+#: Side of the blocks of a survey, and of the squares in them that are averaged against noise.
+BLOCK_PX, _NOISE_PX = 256, 8
+#: Optical density above which a pixel is not empty slide; the palest red cells have 0.1.
+_EMPTY_OD = 0.06
+#: A window that is covered less than this is not a sample of cells.
+_MIN_COVERED = 0.02
+#: Covered share of a monolayer; samples with about this share come first.
+_MONOLAYER_COVERED = 0.33
+#: Width of a grey level bin, and the number of blocks that are read at once.
 _LEVEL, _BLOCKS_READ = 8, 16
-#: Side of the overview, at most.
+#: Largest side of the overview.
 _OVERVIEW_PX = 4096
 _GREEN = 1
 
@@ -44,8 +44,8 @@ class Tile:
     """A part of an image.
 
     Attributes:
-        core: whose cells are its own.
-        window: the core and its margin, clipped to the image.
+        core: the window whose cells the tile owns.
+        window: the core with its margin, clipped to the image.
     """
 
     core: Window
@@ -63,20 +63,20 @@ class Tile:
         return y1 - y0, x1 - x0
 
 
-def cut(
+def make_tiles(
     size_hw: tuple[int, int], diameter_px: float, *, core_px: float | None = None
 ) -> list[Tile]:
     """The tiles of an image, row by row.
 
     Args:
-        size_hw: the image's.
+        size_hw: height and width of the image.
         diameter_px: of its red cells.
-        core_px: side of the cores, at most; by default CORE red cells, or as many as MAX_SIDE_PX
-            has room for.
+        core_px: largest side of a core; by default CORE red cells, or as many as fit into
+            MAX_SIDE_PX.
     """
     margin = int(np.ceil(MARGIN * diameter_px))
     side = core_px or min(CORE * diameter_px, max(MAX_SIDE_PX - 2 * margin, 2 * margin))
-    margin = max(margin, int(np.ceil(min(LEAST * diameter_px, MAX_SIDE_PX) - side)) // 2)
+    margin = max(margin, int(np.ceil(min(MIN_SIDE * diameter_px, MAX_SIDE_PX) - side)) // 2)
     edges = [
         np.linspace(0, n, max(1, int(np.ceil(n / side))) + 1).round().astype(int).tolist()
         for n in size_hw
@@ -98,21 +98,20 @@ def cut(
 
 
 class Ownership:
-    """Gives every cell to one tile, though two tiles see it a little differently.
+    """Gives each cell to one tile, although two tiles detect it at slightly different places.
 
-    A cell whose centre lies just outside of a core is kept too, unless it is one that another tile
-    has kept.
+    A tile also owns a cell whose centre lies just outside its core, unless another tile owns it.
 
     Args:
         diameter_px: of the red cells.
     """
 
     def __init__(self, diameter_px: float) -> None:
-        self._reach = _SAME * diameter_px
+        self._reach = _SAME_CELL * diameter_px
         self._taken = np.zeros((0, 2))
 
     def of(self, tile: Tile, box_yxyx: np.ndarray) -> np.ndarray:
-        """(N,) bool, the cells that are the tile's own; boxes lie in the tile's window."""
+        """(N,) bool, the cells that the tile owns; boxes are in pixels of the tile's window."""
         from scipy.spatial import KDTree
 
         center = (box_yxyx[:, :2].astype(float) + box_yxyx[:, 2:]) / 2 + tile.origin_yx
@@ -128,40 +127,42 @@ class Ownership:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What a quick look at a whole image came to.
+    """A quick overview of a whole image.
 
     Attributes:
-        covered: (rows, columns) of squares of BLOCK_PX, the part of each in which something lies on
-            the slide, 0 to 1.
-        overview: (H, W, 3) uint8, the image at a whole fraction of its size.
-        step: pixels of the image to one of the overview.
+        covered: (rows, columns), the share of each block of BLOCK_PX that is not empty slide, 0 to
+            1.
+        overview: (H, W, 3) uint8, every `step`-th pixel of the image.
+        step: pixels of the image in one pixel of the overview.
     """
 
     covered: np.ndarray
     overview: np.ndarray
     step: int
 
-    def shows_nothing(self, window: Window) -> bool:
+    def is_empty(self, window: Window) -> bool:
         """Whether a window is empty slide."""
-        return not self._squares(window).any()
+        return not self._blocks_of(window).any()
 
-    def _squares(self, window: Window) -> np.ndarray:
+    def _blocks_of(self, window: Window) -> np.ndarray:
         y0, x0, y1, x1 = window
         return self.covered[
             y0 // BLOCK_PX : -(-y1 // BLOCK_PX), x0 // BLOCK_PX : -(-x1 // BLOCK_PX)
         ]
 
     def samples(self, side_px: int, size_hw: tuple[int, int], n: int) -> list[Window]:
-        """Windows of a side in which cells lie most likely side by side, the best first; not on one
-        another."""
+        """Up to n windows that most likely show cells side by side, the best first.
+
+        Args:
+            side_px: side of the windows; they do not overlap.
+            size_hw: height and width of the image.
+        """
         from scipy.ndimage import uniform_filter
 
         blocks = max(1, round(side_px / BLOCK_PX))
         share = uniform_filter(self.covered, blocks, mode="constant")
         found: list[Window] = []
-        # A third of the slide covered is a monolayer; nothing is better than a place that is
-        # covered all over.
-        rank = np.where(share > 0, np.abs(share - 0.33), np.inf)
+        rank = np.where(share > 0, np.abs(share - _MONOLAYER_COVERED), np.inf)
         while len(found) < n and np.isfinite(rank).any():
             row, column = np.unravel_index(int(np.argmin(rank)), rank.shape)
             rank[
@@ -178,13 +179,13 @@ class Survey:
                 min(size_hw[0], low[0] + side_px),
                 min(size_hw[1], low[1] + side_px),
             )
-            if self._squares(window).mean() > _FEW:
+            if self._blocks_of(window).mean() > _MIN_COVERED:
                 found.append(window)
         return found
 
 
 def survey(region: Region) -> Survey:
-    """Look at a whole image once, square by square."""
+    """The survey of a whole image; each block is read once."""
     from scipy.ndimage import maximum_filter
 
     height, width = region.size_hw
@@ -202,9 +203,9 @@ def survey(region: Region) -> Survey:
         levels[row, column] = np.bincount(
             (means.ravel() / _LEVEL).astype(int), minlength=levels.shape[2]
         )
-    # The slide is what is brightest nearby: light falls off towards a scan's edges.
+    # Empty slide is the brightest part of the neighbourhood. Light falls off towards a scan's edges.
     slide = maximum_filter(bright, 5)
-    below = np.ceil(slide * 10**-_SOMETHING_OD / _LEVEL).astype(int)[..., np.newaxis] - 1
+    below = np.ceil(slide * 10**-_EMPTY_OD / _LEVEL).astype(int)[..., np.newaxis] - 1
     dark = np.take_along_axis(levels.cumsum(axis=2), np.maximum(below, 0), axis=2)[..., 0] * (
         below[..., 0] >= 0
     )
@@ -212,8 +213,10 @@ def survey(region: Region) -> Survey:
 
 
 def _blocks(region: Region) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The squares of an image with their places; read several at a time, so that a tile of a scan
-    is decoded once."""
+    """The blocks of an image with their places.
+
+    Several are read at a time, so that a tile of a scan is decoded once.
+    """
     height, width = region.size_hw
     for y in range(0, height, BLOCK_PX):
         for x in range(0, width, _BLOCKS_READ * BLOCK_PX):
@@ -225,12 +228,12 @@ def _blocks(region: Region) -> Iterator[tuple[int, int, np.ndarray]]:
 
 
 def _means(values: np.ndarray) -> np.ndarray:
-    """Means over squares of _GRAIN_PX; a rest at the right and lower edge is left out."""
+    """Means over squares of _NOISE_PX; a rest at the right or lower edge is left out."""
     height, width = values.shape
-    down, across = max(1, height // _GRAIN_PX), max(1, width // _GRAIN_PX)
-    tall, wide = min(height, _GRAIN_PX), min(width, _GRAIN_PX)
+    down, across = max(1, height // _NOISE_PX), max(1, width // _NOISE_PX)
+    tall, wide = min(height, _NOISE_PX), min(width, _NOISE_PX)
     squares = values[: down * tall, : across * wide].reshape(down, tall, across, wide)
     return squares.sum(axis=(1, 3), dtype=np.uint32) / (tall * wide)
 
 
-__all__ = ["Ownership", "Survey", "Tile", "cut", "survey"]
+__all__ = ["Ownership", "Survey", "Tile", "make_tiles", "survey"]

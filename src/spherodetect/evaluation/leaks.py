@@ -1,11 +1,11 @@
-"""Was a model trained on the fields that it is about to be measured on? What model.json says of its
-data decides.
+"""Checks that a model was not trained on the fields on which it is about to be evaluated.
 
-Of each data set are known: the checksums of its records, its splits with the digests of their image
-files and with their patients, and by `input_path` which of the records taught. A run that went on
-from another run's weights was taught by that run's data too, and a second look by what its folds
-held out. A model from before digests were kept is judged by the names of data set and split; where
-these say nothing, the answer is that nobody knows.
+model.json states, for each data set: the checksums of its records, its splits with the digests of
+their image files and with their patients, and by `input_path` which records were used for training.
+Two further sources count as training data: the data of the run whose checkpoint this run began
+with, and the held-out fields on which the second look was trained. A model of an earlier version
+has no digests and is judged by the names of data set and split. If model.json does not say enough,
+the result is NOT_KNOWN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
-from spherodetect.detect.model_folder import names_split, record_patterns
+from spherodetect.detect.provenance import Provenance, matches_split
 from spherodetect.evaluation.truth import Truth
 from spherodetect.labels.recipe import SPLITS
 from spherodetect.safety import quoted
@@ -25,12 +25,12 @@ HELD_OUT, TRAINED_ON, NOT_KNOWN = "held-out", "trained-on", "not-known"
 
 
 @dataclass(frozen=True)
-class Descent:
-    """Whether a model saw the fields in training.
+class HeldOut:
+    """Whether the fields of a split were held out from training.
 
     Attributes:
         status: HELD_OUT, TRAINED_ON or NOT_KNOWN.
-        reason: a clause, empty for HELD_OUT.
+        reason: a clause that explains the status; empty for HELD_OUT.
         calibrated: whether p_spherocyte was calibrated on records of this split.
     """
 
@@ -40,50 +40,67 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class _Taught:
-    """Records that taught: a pattern, and what the manifest says of the split that it names, if
-    anything does."""
+class _TrainingRecords:
+    """Records that a model was trained on.
+
+    Attributes:
+        pattern: the file pattern in the run's settings.
+        name: the data set; empty if the provenance has no manifest of it.
+        split: the manifest's entry of the split, or None.
+        checksums: of the records.
+    """
 
     pattern: str
     name: str = ""
-    part: Mapping[str, Any] | None = None
+    split: Mapping[str, Any] | None = None
     checksums: frozenset[str] = frozenset()
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """Digests of the image files; empty if they are not known."""
+        return frozenset((self.split or {}).get("fields") or ())
 
-def descent(truth: Truth, card: Mapping[str, Any]) -> Descent:
-    """Hold a split against the content of a model.json."""
-    provenance = card.get("provenance") or {}
-    validation = record_patterns(provenance, "validation_data")
-    calibrated = any(names_split(pattern, truth.name, truth.split) for pattern in validation)
-    taught = list(_taught(provenance))
-    if reason := next(filter(None, (_leak(truth, one) for one in taught)), ""):
-        return Descent(TRAINED_ON, reason, calibrated)
-    by_name = any(names_split(one.pattern, truth.name, split) for one in taught for split in SPLITS)
-    silent = [
-        one.pattern for one in taught if not (one.part and one.part.get("fields") and truth.digests)
-    ]
-    if not taught or (silent and not by_name):
-        what = ", ".join(quoted(PurePosixPath(pattern).name) for pattern in silent) or "any data"
-        return Descent(
+    @property
+    def patients(self) -> frozenset[str]:
+        """The patients that are known."""
+        return frozenset((self.split or {}).get("patients") or ())
+
+
+def check_held_out(truth: Truth, provenance: Provenance) -> HeldOut:
+    """Check that the split was held out from the training of a model."""
+    validation = provenance.record_patterns("validation_data")
+    calibrated = any(matches_split(pattern, truth.name, truth.split) for pattern in validation)
+    training = list(_training_records(provenance))
+    if reason := next(filter(None, (_leak(truth, one) for one in training)), ""):
+        return HeldOut(TRAINED_ON, reason, calibrated)
+    patterns = [one.pattern for one in training]
+    name_is_known = any(
+        matches_split(pattern, truth.name, split) for pattern in patterns for split in SPLITS
+    )
+    undocumented = [one.pattern for one in training if not (one.digests and truth.digests)]
+    if not training or (undocumented and not name_is_known):
+        names = [quoted(PurePosixPath(pattern).name) for pattern in undocumented]
+        return HeldOut(
             NOT_KNOWN,
-            f"model.json does not say which fields of {what} the model was trained on",
+            f"model.json does not say which fields of {', '.join(names) or 'any data'} the model "
+            "was trained on",
             calibrated,
         )
-    return Descent(HELD_OUT, "", calibrated)
+    return HeldOut(HELD_OUT, "", calibrated)
 
 
-def _leak(truth: Truth, taught: _Taught) -> str:
-    part = taught.part or {}
-    digests = frozenset(part.get("fields") or ())
-    if common := len(truth.digests & digests):
-        return f"the model was trained on {common} of the {len(truth.digests)} images of split {truth.split!r}"
-    if truth.checksums & taught.checksums:
+def _leak(truth: Truth, training: _TrainingRecords) -> str:
+    """How the split is part of training records; empty if it is not."""
+    if common := len(truth.digests & training.digests):
+        images = f"{common} of the {len(truth.digests)} images"
+        return f"the model was trained on {images} of split {truth.split!r}"
+    if truth.checksums & training.checksums:
         return f"the model was trained on the records of split {truth.split!r}"
-    if not (digests and truth.digests) and names_split(taught.pattern, truth.name, truth.split):
+    comparable = training.digests and truth.digests
+    if not comparable and matches_split(training.pattern, truth.name, truth.split):
         return f"the model was trained on split {truth.split!r} of {quoted(truth.name)}"
-    if taught.name == truth.name and (
-        patients := truth.patients & frozenset(part.get("patients") or ())
-    ):
+    patients = truth.patients & training.patients if training.name == truth.name else frozenset()
+    if patients:
         listed = ", ".join(quoted(patient) for patient in sorted(patients)[:3])
         return (
             f"the model was trained on other fields of {len(patients)} of its patients ({listed})"
@@ -91,22 +108,24 @@ def _leak(truth: Truth, taught: _Taught) -> str:
     return ""
 
 
-def _taught(provenance: Mapping[str, Any]) -> Iterator[_Taught]:
-    data = provenance.get("data") or {}
-    for pattern in record_patterns(provenance, "train_data"):
-        known = False
-        base = PurePosixPath(pattern).name
-        for name, manifest in data.items():
-            for split, part in manifest.get("splits", {}).items():
-                sums = {
-                    v
-                    for k, v in manifest.get("checksums", {}).items()
-                    if fnmatch(k, base) and k.startswith(f"{name}-{split}-")
-                }
-                if sums:
-                    known = True
-                    yield _Taught(pattern, name, part, frozenset(sums))
-        if not known:
-            yield _Taught(pattern)
-    for other in filter(None, (provenance.get("initial"), *(provenance.get("second_look") or ()))):
-        yield from _taught(other)
+def _training_records(provenance: Provenance) -> Iterator[_TrainingRecords]:
+    for pattern in provenance.record_patterns("train_data"):
+        documented = list(_documented(provenance, pattern))
+        yield from documented or [_TrainingRecords(pattern)]
+    initial = [provenance.initial] if provenance.initial else []
+    for other in (*initial, *provenance.second_look):
+        yield from _training_records(other)
+
+
+def _documented(provenance: Provenance, pattern: str) -> Iterator[_TrainingRecords]:
+    """The splits in the manifests whose records the pattern matches."""
+    base = PurePosixPath(pattern).name
+    for name, manifest in provenance.data.items():
+        for split, part in manifest.get("splits", {}).items():
+            checksums = frozenset(
+                value
+                for file, value in manifest.get("checksums", {}).items()
+                if fnmatch(file, base) and file.startswith(f"{name}-{split}-")
+            )
+            if checksums:
+                yield _TrainingRecords(pattern, name, part, checksums)

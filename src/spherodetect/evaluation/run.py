@@ -26,7 +26,7 @@ from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import SpherodetectError
 from spherodetect.evaluation import metrics
 from spherodetect.evaluation.ap import ApJudge
-from spherodetect.evaluation.leaks import NOT_KNOWN, TRAINED_ON, descent
+from spherodetect.evaluation.leaks import NOT_KNOWN, TRAINED_ON, check_held_out
 from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
 from spherodetect.evaluation.result import Evaluation
 from spherodetect.evaluation.robustness import changes, subset
@@ -76,7 +76,7 @@ def evaluate(
 
     loaded = load_model(model)
     truth = open_truth(data, split, progress=progress)
-    origin = descent(truth, loaded.card)
+    origin = check_held_out(truth, loaded.card.provenance)
     if origin.status == TRAINED_ON and not force:
         raise SpherodetectError(
             f"{quoted(data)}: expected fields that the model never saw, got a leak: {origin.reason}; "
@@ -106,7 +106,7 @@ def evaluate(
         },
         "provenance": {
             "model": loaded.name,
-            "model_sha256": dict(loaded.card["checksums"]),
+            "model_sha256": dict(loaded.card.checksums),
             "version": __version__,
             "data": truth.name,
             "split": split,
@@ -254,7 +254,7 @@ def _details(judged: _Judged, model: Model, truth: Truth) -> dict[str, Any]:
         "within_field": metrics.within_field(rows),
         "spread": {key: metrics.spread(rows, key) for key in ("block", "field")},
         "leave_one_out": {"unit": unit, "groups": metrics.leave_one_out(rows, key=unit)},
-        "threshold": float(model.card["thresholds"].get("p_spherocyte", math.nan)),
+        "threshold": model.card.thresholds.p_spherocyte,
         "fields": judged.fields,
     }
 

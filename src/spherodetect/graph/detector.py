@@ -184,7 +184,9 @@ class Detector(tf.Module):
         # in missed cells.
         first = tf.cond(
             scale_given | scale_known,
-            lambda: usual if given is None else tf.where(scale_given, given.scale_diameter_px, usual),
+            lambda: (
+                usual if given is None else tf.where(scale_given, given.scale_diameter_px, usual)
+            ),
             lambda: _rounded_to_step(estimate_diameter(density)),
         )
         # The estimated diameter is compared with the cells that were detected with it.
@@ -241,7 +243,11 @@ class Detector(tf.Module):
         references = anchors(input_hw, self.network.levels, self.network.anchor_shapes) - offset
         fixed_hw = self.shapes.canvas_hw
         proposals, proposed = self.shapes.propose(
-            scores, offsets, references, size, self.network.n_anchors(fixed_hw) if fixed_hw else None
+            scores,
+            offsets,
+            references,
+            size,
+            self.network.n_anchors(fixed_hw) if fixed_hw else None,
         )
         probabilities, offsets = self.network.classify(
             self._align(pyramid, proposals + offset, self.network.box_crop)
@@ -281,9 +287,8 @@ class Detector(tf.Module):
         cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
         if self.shapes.fixed:
             cells = in_use_or_zero(cells, valid)
-        used = Frame(
-            diameter, median / scale, *tf.unstack(placed.spot / scale), placed.turn, raised
-        )
+        grid_y, grid_x = tf.unstack(placed.spot / scale)
+        used = Frame(diameter, median / scale, grid_y, grid_x, placed.turn, raised)
         return cells | {
             "num_detections": tf.minimum(count, limit),
             "rbc_diameter_px": median / scale,
@@ -381,11 +386,7 @@ class Detector(tf.Module):
             # Where the pixel size is known, a window shows a small cell small.
             usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
             window = windows(
-                picture,
-                boxes + offset,
-                masks,
-                zoom=usual / self.rbc_px,
-                gathered=self.shapes.fixed,
+                picture, boxes + offset, masks, zoom=usual / self.rbc_px, gathered=self.shapes.fixed
             )
             size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
             if self.second:

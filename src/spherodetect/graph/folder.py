@@ -60,9 +60,7 @@ def write_folder(
         shutil.rmtree(assets)
         (temporary / "MODEL_CARD.md").write_text(text)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        checksums = {
-            path.relative_to(temporary).as_posix(): file_sha256(path) for path in files
-        }
+        checksums = {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files}
         complete = dataclasses.replace(card, checksums=checksums)
         with atomic_write(temporary / "model.json") as file:
             file.write(_as_bytes(complete.to_json()))

@@ -102,9 +102,7 @@ class Shapes:
         boxes = clip(boxes, size)
         in_use = tf.range(candidates) < _CANDIDATES_A_CELL * cells
         ranked = tf.where(in_use, top.values, -2 * _BELOW_ALL_SCORES)
-        keep, valid = self.suppress(
-            boxes, ranked, limit, _PROPOSAL_IOU, above=-_BELOW_ALL_SCORES
-        )
+        keep, valid = self.suppress(boxes, ranked, limit, _PROPOSAL_IOU, above=-_BELOW_ALL_SCORES)
         return tf.gather(boxes, keep), valid & (tf.range(tf.size(keep)) < cells)
 
 

@@ -49,7 +49,10 @@ def windows(
     distances = (tf.range(WINDOW, dtype=tf.float32) - (WINDOW - 1) / 2) * zoom
     shares = [
         _mask_shares(
-            center[:, axis, tf.newaxis] + distances, boxes[:, axis], boxes[:, axis + 2], masks.shape[1]
+            center[:, axis, tf.newaxis] + distances,
+            boxes[:, axis],
+            boxes[:, axis + 2],
+            masks.shape[1],
         )
         for axis in (0, 1)
     ]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from spherodetect.detect.frame import FRAME_SIZE
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.graph.detector import MAX_CELLS, Canvas, Detector
 from spherodetect.graph.score_graph import score_counts
@@ -44,14 +45,14 @@ class SmearModule(tf.Module):
         self.detector, self._canvas = detector, canvas
         self._static_detector = detector.replace(canvas=canvas) if canvas else None
         self.table = tf.Variable(table, trainable=False, dtype=tf.float64)
-        #: Cells of a tile of a larger image, see `Detector.__call__`; not a signature, for
-        #: detect.py alone.
+        #: Cells of a tile of a larger image, see `Detector.__call__`. It is not a signature; only
+        #: detect/saved_graph.py calls it.
         self.tile = tf.function(
             detector,
             input_signature=[
                 tf.TensorSpec([None, None, 3], tf.uint8),
                 tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([6], tf.float32),
+                tf.TensorSpec([FRAME_SIZE], tf.float32),
             ],
         )
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
@@ -119,7 +120,7 @@ class SmearModule(tf.Module):
     def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """The score of one patient from all of its fields; status_code is a place in
         score.STATUSES."""
-        sphere = self.detector.spherocyte_id or -1
+        sphere = self.detector.classes.spherocyte or -1
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             cells = self.image(decode(inputs[0]), inputs[1])

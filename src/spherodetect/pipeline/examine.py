@@ -76,7 +76,7 @@ def look_at(
     Raises:
         SpherodetectError: a file cannot be written.
     """
-    checksums = sha256(json.dumps(model.card["checksums"], sort_keys=True).encode())
+    checksums = sha256(json.dumps(dict(model.card.checksums), sort_keys=True).encode())
     cache = FieldCache(results, {"model": checksums, "scale_bar_um": scale_bar_um})
     seen, lost = [], []
     for number, one in enumerate(found):

@@ -43,7 +43,7 @@ def look_at_scan(
     Raises:
         BadImageError: the file cannot be read, or shows no cell.
     """
-    from spherodetect.detect.model import scale_of_scan
+    from spherodetect.detect.by_tiles import scale_of_scan
     from spherodetect.measure import measure
     from spherodetect.quality import assess
 
@@ -58,7 +58,7 @@ def look_at_scan(
         scale = scale_of_scan(scan, seen, one.um_per_px, field_id=one.field_id)
         parts: list[Cells] = []
         verdicts: list[FieldQuality] = []
-        for tile in model.by_tiles(scan, scale, field_id=one.field_id, surveyed=seen):
+        for tile in model.detect_tiles(scan, scale, field_id=one.field_id, surveyed=seen):
             if not tile.own.any():
                 continue
             photograph = Photograph(tile.image)

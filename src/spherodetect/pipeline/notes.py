@@ -103,17 +103,17 @@ def look_alike_notes(
 
 
 def provenance(model: Model, score: PatientScore, fields: Sequence[ReportField]) -> dict[str, Any]:
-    card, thresholds = model.card, model.card["thresholds"]
+    card, thresholds = model.card, model.card.thresholds
     photographs = sha256("".join(sorted(field.sha256 for field in fields)).encode())
     return {
         "Software": f"spherodetect {score.version}",
         "Model": model.name,
-        "Stains it has seen": ", ".join(card["stains_seen"]),
-        "Experiment": card["provenance"].get("experiment", "unknown"),
-        "Settings": f"confidence from {thresholds['confidence']:.2f}, p_spherocyte from "
-        f"{thresholds['p_spherocyte']:.2f}, grades of {score.grade_scheme}",
+        "Stains it has seen": ", ".join(card.stains_seen),
+        "Experiment": card.provenance.experiment,
+        "Settings": f"confidence from {thresholds.confidence:.2f}, p_spherocyte from "
+        f"{thresholds.p_spherocyte:.2f}, grades of {score.grade_scheme}",
         **{
-            f"sha256 of the {what}": card["checksums"].get(name, "unknown")
+            f"sha256 of the {what}": card.checksums.get(name, "unknown")
             for name, what in _NAMED_FILES.items()
         },
         "sha256 of the photographs": photographs,

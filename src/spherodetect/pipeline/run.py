@@ -174,13 +174,8 @@ def _make(out: Path) -> None:
 
 
 def _load(folder: Path | None) -> Model:
-    import tensorflow as tf
-
     from spherodetect.detect.model import load_model
 
-    # Grappler gains nothing measurable here, and prints pages of errors about the cost of crops of
-    # unknown number.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     return load_model(folder)
 
 
@@ -213,9 +208,9 @@ def _write_report(
             o.field.field_id: o.message.removeprefix(f"{quoted(o.field.field_id)}: ") for o in lost
         },
         notes=[
-            *stain_notes(model.card["stains_seen"]),
+            *stain_notes(model.card.stains_seen),
             scale_note(fields),
-            *look_alike_notes(fields, model.card["rates"]["blocks"]),
+            *look_alike_notes(fields, model.card.rates.blocks),
         ],
         limit_of_blank=limit_of_blank(score.n_countable, model=model.rates),
         more_fields=more_fields_needed(spherocytes, countable, model=model.rates)

@@ -188,7 +188,9 @@ def predict(model: tf_keras.Model, window: np.ndarray, size: np.ndarray) -> np.n
 
 
 def cross_fit(
-    folds: Sequence[SecondLookCells], *, progress: Callable[[int, int], None] = lambda done, total: None
+    folds: Sequence[SecondLookCells],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Callable[..., tf.Tensor] | None, list[SecondLookCells]]:
     """A second look for the graph, and the cells with the log odds that the graph would give.
 

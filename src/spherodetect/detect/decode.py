@@ -1,0 +1,44 @@
+"""Turns the arrays of the inference graph into `Cells`."""
+
+from __future__ import annotations
+
+import logging
+
+from spherodetect.cells import Cells
+from spherodetect.detect.saved_graph import Arrays
+from spherodetect.safety import quoted
+from spherodetect.scale.find import Scale
+
+logger = logging.getLogger(__name__)
+
+
+def to_cells(
+    found: Arrays,
+    size_hw: tuple[int, int],
+    class_names: tuple[str, ...],
+    *,
+    field_id: str,
+    scale: Scale,
+) -> Cells:
+    """The cells of an image of a size, from what the graph returned for it."""
+    if found["truncated"]:
+        logger.warning(
+            "%s: more cells than the model's limit; the least certain are left out",
+            quoted(field_id),
+        )
+    n = int(found["num_detections"])
+    return Cells(
+        box_yxyx=found["boxes_yxyx"][:n],
+        class_id=found["class_ids"][:n],
+        confidence=found["confidences"][:n],
+        class_probabilities=found["class_probabilities"][:n],
+        p_spherocyte=found["p_spherocyte"][:n],
+        countable=found["countable"][:n],
+        masks=found["masks"][:n],
+        image_size_hw=size_hw,
+        field_id=field_id,
+        um_per_px=scale.um_per_px,
+        class_names=class_names,
+        rbc_diameter_px=float(found["rbc_diameter_px"]),
+        um_per_px_source=scale.source,
+    )

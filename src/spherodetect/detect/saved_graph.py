@@ -1,0 +1,105 @@
+"""Calls the functions of a SavedModel: NumPy arrays in, NumPy arrays out.
+
+TensorFlow's graph optimiser, Grappler, is switched off for these calls. With it the first call
+takes 15 s instead of 5 s on two CPU cores, later calls are not faster, and it prints pages of
+errors about crops of unknown number. The setting is made for the calling thread and for the
+duration of the call, so that other TensorFlow code of the same process is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from spherodetect.detect.frame import Frame
+from spherodetect.errors import BadModelError
+from spherodetect.safety import quoted
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class SavedGraph:
+    """The inference graph of a model folder.
+
+    Args:
+        folder: the model folder; it is named in errors.
+
+    Raises:
+        BadModelError: no SavedModel with the signatures of this package.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        self._folder = folder
+        try:
+            self._saved = tf.saved_model.load(str(folder / "saved_model"))
+            self._image = self._saved.signatures["serving_image"]
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as problem:
+            why = quoted(str(problem).partition("\n")[0])
+            raise BadModelError(
+                f"{quoted(folder)}: expected a SavedModel of spherodetect, got another ({why}); "
+                "write one with `spherodetect export`"
+            ) from problem
+
+    def image(self, image: np.ndarray, um_per_px: float | None) -> Arrays:
+        """The cells of one image, see `graph.detector.Detector`.
+
+        Args:
+            image: (H, W, 3) uint8.
+            um_per_px: None if it is unknown.
+        """
+        import tensorflow as tf
+
+        with _without_grappler():
+            found = self._image(
+                image=tf.constant(image), um_per_px=tf.constant(float(um_per_px or 0.0))
+            )
+        return {name: value.numpy() for name, value in found.items()}
+
+    def tile(self, image: np.ndarray, um_per_px: float | None, frame: Frame) -> Arrays:
+        """The cells of a tile of a larger image, and the frame that was used.
+
+        Raises:
+            BadModelError: a model of an earlier version, which has no such function.
+        """
+        import tensorflow as tf
+
+        function = getattr(self._saved, "tile", None)
+        if function is None:
+            raise BadModelError(
+                f"{quoted(self._folder)}: expected a model with the function `tile`, got one of an "
+                "earlier version; export it again"
+            )
+        with _without_grappler():
+            found = function(
+                tf.constant(image),
+                tf.constant(float(um_per_px or 0.0)),
+                tf.constant(frame.to_array()),
+            )
+        return {name: value.numpy() for name, value in found.items()}
+
+
+@contextmanager
+def _without_grappler() -> Iterator[None]:
+    # tf.config.optimizer, the public way, changes the whole process. The options of calls are kept
+    # for each thread.
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+    from tensorflow.python.eager import context
+
+    eager = context.context()
+    before = eager.function_call_options
+    config = ConfigProto()
+    config.CopyFrom(eager.config)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    eager.function_call_options = context.FunctionCallOptions(before.executor_type, config)
+    try:
+        yield
+    finally:
+        eager.function_call_options = before
+
+
+__all__ = ["Arrays", "SavedGraph"]
