@@ -32,7 +32,7 @@ from spherodetect.detect.tiles import Survey, survey
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
-from spherodetect.photograph import Photograph, as_photograph
+from spherodetect.photograph import Photograph
 from spherodetect.safety import file_sha256, quoted
 from spherodetect.scale.find import Scale, find_scale
 
@@ -91,7 +91,7 @@ class Model:
 
         >>> cells = load_model().detect(image)  # doctest: +SKIP
         """
-        photograph = as_photograph(image)
+        photograph = image if isinstance(image, Photograph) else Photograph(np.asarray(image))
         image = _checked(photograph.image, field_id)
         if image.shape[0] * image.shape[1] > MIN_SCAN_PIXELS:
             return self._detect_scan(Pixels(image), um_per_px, field_id=field_id, tile_px=tile_px)

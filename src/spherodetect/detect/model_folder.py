@@ -227,6 +227,11 @@ class _Reader:
             raise self._error("rates.blocks to be a list of objects", blocks)
         if not isinstance(folds, int) or isinstance(folds, bool) or folds < 0:
             raise self._error("rates.folds to be a whole number", folds)
+        try:
+            ClassifierRates.from_model_json({"rates": {"blocks": blocks}})
+        except BadModelError as problem:
+            reason = str(problem).removeprefix("model.json: ")
+            raise BadModelError(f"{quoted(self.source)}: {reason}") from problem
         return ErrorRates(tuple(blocks), folds)
 
     def _checksums(self, values: Mapping[str, Any]) -> Mapping[str, str]:

@@ -203,7 +203,8 @@ def survey(region: Region) -> Survey:
         levels[row, column] = np.bincount(
             (means.ravel() / _LEVEL).astype(int), minlength=levels.shape[2]
         )
-    # Empty slide is the brightest part of the neighbourhood. Light falls off towards a scan's edges.
+    # Empty slide is the brightest part of the neighbourhood: light falls off towards the edges of
+    # a scan.
     slide = maximum_filter(bright, 5)
     below = np.ceil(slide * 10**-_EMPTY_OD / _LEVEL).astype(int)[..., np.newaxis] - 1
     dark = np.take_along_axis(levels.cumsum(axis=2), np.maximum(below, 0), axis=2)[..., 0] * (

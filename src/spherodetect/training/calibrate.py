@@ -58,7 +58,7 @@ class HeldOutCells:
 
     @classmethod
     def join(cls, parts: Sequence[HeldOutCells]) -> HeldOutCells:
-        """The cells of several detectors; of a block that several of them have, the first counts."""
+        """The cells of several detectors; a block that an earlier one has is left out."""
         n_countable: dict[str, int] = {}
         columns: dict[str, list[np.ndarray]] = {}
         for part in parts:

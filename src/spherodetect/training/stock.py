@@ -1,10 +1,9 @@
-"""A Mask R-CNN that Model Garden trained, and this package did not, becomes a model folder with the
-same signatures.
+"""Exports a Mask R-CNN of Model Garden, trained elsewhere, as a model folder.
 
-Its folder holds checkpoints and, as Model Garden leaves it, params.yaml. It is given what it was
-trained on: normalised colours, resized so that a red cell has the diameter that it had there.
-Nothing of ours is known about it, so its class is exported uncalibrated, and scores are not
-corrected for its errors.
+The run's folder has checkpoints and params.yaml, as Model Garden writes them. The network gets the
+input that it was trained on: normalised colours, resized so that a red cell has the same diameter
+as in its training data. No held-out fields are known, so the model is exported uncalibrated, and
+scores are not corrected for its errors.
 """
 
 from __future__ import annotations
@@ -52,15 +51,18 @@ def wrap(
     """Write the model folder of a stock checkpoint and return its path.
 
     Args:
+        run: the folder with the checkpoint.
+        out: the model folder.
         class_names: of the ids from 1; see cells.RED_CELLS for the names of red cells.
-        rbc_px: the diameter of a red cell in the pixels that the network was trained on, after its
-            resizing.
-        experiment: Model Garden's name of it; params.yaml changes its settings where the run has
-            one.
+        rbc_px: diameter of a red cell in the training data, after resizing.
+        experiment: Model Garden's name of the experiment. params.yaml, if there is one, changes its
+            settings.
+        name: the model's name in tables, by default that of `out`.
+        canvas: the fixed shapes of serving_static; None leaves that signature out.
 
     Raises:
         SpherodetectError: no such experiment, no checkpoint, other classes, or a variant that the
-            graph does not know.
+            graph does not support.
     """
     params, detector, checkpoint = restore(run, class_names, rbc_px=rbc_px, experiment=experiment)
     if not RED_CELLS & set(class_names):
@@ -81,7 +83,7 @@ def wrap(
 def restore(
     run: Path, class_names: Sequence[str], *, rbc_px: float, experiment: str
 ) -> tuple[Any, Detector, str]:
-    """Settings, detector and name of the checkpoint; see `wrap`."""
+    """The settings, the detector and the name of the checkpoint; see `wrap`."""
     try:
         params = exp_factory.get_exp_config(experiment)
     except LookupError:
@@ -97,26 +99,27 @@ def restore(
         model.num_classes = 1 + len(class_names)
     if model.num_classes != 1 + len(class_names):
         raise SpherodetectError(
-            f"{quoted(run)}: expected {model.num_classes - 1} classes, got {len(class_names)}: {', '.join(class_names)}"
+            f"{quoted(run)}: expected {model.num_classes - 1} classes, got {len(class_names)}: "
+            f"{', '.join(class_names)}; name the classes of the checkpoint"
         )
     checkpoint = chosen_checkpoint(run, params)
     if checkpoint is None:
         raise SpherodetectError(
             f"{quoted(run)}: expected a folder with a checkpoint of Model Garden, got none"
         )
-    # A pretrained backbone would be read here, and it is in the checkpoint.
+    # The backbone is in the checkpoint and need not be read from a pretrained one.
     params.task.init_checkpoint = None
     built = task_factory.get_task(params.task, logging_dir=None).build_model()
     try:
-        # Every object must be in the checkpoint: a part that is not would be exported with random
+        # Every object must be in the checkpoint. A missing part would be exported with random
         # weights.
         tf.train.Checkpoint(model=built).read(
             checkpoint
         ).expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:
         raise SpherodetectError(
-            f"{quoted(checkpoint)}: expected the weights of {quoted(experiment)} with {model.num_classes - 1} classes, "
-            f"got others: {str(error).splitlines()[0][:200]}"
+            f"{quoted(checkpoint)}: expected the weights of {quoted(experiment)} with "
+            f"{model.num_classes - 1} classes, got others: {str(error).splitlines()[0][:200]}"
         ) from error
     network = Network(built, model, finest_only=False)
     return (
@@ -133,11 +136,13 @@ def _text(card: ModelCard) -> str:
             "",
             f"{RESEARCH_USE} {FIXED_SENTENCE}",
             "",
-            f"A Mask R-CNN of TensorFlow Model Garden ({card.provenance.experiment}), trained elsewhere. It sees "
-            f"colours at {card.rbc_px:g} px a red cell. Classes: {', '.join(card.class_names)}.",
+            f"A Mask R-CNN of TensorFlow Model Garden ({card.provenance.experiment}), trained "
+            f"elsewhere. It sees colours at {card.rbc_px:g} px a red cell. "
+            f"Classes: {', '.join(card.class_names)}.",
             "",
-            "Nothing was measured on held-out fields: its class is uncalibrated, and scores are not corrected for its "
-            "errors. Measure it with `spherodetect evaluate` before you use it.",
+            "Nothing was measured on held-out fields: its class is uncalibrated, and scores are "
+            "not corrected for its errors. Measure it with `spherodetect evaluate` before you use "
+            "it.",
             "",
         ]
     )
