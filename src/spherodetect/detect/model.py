@@ -29,7 +29,7 @@ from spherodetect.detect.decode import to_cells
 from spherodetect.detect.model_folder import BUNDLED, ModelCard, check_files, read_card
 from spherodetect.detect.saved_graph import SavedGraph
 from spherodetect.detect.tiles import Survey, survey
-from spherodetect.errors import SpherodetectError
+from spherodetect.errors import BadModelError, SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
 from spherodetect.photograph import Photograph
@@ -229,7 +229,7 @@ def load_model(folder: str | Path | None = None) -> Model:
     """
     path = BUNDLED if folder is None else Path(folder).resolve()
     card = read_card(path)
-    key = path, file_sha256(path / "model.json")
+    key = path, file_sha256(path / "model.json", error=BadModelError)
     model = _in_use.get(key)
     if model is None:
         check_files(path, card)

@@ -155,7 +155,7 @@ def check_files(folder: Path, card: ModelCard) -> None:
                 f"{quoted(path)}: expected a file of the model, got none; copy the model folder "
                 "again"
             )
-        if (got := file_sha256(path)) != expected:
+        if (got := file_sha256(path, error=BadModelError)) != expected:
             raise BadModelError(
                 f"{quoted(path)}: expected sha256 {expected[:12]}..., got {got[:12]}...; copy the "
                 "model folder again"
