@@ -1,5 +1,4 @@
-"""measure: closed forms on drawn cells, agreement with scikit-image, invariants, and the pallor of
-real spherocytes."""
+"""measure: closed forms, agreement with scikit-image, invariants, pallor of real spherocytes."""
 
 from __future__ import annotations
 
@@ -52,8 +51,7 @@ def _blobs(rng: np.random.Generator, sizes: tuple[int, ...]) -> list[np.ndarray]
 def _scene(
     masks: list[np.ndarray], *, density: float = 0.2, seed: int = 0
 ) -> tuple[np.ndarray, Cells]:
-    """The masks in a row on a clean slide, each with its own texture and paler towards its
-    middle."""
+    """The masks in a row on a clean slide, each with its own texture and a pale centre."""
     rng = np.random.default_rng(seed)
     gap = 6
     height = max(m.shape[0] for m in masks) + 2 * gap
@@ -85,7 +83,7 @@ def test_a_disc_has_the_measures_of_a_disc(diameter):
     disc = _single(_ellipse(diameter, diameter))
     assert disc["area_px"] == pytest.approx(np.pi / 4 * diameter**2, rel=0.025)
     assert disc["diameter_px"] == pytest.approx(diameter, rel=0.012)
-    # This disc is centred on a pixel, the worst place: single pixels stick out on four sides.
+    # A disc that is centred on a pixel is the worst case: single pixels stick out on four sides.
     assert disc["circularity"] == pytest.approx(1, abs=0.02 if diameter >= 29 else 0.045)
     assert disc["aspect_ratio"] == pytest.approx(1, abs=1e-6)
     assert disc["solidity"] > (0.96 if diameter >= 29 else 0.93)
@@ -141,7 +139,7 @@ def test_the_circularity_of_discs_is_one_on_average_wherever_they_lie():
     assert np.abs(circularity - 1).max() < 0.025
 
 
-def test_what_scikit_image_defines_alike_comes_out_alike():
+def test_common_definitions_agree_with_scikit_image():
     from skimage.measure import perimeter_crofton, regionprops
 
     masks = _blobs(np.random.default_rng(5), (14, 25, 40, 40, 63, 90, 200))
@@ -162,8 +160,8 @@ def test_what_scikit_image_defines_alike_comes_out_alike():
             "integrated_od": region.intensity_mean * region.area,
         }
         assert {k: found[k][i] for k in expected} == pytest.approx(expected, rel=1e-4)
-        # Its perimeter has four directions, ours eight; its hull is counted in whole pixels, ours
-        # is measured.
+        # scikit-image's perimeter uses four directions, ours eight. Its hull is a count of pixels,
+        # ours is computed from the support function.
         assert found["perimeter_px"][i] == pytest.approx(
             perimeter_crofton(region.image, 4), rel=0.04
         )
@@ -172,7 +170,7 @@ def test_what_scikit_image_defines_alike_comes_out_alike():
         )
 
 
-def test_pallor_is_what_its_definition_says_pixel_by_pixel():
+def test_pallor_agrees_with_its_definition_pixel_by_pixel():
     image, cells = _scene(_blobs(np.random.default_rng(8), (20, 33, 40, 47, 60)))
     od = optical_density(image)[..., 1]
     found = measure(cells, image).measurements
@@ -226,7 +224,7 @@ def test_a_quarter_turn_changes_no_measurement():
     np.testing.assert_allclose(after["y_px"], width - before["x_px"], atol=1e-3)
 
 
-def test_a_cell_is_measured_alike_alone_and_in_company():
+def test_a_cell_has_the_same_measurements_alone_and_in_a_batch():
     image, cells = _scene(_blobs(np.random.default_rng(3), (12, 30, 45, 130)))
     photograph = Photograph(image)
     together = measure(cells, photograph).measurements
@@ -237,7 +235,7 @@ def test_a_cell_is_measured_alike_alone_and_in_company():
         assert np.isnan(alone["nearest_px"][0])
 
 
-def test_probability_masks_measure_like_the_outline_they_stand_for():
+def test_probability_masks_have_the_measurements_of_their_outline():
     y, x = (np.mgrid[:28, :28] + 0.5) / 28 - 0.5
     probability = 1 / (1 + np.exp((np.hypot(y, x) - 0.5) * 60))
     masks = np.repeat(probability[None].astype(np.float32), 2, axis=0)
@@ -251,7 +249,7 @@ def test_probability_masks_measure_like_the_outline_they_stand_for():
     np.testing.assert_allclose(found["nearest_px"], np.hypot(80.5, 40.25), atol=0.2)
 
 
-def test_the_input_stays_as_it_was_and_other_measurements_stay_too():
+def test_the_input_is_not_modified_and_other_measurements_are_kept():
     image, cells = _scene(_blobs(np.random.default_rng(4), (30, 70)))
     cells.measurements["drawn"] = np.array([1.0, 2.0])
     image_before, masks_before = image.copy(), [m.copy() for m in cells.masks]
@@ -270,7 +268,7 @@ def test_no_cells_give_typed_empty_columns():
     assert all(values.shape == (0,) and values.dtype == np.float32 for values in found.values())
 
 
-def test_what_cannot_be_measured_is_nan_and_never_an_error():
+def test_an_impossible_measurement_is_nan_and_never_an_error():
     masks = [
         np.zeros((9, 9), bool),
         np.ones((1, 1), bool),
@@ -281,17 +279,16 @@ def test_what_cannot_be_measured_is_nan_and_never_an_error():
     cells = Cells.from_labels(boxes, [1] * 4, masks, image_size_hw=(40, 40))
     found = measure(cells, np.full((40, 40, 3), SLIDE, np.uint8)).measurements
     for name in MEASUREMENTS:
-        assert np.isnan(found[name][[0, 3]]).all(), (
-            name
-        )  # an empty mask, and a box outside the image
+        # An empty mask, and a box outside the image.
+        assert np.isnan(found[name][[0, 3]]).all(), name
     assert found["area_px"][[1, 2]].tolist() == [1, 12]
     assert np.isnan(found["center_rim_ratio"][[1, 2]]).all()
     assert np.isnan(found["diameter_um"]).all()
 
 
-def test_another_image_than_the_cells_own_is_refused():
+def test_an_image_of_another_shape_or_type_is_refused():
     image, cells = _scene([_ellipse(20, 20)])
-    with pytest.raises(BadImageError, match=r"'drawn'.*expected.*got"):
+    with pytest.raises(BadImageError, match=r"'drawn'.*\(35, 35, 3\).*\(34, 35, 3\)"):
         measure(cells, image[:-1])
     with pytest.raises(BadImageError, match="float"):
         measure(cells, image.astype(float))
@@ -313,7 +310,7 @@ def test_relative_measures_are_against_the_countable_red_cells_of_field_or_patie
     np.testing.assert_allclose(
         patient[0].measurements["relative_diameter"][[0, 3]], [2, 1], rtol=0.02
     )
-    # Where every pixel size is known, cells of two magnifications compare in µm.
+    # If each pixel size is known, cells of two magnifications are compared in µm.
     scaled = relative_to_patient(
         [measured([40] * 3, [1] * 3, 0.2), measured([80] * 3, [2] * 3, 0.1)]
     )
@@ -327,9 +324,8 @@ def test_relative_measures_are_against_the_countable_red_cells_of_field_or_patie
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    return float(
-        (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    )
+    above = (positive[:, None] > negative).mean()
+    return float(above + 0.5 * (positive[:, None] == negative).mean())
 
 
 @pytest.mark.skipif(not CHULA.is_dir(), reason="the Chula RBC-12 fields are not at ../shared/data")
@@ -349,11 +345,9 @@ def test_real_spherocytes_lack_the_pallor_of_real_normal_cells():
         whole = cells.countable & (cells.measurements["solidity"] > 0.93)
         for line in points.read_text().splitlines():
             x, y, kind = ([*line.split(), "", "", ""])[:3]
-            cell = (
-                labels[int(y), int(x)] - 1
-                if kind in ratio and int(y) < 480 and int(x) < 640
-                else -1
-            )
+            if kind not in ratio or int(y) >= 480 or int(x) >= 640:
+                continue
+            cell = labels[int(y), int(x)] - 1
             if cell >= 0 and whole[cell]:
                 ratio[kind].append(float(cells.measurements["center_rim_ratio"][cell]))
     assert min(map(len, ratio.values())) > 30

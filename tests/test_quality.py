@@ -1,5 +1,4 @@
-"""quality: good fields pass whatever their cells are, spoilt ones and other pictures do not, and a
-reason says why."""
+"""quality: good fields pass, whatever their cells; spoilt fields and other images do not."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ def _blurred(image: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def _portrait() -> np.ndarray:
-    """A face before a grey wall, in ovals."""
+    """A face in front of a grey wall, drawn with ovals."""
     y, x = np.mgrid[:360, :480]
     image = np.empty((360, 480, 3))
     image[:] = np.array([120, 140, 165]) + y[..., None] / 12
@@ -108,7 +107,7 @@ def test_a_spoilt_field_is_rejected_with_its_reason(spoil, reason):
 
 
 @pytest.mark.parametrize("sigma_px", [0.5, 1.0, 1.5])
-def test_a_little_blur_is_let_pass(sigma_px):
+def test_a_little_blur_is_accepted(sigma_px):
     assert assess(_blurred(_field().image, sigma_px)).accepted
 
 
@@ -121,7 +120,7 @@ def test_focus_falls_with_blur_and_does_not_depend_on_magnification():
     assert assess(_blurred(doubled, 12)).focus == pytest.approx(focus[3], rel=0.15)
 
 
-def test_a_field_larger_than_the_copy_it_is_judged_on_keeps_its_own_pixels():
+def test_the_diameter_of_a_large_field_is_in_its_own_pixels():
     drawn = draw_field(np.random.default_rng(2), size_hw=(1000, 1400), n_cells=25, um_per_px=0.05)
     quality = assess(drawn.image, drawn.cells)
     assert quality.accepted, quality.reason
@@ -131,7 +130,7 @@ def test_a_field_larger_than_the_copy_it_is_judged_on_keeps_its_own_pixels():
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 3), (1, 3000), (4, 4000), (9, 9)])
-def test_a_picture_too_small_for_a_cell_is_rejected_and_no_error(size_hw):
+def test_an_image_too_small_for_a_cell_is_rejected_without_an_error(size_hw):
     for level in (0, 200):
         image = np.full((*size_hw, 3), level, np.uint8)
         image[0, 0] = 90
@@ -143,8 +142,8 @@ def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():
     thin = _field(0.0, pallor=0.0, stain_od=0.09)
     quality = assess(thin.image, thin.cells)
     assert quality.reason.startswith("too thin"), quality
-    # The same picture of cells too small to be flattened ones; then full of cells as dense as
-    # spherocytes are.
+    # The same image with a pixel size that makes the cells too small for flattened ones; then two
+    # fields of cells as dense as spherocytes.
     assert assess(thin.image, replace(thin.cells, um_per_px=0.14)).accepted
     dense = _field(0.0, pallor=0.0, stain_od=0.2)
     assert assess(dense.image, dense.cells).accepted
@@ -152,7 +151,7 @@ def test_the_thin_end_is_flat_pale_and_wide_and_spherocytes_are_not():
     assert assess(faint.image, faint.cells).accepted
 
 
-def test_crowded_empty_and_missed_fields_are_told_apart():
+def test_crowded_empty_and_missed_fields_have_different_reasons():
     crowded = draw_field(
         np.random.default_rng(0),
         size_hw=(300, 400),
@@ -166,54 +165,47 @@ def test_crowded_empty_and_missed_fields_are_told_apart():
     assert assess(drawn.image, nothing).reason.startswith("out of domain")
     red = np.flatnonzero(drawn.cells.names == "rbc")
     assert assess(drawn.image, drawn.cells[red[:8]]).reason.startswith("badly segmented")
-    assert (
-        assess(drawn.image, drawn.cells[red[:1]]).reason
-        == "too few cells: 1 red cell, expected at least 5"
-    )
+    assert assess(drawn.image, drawn.cells[red[:1]]).reason.startswith("too few cells: 1 red cell")
     few = draw_field(
         np.random.default_rng(1), size_hw=(360, 480), n_cells=2, n_white=0, n_platelets=2
     )
-    assert assess(few.image, few.cells).reason == "too sparse: 2 red cells, expected at least 5"
+    assert assess(few.image, few.cells).reason.startswith("too sparse: 2 red cells")
 
 
 def test_a_slide_that_is_empty_but_for_a_few_is_too_sparse():
-    for n_cells, reason in (
-        (0, "no red cells, expected at least 5"),
-        (6, "2 % of the field is covered"),
-    ):
+    for n_cells, reason in ((0, "no red cells"), (6, "2 % of the field")):
         drawn = draw_field(np.random.default_rng(1), n_cells=n_cells, n_white=0, n_platelets=1)
         quality = assess(drawn.image, drawn.cells)
         assert quality.reason.startswith(f"too sparse: {reason}"), quality
-        assert assess(drawn.image).reason.startswith("too sparse"), "whatever the specks in it are"
+        assert assess(drawn.image).reason.startswith("too sparse"), "specks are no cells"
 
 
 def test_a_sheet_of_cells_without_empty_slide_is_too_dense():
-    """Nothing shows how dense it is but that its slide is not even, which is no grain."""
+    """The apparent slide is one layer of cells: it is uneven, but has no grain."""
     for seed in range(2):
         sheet = draw_field(
             np.random.default_rng(seed), n_cells=300, overlap_fraction=0.9, touching_fraction=0.1
         )
         quality = assess(sheet.image)
-        assert quality.reason.startswith("too dense: no empty slide")
+        assert quality.reason.startswith("too dense")
+        assert quality.uneven > 0.07
         assert quality.grain < 0.5 * quality.uneven
 
 
-def test_a_pointer_in_a_sparse_field_is_not_what_is_stained():
+def test_a_pointer_in_a_sparse_field_does_not_count_as_stain():
     drawn = draw_field(np.random.default_rng(4), n_cells=22, n_white=0)
     image = drawn.image.copy()
     y, x = np.mgrid[:480, :640]
     light = 1 - 0.9 * _blurred(1.0 * (np.abs(y - 240) < 40 * (1 - x / 330))[..., None], 5)
     quality = assess(np.clip(image * light, 0, 255).astype(np.uint8), drawn.cells)
-    assert quality.density > 1.2 * assess(image, drawn.cells).density, (
-        "the pointer is a good part of what is covered"
-    )
+    # The pointer is a good part of the covered area.
+    assert quality.density > 1.2 * assess(image, drawn.cells).density
     assert quality.red_to_green < 0.5
     assert quality.accepted, quality.reason
 
 
 def test_nuclei_do_not_hide_pale_red_cells():
-    """Otsu's threshold would fall between nuclei and all else; the field would seem empty, grainy
-    and blurred."""
+    """With Otsu's threshold between nuclei and the rest, the field would seem empty and grainy."""
     pale = draw_field(
         np.random.default_rng(3),
         size_hw=(480, 640),
@@ -230,7 +222,7 @@ def test_nuclei_do_not_hide_pale_red_cells():
 
 def test_clumps_are_too_dense_long_before_the_slide_is_covered():
     def discs(step_px: float) -> np.ndarray:
-        """Five chains of eight discs each, their neighbours so far apart."""
+        """Five chains of eight discs with this distance between neighbours."""
         y, x = np.mgrid[:480, :640]
         image = np.random.default_rng(0).normal(205, 2, (480, 640, 3))
         for row in range(5):
@@ -242,13 +234,12 @@ def test_clumps_are_too_dense_long_before_the_slide_is_covered():
     assert assess(discs(60)).accepted
     chains = assess(discs(31))
     assert chains.density < 0.3
-    assert (
-        chains.reason
-        == "too dense: 0 % of what is covered lies in single cells, expected at least 10 %"
-    )
+    assert chains.single == 0
+    assert chains.reason.startswith("too dense")
+    assert "single cells" in chains.reason
 
 
-def test_focus_is_judged_alike_where_cells_have_few_pixels():
+def test_focus_does_not_depend_on_the_number_of_pixels_of_a_cell():
     image = Image.fromarray(_field().image)
     half = np.asarray(image.resize((240, 180), Image.Resampling.LANCZOS))
     assert assess(half).accepted
@@ -262,11 +253,12 @@ def test_a_burnt_out_slide_is_over_exposed_though_its_cells_are_not():
     assert (bright[..., 1] >= 253).mean() > 0.5
     quality = assess(bright, drawn.cells)
     assert quality.burnt < 0.05
+    assert quality.washed > 0.95
     assert quality.reason.startswith("over-exposed: ")
-    assert "of the empty slide is burnt out" in quality.reason
+    assert "empty slide" in quality.reason
 
 
-def test_a_strip_of_text_below_the_field_says_nothing_about_it():
+def test_a_strip_of_text_below_the_field_changes_nothing():
     drawn = _field()
     strip = np.full((40, drawn.image.shape[1], 3), 0, np.uint8)
     strip[15:25, 20:200:7] = 255
@@ -276,7 +268,7 @@ def test_a_strip_of_text_below_the_field_says_nothing_about_it():
     assert assess(image) == assess(drawn.image)
 
 
-def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
+def test_assessing_modifies_neither_image_nor_cells_and_is_repeatable():
     drawn = _field()
     image = drawn.image.copy()
     assert assess(image, drawn.cells) == assess(image, drawn.cells)
@@ -284,15 +276,9 @@ def test_the_verdict_changes_neither_image_nor_cells_and_is_the_same_twice():
     assert "center_rim_ratio" not in drawn.cells.measurements
 
 
-def test_the_verdict_has_the_columns_of_the_quality_table():
-    elsewhere = {
-        "patient_id",
-        "field_id",
-        "um_per_px",
-        "um_per_px_source",
-        "um_per_px_error_percent",
-    }
-    assert set(QUALITY_COLUMNS) - elsewhere <= {field.name for field in fields(FieldQuality)}
+def test_the_quality_has_the_columns_of_the_quality_table():
+    other = {"patient_id", "field_id", "um_per_px", "um_per_px_source", "um_per_px_error_percent"}
+    assert set(QUALITY_COLUMNS) - other <= {field.name for field in fields(FieldQuality)}
 
 
 @pytest.mark.skipif(not CHULA.is_dir(), reason="the Chula RBC-12 fields are not at ../shared/data")

@@ -1,5 +1,4 @@
-"""segment: on drawn fields whose truth is known, on hard fields, and on the labelled points of real
-ones."""
+"""segment: drawn fields with known truth, difficult fields, and labelled points of real fields."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ def centers(drawn) -> np.ndarray:
     return ((box[:, :2] + box[:, 2:]) / 2).astype(int)
 
 
-def share_of_their_own(labels: np.ndarray, points: np.ndarray) -> float:
-    """The share of the points that lie in a segment which holds no other point."""
+def share_alone(labels: np.ndarray, points: np.ndarray) -> float:
+    """The share of the points that lie in a segment without any other point."""
     found = labels[points[:, 0], points[:, 1]]
     return float(np.mean([k > 0 and (found == k).sum() == 1 for k in found]))
 
@@ -38,7 +37,7 @@ def test_separate_cells_are_found_one_by_one():
         np.random.default_rng(3), n_cells=70, overlap_fraction=0, touching_fraction=0.1, n_white=0
     )
     found = segment(drawn.image)
-    assert share_of_their_own(found.labels, centers(drawn)) >= 0.97
+    assert share_alone(found.labels, centers(drawn)) >= 0.97
     assert found.labels.dtype == np.int32
     assert set(np.unique(found.labels)) == set(range(found.n_cells + 1)), "no gaps in the numbers"
 
@@ -53,13 +52,12 @@ def test_the_threshold_lies_below_pale_cells_beside_nuclei_and_above_the_noise()
     assert 0.025 < foreground_threshold(np.concatenate([slide, pale, nuclei])) < 0.06
     assert 0.025 < foreground_threshold(np.concatenate([slide, pale])) < 0.06
     dark = rng.normal(0.3, 0.03, 5000)
-    assert 0.025 < foreground_threshold(np.concatenate([slide, dark])) < 0.25, (
-        "few dark cells, and nothing else"
-    )
+    # Few dark cells and nothing else.
+    assert 0.025 < foreground_threshold(np.concatenate([slide, dark])) < 0.25
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
-def test_twice_the_pixels_are_the_same_cells(factor):
+def test_the_diameter_scales_with_the_pixels(factor):
     fields = [
         draw_field(
             np.random.default_rng(5),
@@ -91,7 +89,7 @@ def test_a_hard_field_does_not_become_one_giant_cell(change):
     found = segment(drawn.image)
     disc = np.pi / 4 * (7.5 / 0.193) ** 2
     assert np.bincount(found.labels.ravel())[1:].max() < 6 * disc
-    assert share_of_their_own(found.labels, centers(drawn)) > 0.9
+    assert share_alone(found.labels, centers(drawn)) > 0.9
 
 
 def test_a_sheet_of_overlapping_cells_is_divided():
@@ -103,7 +101,7 @@ def test_a_sheet_of_overlapping_cells_is_divided():
     assert found.n_cells > 80
 
 
-def test_density_is_about_nothing_on_the_slide_and_more_in_a_cell():
+def test_density_is_about_zero_on_the_slide_and_positive_in_a_cell():
     drawn = draw_field(np.random.default_rng(2), n_cells=50)
     density = optical_density(drawn.image)[..., 1]
     cell = np.zeros(density.shape, bool)
@@ -113,12 +111,12 @@ def test_density_is_about_nothing_on_the_slide_and_more_in_a_cell():
     assert np.median(density[cell]) > 0.08
 
 
-def test_uneven_light_of_a_known_shape_is_found_and_divides_out():
+def test_uneven_light_of_a_known_shape_is_found_and_removed():
     y, x = np.mgrid[-0.5:0.5:241j, -0.5:0.5:321j]
     light = (200 - 15 * y + 10 * x - 20 * y * y + 8 * x * y - 30 * x * x)[..., None] * [1, 0.9, 1.1]
     disc = np.hypot(240 * y - 20, 320 * x + 60) < 20
     image = np.rint(light * np.where(disc, 10**-0.25, 1)[..., None]).astype(np.uint8)
-    # Four rounds come near to the corners, where the light is weakest, and leave little.
+    # After four rounds the largest error is in the corners, where the light is weakest.
     np.testing.assert_allclose(background(image), light, rtol=0.03)
     assert np.median(np.abs(background(image) / light - 1)) < 0.005
     density = optical_density(image)
@@ -127,7 +125,7 @@ def test_uneven_light_of_a_known_shape_is_found_and_divides_out():
     np.testing.assert_array_equal(green_density(image), density[..., 1])
 
 
-def test_labelled_points_of_real_fields_lie_in_cells_of_their_own(shared_data: Path):
+def test_labelled_points_of_real_fields_lie_in_separate_cells(shared_data: Path):
     folder = shared_data / "chula-rbc-12"
     own = total = 0
     for number in (1, 13, 90, 146, 165, 245, 300, 310):
@@ -137,6 +135,7 @@ def test_labelled_points_of_real_fields_lie_in_cells_of_their_own(shared_data: P
         ]
         points = np.array([(int(float(y)), int(float(x))) for x, y, _ in lines if len(lines)])
         points = np.clip(points, 0, np.array(labels.shape) - 1)
-        own += share_of_their_own(labels, points) * len(points)
+        own += share_alone(labels, points) * len(points)
         total += len(points)
-    assert own / total > 0.96, "over all fields 98.6 %; these are among the hardest"
+    # Over all fields it is 98.6 %. These are among the most difficult.
+    assert own / total > 0.96
