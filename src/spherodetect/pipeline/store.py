@@ -32,9 +32,9 @@ from spherodetect.scale.find import Scale
 _MAX_BYTES = 2**30
 _MEASURED = "measured "
 _MODULES = (
-    "cells", "constants", "detect/matching", "detect/model", "detect/tiles", "fields/find", "fields/scan", "geometry", "measure",
-    "pipeline/examine", "pipeline/examine_scan", "pipeline/label_images", "pipeline/store", "quality",
-    "report/overlays", "scale/bar", "scale/find", "segment",
+    "cells.py", "constants.py", "detect", "fields", "geometry.py", "measure", "photograph.py",
+    "pipeline/examine.py", "pipeline/examine_scan.py", "pipeline/label_images.py",
+    "pipeline/store.py", "quality", "report/overlays.py", "scale", "segment",
 )  # fmt: skip
 _LIBRARIES = ("tensorflow", "numpy", "scipy", "scikit-image", "pillow", "rapidocr", "tifffile")
 
@@ -170,7 +170,9 @@ def _code() -> str:
     """A checksum of the modules that a field's cells and picture follow from: they change without a
     new version."""
     package = Path(__file__).parents[1]
-    return sha256(b"".join((package / f"{name}.py").read_bytes() for name in _MODULES))
+    paths = [package / name for name in _MODULES]
+    files = [f for path in paths for f in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    return sha256(b"".join(file.read_bytes() for file in files))
 
 
 @cache
