@@ -1,6 +1,6 @@
 """scale.bar: a drawn bar is found with its length, and nothing else is found.
 
-scale.ocr: a number is used only with its unit and a high confidence. scale.strip: text strips.
+scale.ocr: a number is used only with its unit and a high confidence. fields.strip: text strips.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from spherodetect.fields.strip import image_rows
 from spherodetect.scale import ocr
 from spherodetect.scale.bar import ScaleBar, find_scale_bar
 from spherodetect.scale.ocr import read_length_um
-from spherodetect.scale.strip import image_rows
 from spherodetect.synthetic import SmearStyle, draw_field
 
 GREEN, BLACK, BLUE, WHITE = (0, 230, 30), (20, 20, 20), (16, 150, 250), (250, 250, 250)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from spherodetect.scale.strip import image_rows
+from spherodetect.fields.strip import image_rows
 from spherodetect.segment import estimate_rbc_diameter_px, green_density, optical_density
 
 _GREEN = 1

@@ -27,8 +27,8 @@ from spherodetect.detect.tiles import (
     survey,
 )
 from spherodetect.fields.scan import Region
+from spherodetect.fields.strip import block_mean
 from spherodetect.scale.find import Scale, find_scale
-from spherodetect.scale.strip import block_mean
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
 
 #: Most pixels of the network, and of the image, that are examined at once. The graph's own limit is

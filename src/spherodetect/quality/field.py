@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
+from spherodetect.fields.strip import block_mean
 from spherodetect.measure import measure
 from spherodetect.photograph import Photograph, as_photograph
 from spherodetect.quality import limits
@@ -20,7 +21,6 @@ from spherodetect.quality.statistics import (
     median,
     single_share,
 )
-from spherodetect.scale.strip import block_mean
 from spherodetect.segment import segment
 
 #: A field is assessed on a copy with at most this many pixels on its long side. More pixels would

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spherodetect.fields.strip import block_mean, image_rows
 from spherodetect.scale.bar_ends import CUT, Line, paint_ends, tick_ends
-from spherodetect.scale.strip import block_mean, image_rows
 from spherodetect.scale.strokes import THICK_PX, black_top_hat, unit_px
 
 #: Part of the height, at the top and at the bottom, in which bars are searched.
