@@ -99,7 +99,7 @@ def test_a_broken_link_or_a_lost_name_fails_the_build(tmp_path):
     done = build(tmp_path, tmp_path / "site")
     assert done.returncode == 1
     assert "nowhere.md" in done.stderr
-    assert "spherodetect.quality.assess: a public name that no page shows" in done.stderr
+    assert "spherodetect.quality.field.assess: a public name that no page shows" in done.stderr
 
 
 def test_the_site_fetches_nothing(site):

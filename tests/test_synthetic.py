@@ -1,5 +1,4 @@
-"""The drawn fields agree with their own truth: areas, densities, pallor, counts, scale and
-repeatability."""
+"""synthetic: drawn fields agree with their truth in area, density, pallor, counts and scale."""
 
 from __future__ import annotations
 
@@ -18,11 +17,19 @@ from spherodetect.synthetic import (
     random_style,
 )
 
-#: Optics and camera that add nothing, so that closed forms hold.
+#: Optics and camera without any effect, so that closed forms apply.
 CLEAN = SmearStyle(
-    anisocytosis=0, falloff=0, halo=0, blur_um=0, fringe_um=0, noise=0, mottle=0, debris=0, jpeg_quality=None,
+    anisocytosis=0,
+    falloff=0,
+    halo=0,
+    blur_um=0,
+    fringe_um=0,
+    noise=0,
+    mottle=0,
+    debris=0,
+    jpeg_quality=None,
     shape_shares={"discocyte": 1},
-)  # fmt: skip
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -39,7 +46,7 @@ def center_rim_ratio(od: np.ndarray, mask: np.ndarray, corner: tuple[int, int]) 
     return window[depth > 0.75].mean() / np.percentile(window[(depth > 0.2) & (depth < 0.5)], 75)
 
 
-def test_a_mask_is_as_large_as_its_diameter_says():
+def test_the_area_of_a_mask_agrees_with_its_diameter():
     drawn = draw_field(
         rng(), n_cells=40, um_per_px=0.06, size_hw=(1000, 1300), style=SmearStyle(), n_white=2
     )
@@ -73,7 +80,7 @@ def test_every_cell_darkens_its_mask_and_nothing_else_does(seed):
         assert od[y : y + mask.shape[0], x : x + mask.shape[1]][mask].mean() > 3 * background.std()
 
 
-def test_pallor_tells_spherocytes_from_discocytes():
+def test_pallor_separates_spherocytes_from_discocytes():
     drawn = draw_field(
         rng(3),
         n_cells=60,
@@ -137,7 +144,7 @@ def test_overlapping_cells_add_their_densities():
     assert np.median(green_od(flat, 196)[layers == 2]) < 0.85 * np.median(od[layers == 2])
 
 
-def test_countable_is_a_whole_red_cell_by_itself():
+def test_a_countable_cell_is_a_whole_separate_red_cell():
     drawn = draw_field(rng(5), n_cells=130, overlap_fraction=0.3, n_white=2)
     cells, layers = drawn.cells, np.zeros((480, 640), int)
     for mask, (y, x) in cells.pixel_masks():
@@ -158,12 +165,12 @@ def test_countable_is_a_whole_red_cell_by_itself():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "low", "high"), [(0.0, 0, 0.06), (0.3, 0.2, 0.4), (1.0, 0.85, 1)]
+    ("stated", "low", "high"), [(0.0, 0, 0.06), (0.3, 0.2, 0.4), (1.0, 0.85, 1)]
 )
-def test_cells_overlap_as_often_as_asked_where_there_is_room(wanted, low, high):
+def test_the_share_of_overlapping_cells_is_as_stated(stated, low, high):
     shares = [
         draw_field(
-            rng(k), n_cells=50, overlap_fraction=wanted, n_white=0, n_platelets=0, style=CLEAN
+            rng(k), n_cells=50, overlap_fraction=stated, n_white=0, n_platelets=0, style=CLEAN
         )
         for k in range(4)
     ]
@@ -225,7 +232,7 @@ def test_half_the_pixel_size_doubles_the_diameter_in_pixels():
     assert (coarse.um_per_px, fine.cells.um_per_px) == (0.2, 0.1)
 
 
-def test_the_seed_alone_decides():
+def test_the_same_seed_gives_the_same_field():
     np.random.seed(1)  # noqa: NPY002  (the global state must not matter)
     first, again, other = (
         draw_field(rng(seed), style=random_style(rng(seed))) for seed in (9, 9, 10)
@@ -270,7 +277,7 @@ def test_a_patient_keeps_its_smear_and_its_fraction():
     assert draw_patient(3, spherocyte_fraction=0.1, n_fields=0) == []
 
 
-def test_overlays_and_debris_leave_the_truth_alone():
+def test_overlays_and_debris_do_not_change_the_truth():
     plain, marked = (
         draw_field(rng(11), n_cells=30, style=SmearStyle(overlays=p, debris=0)) for p in (0.0, 1.0)
     )
@@ -281,18 +288,15 @@ def test_overlays_and_debris_leave_the_truth_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"spherocyte_fraction": float("nan")},
-            "spherocyte_fraction: expected a number from 0 to 1, got nan",
-        ),
-        ({"spherocyte_fraction": 1.1}, "spherocyte_fraction"),
-        ({"overlap_fraction": -0.1}, "overlap_fraction"),
-        ({"touching_fraction": float("inf")}, "touching_fraction"),
-        ({"n_cells": -1}, "n_cells: expected a whole number from 0"),
-        ({"n_platelets": 2.5}, "n_platelets: expected a whole number"),
-        ({"um_per_px": float("nan")}, "um_per_px"),
-        ({"um_per_px": 2.0}, "um_per_px: expected at most 0.625"),
-        ({"size_hw": (0, 640)}, "size_hw"),
+        ({"spherocyte_fraction": float("nan")}, "spherocyte_fraction: .* 0 to 1, got nan"),
+        ({"spherocyte_fraction": 1.1}, "spherocyte_fraction: .* 0 to 1, got 1.1"),
+        ({"overlap_fraction": -0.1}, "overlap_fraction: .* got -0.1"),
+        ({"touching_fraction": float("inf")}, "touching_fraction: .* got inf"),
+        ({"n_cells": -1}, "n_cells: .*whole number from 0 .* got -1"),
+        ({"n_platelets": 2.5}, "n_platelets: .*whole number .* got 2.5"),
+        ({"um_per_px": float("nan")}, "um_per_px: .* got nan"),
+        ({"um_per_px": 2.0}, "um_per_px: .* at most 0.625 .* got 2.0"),
+        ({"size_hw": (0, 640)}, "size_hw: .* from 16 .* got 0"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):
@@ -301,9 +305,9 @@ def test_arguments_out_of_range_are_named(options, message):
 
 
 def test_a_style_out_of_range_is_named():
-    with pytest.raises(ValueError, match="blur_um: expected a number from 0 to 3, got nan"):
+    with pytest.raises(ValueError, match=r"blur_um: .* 0 to 3, got nan"):
         SmearStyle(blur_um=float("nan"))
-    with pytest.raises(ValueError, match="shape_shares: expected shares of"):
+    with pytest.raises(ValueError, match=r"shape_shares: .*cube"):
         SmearStyle(shape_shares={"cube": 1.0})
     with pytest.raises(ValueError, match="jpeg_quality"):
         SmearStyle(jpeg_quality=0)
