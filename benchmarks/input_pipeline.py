@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks.conversion import write_export
 from benchmarks.timing import Comparison, side_by_side
 from spherodetect.labels.recipe import Recipe
-from spherodetect.records.tfrecords import MASK_SIZE, build
+from spherodetect.records.examples import MASK_SIZE
+from spherodetect.records.tfrecords import build
 
 ROOT = Path(__file__).resolve().parents[1]
 UM_PER_PX = 0.193
@@ -72,7 +73,7 @@ def compare(
 
 
 def _ours(records: Path, params: Any) -> Any:
-    from spherodetect.labels.repair.masks import unknown_set
+    from spherodetect.labels.repair.instances import unknown_set
     from spherodetect.training.inputs import RecordDecoder, SmearParser
 
     data = params.task.train_data

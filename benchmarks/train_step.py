@@ -39,7 +39,7 @@ def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) 
     from PIL import Image
 
     from spherodetect.labels.annotations import LabelledField
-    from spherodetect.labels.readers.drawn import _annotations
+    from spherodetect.labels.readers.drawn import outline_annotations
     from spherodetect.labels.readers.ledger import LabelSet
     from spherodetect.labels.recipe import Recipe
     from spherodetect.records.tfrecords import write_tfrecords
@@ -66,7 +66,7 @@ def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) 
                 path.name,
                 path,
                 (native, native),
-                _annotations(drawn),
+                outline_annotations(drawn),
                 path.stem,
                 um_per_px=UM_PER_PX,
             )

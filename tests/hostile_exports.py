@@ -25,19 +25,26 @@ Files = dict[str, bytes]
 
 HEIGHT, WIDTH = 48, 64
 JUNK: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 0.5, -7.25, 10**30, 2**63, -(2**63), 1e308, -1e308, 1e-320, math.nan, math.inf,
-    -math.inf, "", " ", "0", "1", "\0", "a.jpg", "../../etc/passwd", "/etc/passwd", "C:\\boot.ini", "..\\b.jpg",
-    "a" * 300,
-    "\ud800", "\u202egpj.exe", "=1+1", "<script>", "\n\r\x1b[2J", "RBC", [], {}, [[]], [{}], [[[]]], [None], [1, 2],
-    [math.nan] * 4, [1e300, 1e300, 1e300, 1e300], [0, 0, 0, 0], [[5, 5, 5, 5]], [[1, 1, 9, 9, 1, 1]],
-    {"size": [HEIGHT, WIDTH], "counts": [10**12]}, {"size": [HEIGHT, WIDTH], "counts": [-5, HEIGHT * WIDTH + 5]},
+    None, True, False, 0, -1, 1, 3, 0.5, -7.25, 10**30, 2**63, -(2**63), 1e308, -1e308, 1e-320,
+    math.nan, math.inf, -math.inf, "", " ", "0", "1", "\0", "a.jpg", "../../etc/passwd",
+    "/etc/passwd", "C:\\boot.ini", "..\\b.jpg", "a" * 300, "\ud800", "\u202egpj.exe", "=1+1",
+    "<script>", "\n\r\x1b[2J", "RBC", [], {}, [[]], [{}], [[[]]], [None], [1, 2], [math.nan] * 4,
+    [1e300, 1e300, 1e300, 1e300], [0, 0, 0, 0], [[5, 5, 5, 5]], [[1, 1, 9, 9, 1, 1]],
+    {"size": [HEIGHT, WIDTH], "counts": [10**12]},
+    {"size": [HEIGHT, WIDTH], "counts": [-5, HEIGHT * WIDTH + 5]},
     {"size": [10**9, 10**9], "counts": [10**18]}, {"size": [HEIGHT, WIDTH], "counts": "~" * 50},
-    {"size": [HEIGHT, WIDTH], "counts": [0] * 5000}, {"size": None, "counts": None}, {"counts": "\ud800"},
+    {"size": [HEIGHT, WIDTH], "counts": [0] * 5000}, {"size": None, "counts": None},
+    {"counts": "\ud800"},
 )  # fmt: skip
 LABEL_FILES = (
-    "train/_annotations.coco.json", "valid/_annotations.coco.json", "_annotations.coco.json", "labels.json",
-    "train.json", "annotations/instances_val2017.json", "labels_my-project_2024-05-01-10-30-00.json",
-)  # fmt: skip
+    "train/_annotations.coco.json",
+    "valid/_annotations.coco.json",
+    "_annotations.coco.json",
+    "labels.json",
+    "train.json",
+    "annotations/instances_val2017.json",
+    "labels_my-project_2024-05-01-10-30-00.json",
+)
 IMAGE_NAMES = (
     "a.jpg",
     "b.png",
@@ -62,9 +69,14 @@ def _photograph(
 
 _WHOLE = _photograph(0)
 PICTURES = (
-    _WHOLE, _photograph(1), _photograph(2, orientation=6), _photograph(3, size_hw=(24, 32)), _WHOLE[:300], b"",
+    _WHOLE,
+    _photograph(1),
+    _photograph(2, orientation=6),
+    _photograph(3, size_hw=(24, 32)),
+    _WHOLE[:300],
+    b"",
     b"GIF89a",
-)  # fmt: skip
+)
 
 
 def whole(rng: random.Random) -> dict[str, Any]:
@@ -217,7 +229,8 @@ def _voc(rng: random.Random) -> Files:
         entity = (
             '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' if rng.random() < 0.1 else ""
         )
-        text = f"{entity}<annotation><filename>{rng.choice(IMAGE_NAMES)}</filename>{size}{objects}</annotation>".encode()
+        named = f"<filename>{rng.choice(IMAGE_NAMES)}</filename>"
+        text = f"{entity}<annotation>{named}{size}{objects}</annotation>".encode()
         files[name.rpartition(".")[0] + ".xml"] = garble(text, rng) if rng.random() < 0.2 else text
     return files
 

@@ -86,7 +86,7 @@ MIDPOINTS = (CORNERS + np.roll(CORNERS, -1, axis=0)) / 2
         np.roll(CORNERS, 2, axis=0)[::-1],
         np.stack([CORNERS, MIDPOINTS], axis=1).reshape(-1, 2),
         np.concatenate([CORNERS[:1], np.linspace(CORNERS[0], CORNERS[1], 30), CORNERS[1:]]),
-        CORNERS + [[0.05, 0], [0, 0.05], [-0.05, 0], [0, -0.05]],
+        np.add(CORNERS, [[0.05, 0], [0, 0.05], [-0.05, 0], [0, -0.05]]),
     ],
     ids=["open", "closed", "reversed", "eight points", "many points", "rounded"],
 )
@@ -100,7 +100,7 @@ def test_a_rectangle_may_have_points_on_its_sides(polygon):
     [
         CORNERS[:3],
         MIDPOINTS,
-        CORNERS + [[0.5, 0], [0, 0], [0, 0], [0, 0]],
+        np.add(CORNERS, [[0.5, 0], [0, 0], [0, 0], [0, 0]]),
         np.concatenate([CORNERS, [(4.5, 6)]]),
         np.concatenate([CORNERS[:3], [(7, 5), (5, 3)]]),
     ],

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from spherodetect.labels.annotations import Annotation, LabelledField
-from spherodetect.labels.check.coverage import _reduction, lint_images, look
+from spherodetect.labels.check.coverage import _reduction, examine, lint_images
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 
@@ -52,13 +52,13 @@ def point(number: int, y: float, x: float) -> Annotation:
 def test_points_and_boxes_label_the_cells_they_lie_on(path):
     on_cells = [point(k, *CENTRES[k]) for k in range(5)]
     box = Annotation("box", "rbc", (32, 242, 68, 278))  # around the cell at (50, 260)
-    seen = look(field(path, *on_cells, box))
+    seen = examine(field(path, *on_cells, box))
     assert seen.beside == ()
     assert (seen.n_cells, seen.n_unlabelled) == (12, 12 - 5 - (CENTRES.index((50, 260)) >= 5))
 
 
 def test_a_point_beside_every_cell_is_named_and_one_at_the_rim_is_not(path):
-    seen = look(field(path, point(1, 85, 85), point(2, 50, 50 + RADIUS + 3)))
+    seen = examine(field(path, point(1, 85, 85), point(2, 50, 50 + RADIUS + 3)))
     assert seen.beside == ("1",)
 
 
@@ -76,7 +76,7 @@ def test_a_smaller_copy_says_the_same(path, tmp_path):
             size_hw=(720, 960),
             um_per_px=um_per_px,
         )
-        seen = look(grown)
+        seen = examine(grown)
         assert seen.beside == ("9",)
         assert (seen.n_cells, seen.n_unlabelled) == (12, 12 - 5 - (CENTRES.index((50, 260)) >= 5))
     assert _reduction(grown) == 108 // 19

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_squashed_cells_are_seen(radius, says):
 def test_a_stretch_that_the_recipe_undoes_is_a_warning_and_needs_no_cells():
     (finding,) = found(field(size_hw=(640, 640), native_size_hw=(1800, 2400)))
     assert (finding.code, finding.severity) == ("stretched-image", "warning")
-    assert "2400x1800 photographs were stretched to 640x640 (1.33)" in finding.message
+    assert all(part in finding.message for part in ("2400x1800", "640x640", "1.33"))
     assert found(field(size_hw=(480, 640), native_size_hw=(1800, 2400))) == []
 
 
@@ -252,15 +253,14 @@ def test_dataset_a_by_the_exact_counts(layout, tmp_path):
     assert counts["rectangle-mask", "train"] + counts["rectangle-mask", "val"] == 15_895
     assert all(len(f.annotation_ids) in (0, f.count) for f in findings)
     stretch = next(f for f in findings if f.code == "stretched-image")
-    assert "1.30 times as tall as wide" in stretch.message
+    assert "1.30" in stretch.message
     assert "1.33" in stretch.message
-    assert (
-        "130 sources are there in 3 copies each"
-        in next(f for f in findings if f.code == "augmented-copies").message
-    )
+    copies = next(f for f in findings if f.code == "augmented-copies")
+    assert "130 sources" in copies.message
+    assert "3 copies" in copies.message
     torn = next(f for f in findings if f.code == "patient-in-two-splits")
     assert torn.severity == ("warning" if layout == "recipe" else "error")
-    assert "'patient_01', 'patient_02', 'patient_03', 'patient_04'" in torn.message
+    assert re.findall(r"patient_\d\d", torn.message) == [f"patient_0{k}" for k in (1, 2, 3, 4)]
 
 
 @pytest.mark.skipif(not DATASET_A.is_dir(), reason="the labels of Dataset A are not here")
@@ -272,6 +272,6 @@ def test_the_command_names_the_traps_of_dataset_a(tmp_path, capsys):
     assert (counts["box-outside-image"], counts["rectangle-mask"]) == (1_192 + 70, 15_895)
     assert (counts["augmented-copies"], counts["patient-in-two-splits"]) == (130, 4)
     table = " ".join(capsys.readouterr().out.split())
-    assert "error box-outside-image 1,262 'train.json' (train) x 1,192:" in table
-    assert "error rectangle-mask 15,895 'train.json' (train) x 14,667:" in table
-    assert "'valid.json' (val) x 70:" in table
+    assert re.search(r"error box-outside-image 1,262 \S*train.json\S* \(train\) x 1,192:", table)
+    assert re.search(r"error rectangle-mask 15,895 \S*train.json\S* \(train\) x 14,667:", table)
+    assert re.search(r"\S*valid.json\S* \(val\) x 70:", table)

@@ -18,7 +18,7 @@ from PIL import Image
 from spherodetect.labels.annotations import Finding, LabelledField
 from spherodetect.labels.check.lint import CODES, lint
 from spherodetect.labels.coco_writer import to_coco
-from spherodetect.labels.readers.drawn import _annotations
+from spherodetect.labels.readers.drawn import outline_annotations
 from spherodetect.synthetic import draw_field
 
 SIZE_HW = (240, 320)
@@ -83,7 +83,7 @@ def drawn() -> Splits:
                 overlap_fraction=0,
                 touching_fraction=0,
             )
-            fields.append(LabelledField(name, None, SIZE_HW, _annotations(one), name))
+            fields.append(LabelledField(name, None, SIZE_HW, outline_annotations(one), name))
             images[name] = one.image
         splits[folder] = Split(to_coco(fields), images)
     return splits

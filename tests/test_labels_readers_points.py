@@ -79,7 +79,8 @@ def test_bytes_that_are_no_text_do_no_harm(tmp_path):
         " ,X,Y,Counter\n1,10.5,20,2\n2,30,40,0\n",
         "X;Y;Counter\r\n10.5;20;2\r\n30;40;0\r\n",
         "\ufeffCounter\ty\tx\n2\t20\t10.5\n0\t40\t30\n",
-        " ,Area,Mean,X,Y,Ch,Slice,Counter,Count\n1,0,212.3,10.5,20,1,1,2,1\n2,0,198,30,40,1,1,0,1\n",
+        " ,Area,Mean,X,Y,Ch,Slice,Counter,Count\n1,0,212.3,10.5,20,1,1,2,1\n"
+        "2,0,198,30,40,1,1,0,1\n",
         "sep=;\r\nX;Y;Counter\r\n10,5;20,0;2\r\n30;40;0\r\n",
     ],
 )
@@ -109,7 +110,9 @@ def test_what_roboflow_lays_beside_is_no_label_file(tmp_path):
 
 def test_a_table_without_its_columns_is_malformed(tmp_path):
     labels = read_points(folder(tmp_path, {"1.csv": "a,b\n1,2\n"}))
-    assert "X, Y and Counter" in labels.findings[0].message
+    (finding,) = labels.findings
+    assert (finding.code, finding.annotation_ids) == ("malformed", ("1",))
+    assert "Counter" in finding.message
 
 
 def test_an_image_without_labels_is_not_an_image_without_cells(tmp_path):
@@ -155,7 +158,7 @@ def test_images_in_folders_keep_their_own_labels(tmp_path):
 def test_a_missing_folder_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(BadLabelsError, match="--root"):
         read_points(Recipe("mine", "points", tmp_path / "none"))
-    with pytest.raises(BadLabelsError, match="labels: in the recipe"):
+    with pytest.raises(BadLabelsError, match="labels:"):
         read_points(Recipe("mine", "points", tmp_path, labels="none"))
 
 

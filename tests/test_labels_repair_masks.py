@@ -13,7 +13,8 @@ import pytest
 from spherodetect.cells import CLASS_NAMES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import FieldInstances, class_set, find_instances
+from spherodetect.labels.repair.instances import FieldInstances, class_set
+from spherodetect.labels.repair.masks import find_instances
 from spherodetect.rle import run_lengths
 from spherodetect.synthetic import SyntheticField, draw_field
 

@@ -16,7 +16,8 @@ from spherodetect.geometry import box_iou
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.masks import MIN_QUALITY, find_instances
-from spherodetect.labels.repair.refine import Refiner, divide, tidy
+from spherodetect.labels.repair.morphology import divide, tidy
+from spherodetect.labels.repair.refine import Refiner
 from spherodetect.segment import Segmentation
 from spherodetect.synthetic import SyntheticField, draw_field, random_style
 
@@ -150,20 +151,25 @@ def test_masks_hold_to_the_drawn_truth(prompt, jitter):
     samples = measured(prompt, jitter, n_fields=2)
     for lies, least in (("separated", 0.90), ("touching", 0.85), ("overlapping", 0.78)):
         n, rectangle, became = means(samples, lies)
-        print(
-            f"{prompt} ± {jitter:g} diameters, {n} {lies}: rectangle {rectangle:.3f}, mask {became:.3f}"
-        )
+        case = f"{prompt} ± {jitter:g} diameters, {n} {lies}"
+        print(f"{case}: rectangle {rectangle:.3f}, mask {became:.3f}")
         assert n > 10 and became >= least > rectangle
 
 
 LARGER = [
-    {"prompt": "box", "jitter": 0.0}, {"prompt": "box", "jitter": 0.05}, {"prompt": "box", "jitter": 0.1},
-    {"prompt": "point", "jitter": 0.0}, {"prompt": "point", "jitter": 0.1},
-    {"prompt": "box", "jitter": 0.05, "um_per_px": 0.09}, {"prompt": "box", "jitter": 0.05, "um_per_px": 0.4},
-    {"prompt": "point", "jitter": 0.05, "um_per_px": 0.4}, {"prompt": "box", "jitter": 0.05, "stain_od": 0.11},
-    {"prompt": "box", "jitter": 0.05, "stain_od": 0.38}, {"prompt": "box", "jitter": 0.05, "n_cells": 170},
+    {"prompt": "box", "jitter": 0.0},
+    {"prompt": "box", "jitter": 0.05},
+    {"prompt": "box", "jitter": 0.1},
+    {"prompt": "point", "jitter": 0.0},
+    {"prompt": "point", "jitter": 0.1},
+    {"prompt": "box", "jitter": 0.05, "um_per_px": 0.09},
+    {"prompt": "box", "jitter": 0.05, "um_per_px": 0.4},
+    {"prompt": "point", "jitter": 0.05, "um_per_px": 0.4},
+    {"prompt": "box", "jitter": 0.05, "stain_od": 0.11},
+    {"prompt": "box", "jitter": 0.05, "stain_od": 0.38},
+    {"prompt": "box", "jitter": 0.05, "n_cells": 170},
     {"prompt": "point", "jitter": 0.05, "n_cells": 170},
-]  # fmt: skip
+]
 
 
 @pytest.mark.slow  # five minutes: some 12,000 cells

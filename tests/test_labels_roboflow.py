@@ -24,12 +24,13 @@ from spherodetect.labels.roboflow import download
 
 KEY, LINK_KEY = "s3cret-KEY-of-a-lab", "another-secret"
 VERSION = {
-    "id": "my-lab/smears_2/3", "name": "v3", "created": 1.7e9, "images": 2, "splits": {"train": 2}, "exports": [],
-    "augmentation": {}, "preprocessing": {},
+    "id": "my-lab/smears_2/3", "name": "v3", "created": 1.7e9, "images": 2,
+    "splits": {"train": 2}, "exports": [], "augmentation": {}, "preprocessing": {},
 }  # fmt: skip
 PROJECT = {
-    "id": "my-lab/smears_2", "name": "Smears", "type": "instance-segmentation", "annotation": "cells", "classes": {},
-    "colors": {}, "created": 1.7e9, "updated": 1.7e9, "images": 2, "public": False, "splits": {}, "unannotated": 0,
+    "id": "my-lab/smears_2", "name": "Smears", "type": "instance-segmentation",
+    "annotation": "cells", "classes": {}, "colors": {}, "created": 1.7e9, "updated": 1.7e9,
+    "images": 2, "public": False, "splits": {}, "unannotated": 0,
 }  # fmt: skip
 
 
@@ -205,24 +206,28 @@ def test_without_a_key_one_sentence_names_the_variable(service, monkeypatch, tmp
         monkeypatch.setenv("ROBOFLOW_API_KEY", value)
         assert cli.main(["roboflow", "lab/smears/3", "--out", str(tmp_path / "out")]) == 2
         said = capsys.readouterr().err
-        assert "ROBOFLOW_API_KEY is not set" in said
+        assert "ROBOFLOW_API_KEY" in said
         assert said.count("\n") == 1
     assert not service.asked
 
 
 BOMB = zipped({"train/_annotations.coco.json": b" " * 200_000_000})
 REFUSED = {
-    "wrong key": ({"key": "revoked-key"}, "my-lab/smears_2/3", "API key does not exist"),
-    "no such workspace": ({}, "my-lap/smears_2/3", "'/my-lap does not exist'"),
+    "wrong key": ({"key": "revoked-key"}, "my-lab/smears_2/3", "API key"),
+    "no such workspace": ({}, "my-lap/smears_2/3", "'/my-lap "),
     "no such project": ({}, "my-lab/smear/3", "does not exist"),
-    "no such version": ({}, "my-lab/smears_2/9", "Version number 9 is not found"),
+    "no such version": ({}, "my-lab/smears_2/9", "number 9"),
     "archive gone": ({"status": 403}, "my-lab/smears_2/3", "answers with 403"),
     "broken download": ({"length": 10**6}, "my-lab/smears_2/3", "IncompleteRead|broke off"),
     "half a zip": ({"archive": export()[:-80]}, "my-lab/smears_2/3", "cannot be unpacked"),
     "no zip": ({"archive": b"<html>sign in</html>"}, "my-lab/smears_2/3", "cannot be unpacked"),
-    "a zip that leaves": ({"archive": zipped({"../evil": b"1"})}, "my-lab/smears_2/3", "own folder, got '../evil'"),
+    "a zip that leaves": (
+        {"archive": zipped({"../evil": b"1"})}, "my-lab/smears_2/3", "got '../evil'",
+    ),
     "a bomb": ({"archive": BOMB}, "my-lab/smears_2/3", "times its size"),
-    "no labels": ({"archive": zipped({"README.roboflow.txt": b"hello"})}, "my-lab/smears_2/3", "expected COCO labels"),
+    "no labels": (
+        {"archive": zipped({"README.roboflow.txt": b"hello"})}, "my-lab/smears_2/3", "COCO labels",
+    ),
 }  # fmt: skip
 
 
@@ -262,7 +267,7 @@ def test_an_answer_that_the_client_does_not_understand_is_called_one(
     service, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(service, "answer", lambda path: (200, {"odd": 1}), raising=False)
-    with pytest.raises(BadLabelsError, match="does not understand: KeyError 'workspace'"):
+    with pytest.raises(BadLabelsError, match="KeyError 'workspace'"):
         download("my-lab/smears_2/3", tmp_path / "out")
 
 
@@ -274,7 +279,7 @@ def test_an_archive_beyond_the_limit_is_not_written(service, monkeypatch, tmp_pa
 
 def test_files_that_are_there_stay(service, tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(SpherodetectError, match="expected an empty folder"):
+    with pytest.raises(SpherodetectError, match="empty folder"):
         download("lab/smears/3", tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "kept"
     assert not service.asked

@@ -12,7 +12,7 @@ import pytest
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import FieldInstances, Instance
+from spherodetect.labels.repair.instances import FieldInstances, Instance
 from spherodetect.records.account import Account, Part, file_digest
 from spherodetect.records.convert import Converted
 
@@ -141,7 +141,7 @@ def test_the_manifest_accounts_for_every_label(labels):
 def test_a_label_that_is_nowhere_is_an_error_of_ours(labels):
     account = Account(RECIPE, labels, {"a.png": "train", "b.png": "val"})
     account.add(part("train", converted(labels.fields[0])))
-    with pytest.raises(AssertionError, match="7 annotations read, 2 written, 4 dropped"):
+    with pytest.raises(AssertionError, match=r"7 .*2 written, 4 dropped"):
         account.manifest([], forced=False)
 
 

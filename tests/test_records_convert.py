@@ -52,9 +52,7 @@ def test_a_data_set_is_prepared(tmp_path):
 
 def test_a_leaking_split_must_be_forced_and_is_told(tmp_path):
     recipe = replace(write_points(tmp_path), patients=re.compile("(?P<patient>png)"))
-    with pytest.raises(
-        BadLabelsError, match=r"'mine': expected a split without leaks, got 1 patient in .*--force"
-    ):
+    with pytest.raises(BadLabelsError, match=r"'mine'.*got 1 patient .*--force"):
         prepare(recipe)
     ready = prepare(recipe, force=True)
     assert ready.forced and [f.code for f in ready.findings] == ["patient-in-two-splits"]

@@ -18,7 +18,8 @@ from PIL import Image
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.recipe import load_recipe
-from spherodetect.records.tfrecords import build, read_examples
+from spherodetect.records.examples import read_examples
+from spherodetect.records.tfrecords import build
 from spherodetect.synthetic import draw_field
 
 pytestmark = pytest.mark.train
@@ -70,8 +71,9 @@ def write_bccd(root: Path, images: str = "images", labels: str = "annotations") 
             )
         )
         size = "<size><width>260</width><height>200</height><depth>3</depth></size>"
-        xml = f"<annotation><filename>BloodImage_{number:05d}.jpg</filename>{size}{objects}</annotation>"
-        (root / labels / f"BloodImage_{number:05d}.xml").write_text(xml)
+        name = f"BloodImage_{number:05d}"
+        xml = f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
+        (root / labels / f"{name}.xml").write_text(xml)
 
 
 def write_dataset_a(root: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_download_is_recorded_once_and_checked_ever_after(
     monkeypatch.setattr(datasets.Chula, "_checksums_path", tmp_path / "checksums.tsv")
 
     builder = built("chula", tmp_path / "first", register_checksums=True)
-    assert "no checksum is known" in caplog.text
+    assert f"checksum of {url}" in caplog.text
     assert builder.info.metadata["manifest"]["annotations"]["read"] == 12
     (line,) = (tmp_path / "checksums.tsv").read_text().splitlines()
     assert re.fullmatch(rf"{re.escape(url)}\t\d+\t[0-9a-f]{{64}}\tarchive\.zip", line)
@@ -230,7 +232,7 @@ def test_a_download_is_recorded_once_and_checked_ever_after(
     monkeypatch.setattr(datasets.Chula, "url_infos", infos)
     caplog.clear()
     same = built("chula", tmp_path / "second", force_checksums_validation=True)
-    assert "no checksum is known" not in caplog.text
+    assert "checksum of" not in caplog.text
     assert same.info.metadata == builder.info.metadata, "the same fields in the same splits"
 
     (tmp_path / "origin" / "Label" / "1.txt").write_text("1 1 0")
@@ -246,19 +248,12 @@ def test_an_archive_laid_in_the_manual_folder_is_as_good(tmp_path, datasets):
     builder = built("bccd", tmp_path, manual_dir=str(tmp_path / "manual"))
     assert builder.info.metadata["manifest"]["annotations"]["read"] == 20
     archived(tmp_path / "origin" / "BCCD", tmp_path / "manual" / "bccd.zip")
-    with pytest.raises(
-        BadLabelsError,
-        match=r"'bccd\.zip': expected one folder \*/BCCD/JPEGImages, got 0; download http",
-    ):
+    with pytest.raises(BadLabelsError, match=r"'bccd\.zip'.*\*/BCCD/JPEGImages, got 0.* http"):
         built("bccd", tmp_path / "other", manual_dir=str(tmp_path / "manual"))
 
 
 def test_what_is_not_there_is_said(tmp_path, datasets):
-    with pytest.raises(
-        BadLabelsError, match=r"dataset_a: expected its data in the manual folder; put the Roboflow"
-    ):
+    with pytest.raises(BadLabelsError, match=r"dataset_a: .*manual folder.*Roboflow"):
         built("dataset_a", tmp_path)
-    with pytest.raises(
-        BadLabelsError, match=r"recipe, got none; clone the repository, or say recipe=FILE"
-    ):
+    with pytest.raises(BadLabelsError, match=r"got none.*recipe=FILE"):
         datasets.Chula(recipe=tmp_path / "none.yaml", data_dir=str(tmp_path))

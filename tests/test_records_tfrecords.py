@@ -22,8 +22,9 @@ from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
 from spherodetect.labels.repair.masks import find_instances
-from spherodetect.records import convert, tfrecords
-from spherodetect.records.tfrecords import MASK_SIZE, build, read_examples, write_tfrecords
+from spherodetect.records import convert, shards
+from spherodetect.records.examples import MASK_SIZE, read_examples
+from spherodetect.records.tfrecords import build, write_tfrecords
 
 UM_PER_PX = 7.5 / 24
 HW = (90, 120)
@@ -100,7 +101,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+    monkeypatch.setattr(shards, "FIELDS_PER_SHARD", 2)
 
 
 def test_what_is_read_is_written_or_dropped(tmp_path, labels):
@@ -260,14 +261,14 @@ def test_a_shard_that_was_killed_half_written_is_written_again(tmp_path, labels,
     with pytest.raises(KeyboardInterrupt):
         write(out, labels)
     monkeypatch.undo()
-    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+    monkeypatch.setattr(shards, "FIELDS_PER_SHARD", 2)
     assert [p.name for p in out.glob("*.tfrecord")] == ["mine-train-00000-of-00003.tfrecord"]
     write(out, labels)
     assert contents(out) == contents(whole), "no part is left over"
 
 
 @pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize("what", ["a byte of the shard", "a label", "an image", "the recipe"])
+@pytest.mark.parametrize("what", ["shard", "label", "image", "recipe"])
 def test_a_shard_of_other_input_is_not_kept(tmp_path, labels, what):
     out = tmp_path / "out"
     write(out, labels)
@@ -275,28 +276,28 @@ def test_a_shard_of_other_input_is_not_kept(tmp_path, labels, what):
     other = out / "mine-train-00001-of-00003.tfrecord"
     before, untouched = shard.read_bytes(), other.stat().st_mtime_ns
     recipe = RECIPE
-    if what == "a byte of the shard":
+    if what == "shard":
         shard.write_bytes(before[:-1] + b"!")
-    elif what == "a label":
+    elif what == "label":
         moved = replace(labels.fields[0].annotations[0], name="spherocyte")
         first = replace(labels.fields[0], annotations=(moved, *labels.fields[0].annotations[1:]))
         labels = replace(labels, fields=(first, *labels.fields[1:]))
-    elif what == "an image":
+    elif what == "image":
         Image.fromarray(discs((40, 40))).save(labels.fields[0].path)
     else:
         recipe = replace(RECIPE, unlabelled_cells_unknown=False)
     write(out, labels, recipe)
-    assert (shard.read_bytes() == before) == (what == "a byte of the shard")
-    assert (other.stat().st_mtime_ns == untouched) == (what != "the recipe")
+    assert (shard.read_bytes() == before) == (what == "shard")
+    assert (other.stat().st_mtime_ns == untouched) == (what != "recipe")
     write(tmp_path / "fresh", labels, recipe)
     assert contents(out) == contents(tmp_path / "fresh")
 
 
 def test_shards_of_an_earlier_run_do_not_stay(tmp_path, labels, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 2)
+    monkeypatch.setattr(shards, "FIELDS_PER_SHARD", 2)
     write(out, labels, full_masks=True)
-    monkeypatch.setattr(tfrecords, "FIELDS_PER_SHARD", 48)
+    monkeypatch.setattr(shards, "FIELDS_PER_SHARD", 48)
     write(out, labels)
     names = {"mine-train-00000-of-00001", "mine-val-00000-of-00001"}
     assert {p.name for p in out.glob("*.tfrecord")} == {f"{name}.tfrecord" for name in names}
@@ -325,9 +326,7 @@ def test_records_of_another_version_are_named(tmp_path, labels, key):
     del example.features.feature[key]
     with tf.io.TFRecordWriter(str(shard)) as writer:
         writer.write(example.SerializeToString())
-    with pytest.raises(
-        BadLabelsError, match=r"mine-val-00000-of-00001.*expected records of this version"
-    ):
+    with pytest.raises(BadLabelsError, match=r"mine-val-00000-of-00001.*this version"):
         list(read_examples([shard]))
 
 
@@ -377,9 +376,7 @@ def test_the_stock_decoder_reads_the_stock_form(tmp_path, labels):
 
 
 def test_labels_without_any_image_are_refused(tmp_path, labels):
-    with pytest.raises(
-        BadLabelsError, match=r"expected labelled images, got none; say with --root"
-    ):
+    with pytest.raises(BadLabelsError, match=r"got none.*--root"):
         write(tmp_path / "out", replace(labels, fields=labels.fields[-1:]))
 
 
@@ -396,7 +393,8 @@ def write_points(root: Path, n_fields: int = 6) -> Path:
         (root / "labels" / f"{number}.txt").write_text("\n".join(lines))
     recipe = root / "recipe.yaml"
     recipe.write_text(
-        f"name: mine\nformat: points\nroot: .\nimages: images\nlabels: labels\num_per_px: {UM_PER_PX}\n"
+        "name: mine\nformat: points\nroot: .\nimages: images\nlabels: labels\n"
+        f"um_per_px: {UM_PER_PX}\n"
         'classes: {"0": rbc, "3": spherocyte}\nunlabelled_cells: unknown\n'
         "split: {by: number-run, val: [[5, 6]]}\n"
     )
@@ -420,11 +418,11 @@ def test_a_recipe_becomes_records(tmp_path):
 _KILLED = """
 import sys
 from pathlib import Path
-from spherodetect.records import tfrecords
+from spherodetect.records import shards, tfrecords
 from spherodetect.labels.recipe import load_recipe
 
 if __name__ == "__main__":
-    tfrecords.FIELDS_PER_SHARD = 2
+    shards.FIELDS_PER_SHARD = 2
     tfrecords.build(load_recipe(sys.argv[1]), Path(sys.argv[2]), workers=2, full_masks=True,
                     progress=lambda done, total: print(done, total, flush=True))
 """

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spherodetect.rle import read_rle, run_lengths
+from spherodetect.rle import pack_runs, read_rle, run_lengths, unpack_runs
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -82,6 +82,28 @@ def test_packing_keeps_every_pixel(seed, height, width, share):
 def test_a_lie_is_refused(data):
     with pytest.raises(ValueError, match="expected"):
         read_rle(data, (20, 30))
+
+
+def test_the_text_uses_the_characters_from_0_to_o():
+    assert read_rle({"size": [1, 31], "counts": "o0"}, (1, 31)).runs.tolist() == [31]
+    # Without the check these would be the lengths [31] and [0, 31].
+    for outside in ("/0", "po0"):
+        with pytest.raises(ValueError, match="packed text"):
+            read_rle({"size": [1, 31], "counts": outside}, (1, 31))
+
+
+@pytest.mark.parametrize("runs", [[31], [0, 31], [1, 2, 3, 4, 5], [600], [0, 1, 0, 1, 29]])
+def test_packed_runs_are_unpacked(runs):
+    assert unpack_runs(pack_runs(np.array(runs))) == runs
+
+
+def test_a_window_of_a_field_is_packed_as_the_whole_field():
+    mask = np.zeros((9, 7), bool)
+    mask[3:9, 2:7] = np.random.default_rng(1).random((6, 5)) < 0.5
+    mask[8, 6] = True
+    of_window = run_lengths(mask[3:, 2:], origin_yx=(3, 2), size_hw=mask.shape)
+    assert of_window.runs.tolist() == run_lengths(mask).runs.tolist()
+    np.testing.assert_array_equal(np.asarray(of_window), mask)
 
 
 @settings(max_examples=200, deadline=None)

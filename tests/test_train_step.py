@@ -62,7 +62,7 @@ def test_an_empty_profile_has_no_times():
     find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
 )
 def test_both_experiments_get_the_same_cells(tmp_path):
-    from spherodetect.records.tfrecords import read_examples
+    from spherodetect.records.examples import read_examples
 
     draw_records(tmp_path, side=96, fields=2, cells=8)
     ours, stock = (

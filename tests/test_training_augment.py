@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.records.tfrecords import MASK_SIZE
+from spherodetect.records.examples import MASK_SIZE
 
 pytestmark = pytest.mark.train
 SIDE = 160

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.records.tfrecords import MASK_SIZE
+from spherodetect.records.examples import MASK_SIZE
 
 pytestmark = [
     pytest.mark.train,
@@ -131,7 +131,8 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
     from spherodetect.labels.annotations import Annotation, LabelledField
     from spherodetect.labels.readers.ledger import LabelSet
     from spherodetect.labels.recipe import Recipe
-    from spherodetect.records.tfrecords import read_examples, write_tfrecords
+    from spherodetect.records.examples import read_examples
+    from spherodetect.records.tfrecords import write_tfrecords
 
     Image.fromarray(field(*CENTERS)["image"].numpy()).save(tmp_path / "a.png")
     points = (

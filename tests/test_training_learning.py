@@ -19,7 +19,7 @@ import pytest
 from spherodetect.cells import Cells
 from spherodetect.detect.matching import match_points
 from spherodetect.labels.annotations import LabelledField
-from spherodetect.labels.readers.drawn import _annotations
+from spherodetect.labels.readers.drawn import outline_annotations
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 from spherodetect.synthetic import SmearStyle, draw_field
@@ -57,7 +57,7 @@ def labelled(drawn: list[Any], care: str, folder: Path) -> LabelSet:
         Image.fromarray(one.image).save(path)
         annotations = [
             replace(annotation, name=NAMED[care](annotation.name, (number + k) % 2 == 1))
-            for k, annotation in enumerate(_annotations(one))
+            for k, annotation in enumerate(outline_annotations(one))
         ]
         named.append(
             LabelledField(

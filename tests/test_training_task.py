@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spherodetect.labels.repair.masks import unknown_set
+from spherodetect.labels.repair.instances import unknown_set
 
 pytestmark = [
     pytest.mark.train,

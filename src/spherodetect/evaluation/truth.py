@@ -153,11 +153,11 @@ def _from_recipe(path: Path, split: str, progress: Progress) -> Truth:
 
 def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
     from spherodetect.fields.image import read_image
-    from spherodetect.labels.check.coverage import look
+    from spherodetect.labels.check.coverage import examine
     from spherodetect.labels.repair.stretch import unstretch
 
     assert field.path is not None, "only fields with an image are read"
-    seen = look(field) if recipe.unlabelled_cells_unknown else None
+    seen = examine(field) if recipe.unlabelled_cells_unknown else None
     image, field, _ = unstretch(read_image(field.path, name=field.file), field)
     meanings = [recipe.meaning(a.name) for a in field.annotations]
     drawn = np.array(
@@ -199,7 +199,7 @@ def _run_lengths(annotation: Annotation, size_hw: tuple[int, int]) -> dict[str, 
 
 
 def _from_records(folder: Path, split: str) -> Truth:
-    from spherodetect.records.tfrecords import read_examples
+    from spherodetect.records.examples import read_examples
     from spherodetect.safety import read_json
 
     manifest = read_json(folder / "manifest.json")

@@ -1,12 +1,12 @@
-"""What people drew: readers of label exports, recipes, lint, splits and masks.
+"""Labels: readers of exports, recipes, lint, splits and instance masks.
 
     recipe = load_recipe("tfrecords/chula.yaml")
     labels = read_labels(recipe)
     groups = near_duplicates({f.file: f.path for f in labels.fields if f.path})
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
 
-`lint.lint` says what is wrong with an export, `masks.find_instances` turns a field's labels into
-instance masks, and `to_coco` writes labels for other tools.
+`check.lint.lint` lists the problems of an export, `repair.masks.find_instances` turns a field's
+labels into instance masks, and `to_coco` writes labels for other tools.
 """
 
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
@@ -18,6 +18,19 @@ from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits, leaks, spare_copies
 
 __all__ = [
-    "Annotation", "Finding", "LabelSet", "LabelledField", "Meaning", "Recipe", "SplitRule", "Unread", "assign_splits",
-    "leaks", "load_recipe", "near_duplicates", "read_labels", "spare_copies", "to_coco",
-]  # fmt: skip
+    "Annotation",
+    "Finding",
+    "LabelSet",
+    "LabelledField",
+    "Meaning",
+    "Recipe",
+    "SplitRule",
+    "Unread",
+    "assign_splits",
+    "leaks",
+    "load_recipe",
+    "near_duplicates",
+    "read_labels",
+    "spare_copies",
+    "to_coco",
+]

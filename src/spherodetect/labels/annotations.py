@@ -1,8 +1,7 @@
-"""What people drew, before anything is decided about it: annotations of one field, in the label
-file's own pixels.
+"""What people drew, before anything is decided about it.
 
 Boxes are (ymin, xmin, ymax, xmax), polygons (M, 2) arrays of (y, x), points (y, x); all in native
-pixels of the image as the label file describes it. Names are kept as the annotator wrote them.
+pixels of the image as the label file describes it. Class names are as the annotator wrote them.
 """
 
 from __future__ import annotations
@@ -16,9 +15,12 @@ import numpy as np
 from spherodetect.geometry import is_rectangle, tight_box
 from spherodetect.rle import RunLengthMask, run_lengths
 
+#: Two points closer than this, in red-cell diameters, mark the same cell.
+SAME_CELL_DIAMETERS = 0.35
 #: A mask of so few pixels fills its box whatever the shape of its cell.
 _TINY_PX = 16
-#: What turns a stored image upright, by EXIF's number: those that make its rows columns.
+#: EXIF orientation to the operation that turns the stored image upright, for those that swap rows
+#: and columns.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     5: lambda m: m.T,
     6: lambda m: np.rot90(m, -1),
@@ -32,13 +34,13 @@ class Annotation:
     """One labelled cell: a point, a box, or an outline.
 
     Attributes:
-        annotation_id: as in the file, or the line number in a text file; a string.
+        annotation_id: the file's id, or the line number in a text file; text.
         name: the class as the annotator wrote it.
         box_yxyx: the box as the file states it, or None for a point.
         point_yx: the labelled point, or None.
         polygons: outlines, each (M, 2) float64 (y, x); empty where there is none.
-        mask: (H, W) bool of the whole field, packed until it is looked at, where the file holds a
-            run-length mask instead of polygons.
+        mask: (H, W) bool of the whole field where the file holds a run-length mask instead of
+            polygons; packed until its pixels are used.
         iscrowd: COCO's flag for a group of objects.
     """
 
@@ -52,8 +54,7 @@ class Annotation:
 
     @property
     def outline_box_yxyx(self) -> tuple[float, float, float, float] | None:
-        """The box around the outline where there is one, otherwise the stated box; None for a
-        point."""
+        """The box around the polygons, or else the stated box; None for a point."""
         if self.polygons:
             points = np.concatenate(self.polygons)
             (y0, x0), (y1, x1) = points.min(axis=0), points.max(axis=0)
@@ -83,16 +84,15 @@ def _fills_its_box(mask: np.ndarray | RunLengthMask) -> bool:
 
 
 def turned(annotation: Annotation, orientation: int, stored_hw: tuple[int, int]) -> Annotation:
-    """An annotation of an image as it is stored, in the pixels of the image as EXIF turns it
-    upright.
+    """An annotation of a stored image, in the pixels of the upright image.
 
     Args:
         annotation: in pixels of the stored image.
-        orientation: EXIF's number, 5 to 8: those that make rows columns.
+        orientation: EXIF's number, 5 to 8: those that swap rows and columns.
         stored_hw: height and width of the stored image.
     """
 
-    def points(at: np.ndarray) -> np.ndarray:
+    def upright(at: np.ndarray) -> np.ndarray:
         y, x = at[:, 0], at[:, 1]
         down = stored_hw[1] - x if orientation in (7, 8) else x
         right = stored_hw[0] - y if orientation in (6, 7) else y
@@ -100,13 +100,13 @@ def turned(annotation: Annotation, orientation: int, stored_hw: tuple[int, int])
 
     box, point, mask = annotation.box_yxyx, annotation.point_yx, annotation.mask
     if box is not None:
-        corners = points(np.reshape(box, (2, 2)))
+        corners = upright(np.reshape(box, (2, 2)))
         box = tuple(np.concatenate([corners.min(axis=0), corners.max(axis=0)]).tolist())
     return replace(
         annotation,
         box_yxyx=box,
-        point_yx=None if point is None else tuple(points(np.array([point]))[0].tolist()),
-        polygons=tuple(points(polygon) for polygon in annotation.polygons),
+        point_yx=None if point is None else tuple(upright(np.array([point]))[0].tolist()),
+        polygons=tuple(upright(polygon) for polygon in annotation.polygons),
         mask=None if mask is None else run_lengths(_TURNS[orientation](np.asarray(mask))),
     )
 
@@ -116,19 +116,19 @@ class LabelledField:
     """One image file with its annotations.
 
     Attributes:
-        file: the image's path relative to the source's root, with forward slashes; the field's name
-            in every message.
-        path: where the image lies, or None if there are labels without an image.
-        size_hw: height and width as the label file states them (or as the image has them).
+        file: the image's path relative to the source's root, with forward slashes; messages use it
+            as the field's name.
+        path: where the image is, or None for labels without an image.
+        size_hw: height and width in pixels, as the label file states them or as the image has them.
         annotations: in the file's order.
-        source_id: the photograph this file was made from; augmented copies share it.
-        patient_id: the unit of splitting, or None where nobody knows.
+        source_id: the photograph that this file was made from; augmented copies share it.
+        patient_id: the unit of splitting, or None where it is not known.
         split: the export's own split (train, val, test), or None.
         native_size_hw: size of the photograph before an export stretched it, or None if it was not
             stretched.
         um_per_px: pixel size of the file as it is, or None.
-        labelled: False for an image that has no label file at all (then no annotation means
-            "unknown", not "no cell").
+        labelled: False for an image without a label file; then the absence of annotations means
+            "not known" and not "no cell".
     """
 
     file: str
@@ -145,9 +145,17 @@ class LabelledField:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with the labels, as `lint --json` writes it.
+    """One problem of the labels, as `lint --json` writes it.
 
-    severity is "error" or "warning"; mend says what to do about it.
+    Attributes:
+        code: the kind of problem, one of `lint.CODES`.
+        severity: error or warning.
+        file: the label file, image or folder concerned.
+        split: the export's split, or None.
+        count: how many annotations, images, sources, patients or cells are concerned.
+        annotation_ids: those of the annotations concerned, if they are annotations.
+        message: the problem, as a phrase.
+        mend: the next step.
     """
 
     code: str

@@ -1,7 +1,6 @@
-"""Writes labels as COCO instances, for the tools that drew them and for any other; `read_coco`
-gives the same back.
+"""Writes labels as COCO instances for other tools; `read_coco` reads them back unchanged.
 
-Beside the reader this is the only place in `labels` that knows COCO's (x, y, width, height).
+In `labels`, only this module and the COCO reader use COCO's (x, y, width, height).
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from spherodetect.rle import RunLengthMask, run_lengths
 
 
 def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:
-    """A COCO data set of labelled fields, each box the one around its outline where there is one.
+    """A COCO data set of labelled fields; a box is the one around the outline where there is one.
 
-    Names become categories from 1 in order of appearance. Annotation ids stay what they are, unless
-    two are alike (as those of several files may be): then all are numbered from 1.
+    Categories are the class names in order of appearance, numbered from 1. Annotation ids are kept,
+    but if two are equal (as those of several files may be), all are numbered from 1.
 
     Raises:
-        ValueError: a point, which COCO's instances cannot hold.
+        ValueError: an annotation is a point, which COCO's instances cannot hold.
 
     >>> to_coco([])["categories"]
     []
@@ -38,7 +37,7 @@ def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:
         images.append({"id": image_id, "file_name": f.file, "width": width, "height": height})
         annotations += [
             {
-                "id": _id(next(ids)),
+                "id": _coco_id(next(ids)),
                 "image_id": image_id,
                 "category_id": names.index(a.name) + 1,
                 **_shape(a, f.file),
@@ -52,16 +51,18 @@ def to_coco(fields: Iterable[LabelledField]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _id(text: str) -> int | str:
-    """COCO's ids are numbers; what was none stays text, which readers take too."""
-    return int(text) if text.isdecimal() and len(text) <= 18 and str(int(text)) == text else text
+def _coco_id(text: str) -> int | str:
+    """The id as the number that COCO expects, or as text if it is no number."""
+    is_number = text.isdecimal() and len(text) <= 18 and str(int(text)) == text
+    return int(text) if is_number else text
 
 
 def _shape(a: Annotation, file: str) -> dict[str, Any]:
     box = a.outline_box_yxyx
     if box is None:
         raise ValueError(
-            f"{file}: expected a box or an outline, got the point {a.annotation_id}; COCO holds none"
+            f"{file}: expected a box or an outline, got the point {a.annotation_id}; "
+            "COCO's instances hold no points"
         )
     y0, x0, y1, x1 = box
     shape: dict[str, Any] = {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": int(a.iscrowd)}

@@ -1,9 +1,8 @@
-"""An export to try things on: drawn smears, labelled as in an export of Roboflow, with the faults
-that those have.
+"""An example export: synthetic smears with labels in the form of a Roboflow export.
 
-Photographs of 640x480 pixels come out stretched to 640x640, every outline is a rectangle, category
-0 labels nothing, each photograph of train/ is there in three copies that share its name, and every
-patient is in train/ and valid/.
+It has the faults of real exports. Photographs of 640x480 pixels are stretched to 640x640, every
+outline is a rectangle, category 0 has no annotation, each photograph of train/ is there in three
+copies that share its name, and every patient is in both train/ and valid/.
 """
 
 from __future__ import annotations
@@ -26,29 +25,29 @@ from spherodetect.safety import atomic_write, sha256
 if TYPE_CHECKING:
     from spherodetect.synthetic import SyntheticField
 
-#: Size of the photographs before they were stretched, as recipes want it, and of the export's
-#: files.
+#: Sizes of the photographs and of the export's files.
 NATIVE_SIZE_HW, EXPORT_SIZE_HW = (480, 640), (640, 640)
 _PROJECT = "Blood smear images"  # Roboflow lists it as category 0
 _NAMES = {"platelet": "Platelets", "rbc": "RBC", "spherocyte": "Spherocyte", "wbc": "WBC"}
-#: Shares of spherocytes of the patients, by turns.
+#: Fractions of spherocytes; the patients take them in turn.
 _FRACTIONS = (0.35, 0.2, 0.08)
-#: How far the sides of a box drawn by hand are off.
+#: Standard deviation of the sides of a box drawn by hand.
 _BY_HAND_PX = 0.7
+#: Nobody draws a box around a cell of which so little is inside the image.
+_MIN_VISIBLE_PX = 2
 
 
 def write_example(
     out: str | Path, *, n_patients: int = 3, n_fields: int = 4, n_cells: int = 70, seed: int = 1
 ) -> Path:
-    """Write the zip of an export and return its path; the last photograph of each patient is in
-    valid/.
+    """Write the zip of an export and return its path; valid/ has each patient's last photograph.
 
     Args:
         out: the file.
         n_patients: patients.
         n_fields: photographs of each.
         n_cells: red cells on a photograph.
-        seed: one seed, one export.
+        seed: the same seed gives the same export.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -71,9 +70,8 @@ def write_example(
             style=style,
         )
         for k, one in enumerate(drawn, 1):
-            splits["valid" if k == n_fields else "train"].append(
-                (f"patient_{number + 1:02d}_{k:02d}", one)
-            )
+            split = "valid" if k == n_fields else "train"
+            splits[split].append((f"patient_{number + 1:02d}_{k:02d}", one))
     with atomic_write(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for split, photographs in splits.items():
             for path, data in _files(photographs, copies=3 if split == "train" else 1, rng=rng):
@@ -82,8 +80,7 @@ def write_example(
 
 
 def example_recipe(root: str | Path) -> Recipe:
-    """The recipe of an export that `write_example` wrote: its stretch undone, and a third of the
-    patients held out."""
+    """A recipe for the export of `write_example`: undoes the stretch and splits by patient."""
     return Recipe(
         "example",
         "coco",
@@ -100,30 +97,25 @@ def example_recipe(root: str | Path) -> Recipe:
 def _files(
     photographs: Sequence[tuple[str, SyntheticField]], *, copies: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, bytes]]:
-    """The images of a folder of the export, and last its labels."""
+    """The images of one folder of the export, then its labels."""
     from PIL import Image
 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     ids = {name: k for k, name in enumerate(_NAMES, 1)}
     height, width = EXPORT_SIZE_HW
+    stretch = np.tile(np.divide(EXPORT_SIZE_HW, NATIVE_SIZE_HW), 2)
     for name, drawn in photographs:
         for copy in range(copies):
-            image, boxes = _turned(drawn, copy)
+            image, boxes = _mirrored(drawn, copy)
             boxes = boxes + rng.normal(0, _BY_HAND_PX, boxes.shape)
-            boxes = np.clip(
-                boxes * np.tile(np.divide(EXPORT_SIZE_HW, NATIVE_SIZE_HW), 2),
-                0,
-                [height, width] * 2,
-            )
-            seen = (boxes[:, 2:] - boxes[:, :2]).min(
-                axis=1
-            ) > 2  # nobody draws the last line of a cell at the edge
-            labelled = zip(drawn.cells.names[seen], boxes[seen].round(3).tolist(), strict=True)
+            boxes = np.clip(boxes * stretch, 0, [height, width] * 2)
+            visible = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) > _MIN_VISIBLE_PX
+            names = drawn.cells.names[visible]
+            labelled = zip(names, boxes[visible].round(3).tolist(), strict=True)
             buffer = io.BytesIO()
-            Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC).save(
-                buffer, "JPEG", quality=92
-            )
+            stretched = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+            stretched.save(buffer, "JPEG", quality=92)
             file = roboflow_name(name, sha256(buffer.getvalue())[:32])
             yield file, buffer.getvalue()
             annotations += [
@@ -158,21 +150,16 @@ def _files(
     yield "_annotations.coco.json", json.dumps(labels).encode()
 
 
-def _turned(drawn: SyntheticField, copy: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and boxes of a copy: 0 is the photograph, 1 its mirror image, 2 the photograph upside
-    down."""
+def _mirrored(drawn: SyntheticField, copy: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and boxes of a copy: 0 as it is, 1 mirrored, 2 turned upside down."""
     image, box = drawn.image, drawn.cells.box_yxyx.astype(float)
     height, width = image.shape[:2]
     if copy >= 1:
-        image, box = (
-            image[:, ::-1],
-            np.stack([box[:, 0], width - box[:, 3], box[:, 2], width - box[:, 1]], axis=1),
-        )
+        image = image[:, ::-1]
+        box = np.stack([box[:, 0], width - box[:, 3], box[:, 2], width - box[:, 1]], axis=1)
     if copy >= 2:
-        image, box = (
-            image[::-1],
-            np.stack([height - box[:, 2], box[:, 1], height - box[:, 0], box[:, 3]], axis=1),
-        )
+        image = image[::-1]
+        box = np.stack([height - box[:, 2], box[:, 1], height - box[:, 0], box[:, 3]], axis=1)
     return np.ascontiguousarray(image), box
 
 

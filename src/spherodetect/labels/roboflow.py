@@ -1,10 +1,9 @@
-"""Downloads one version of a Roboflow project, as COCO, into a folder that the other readers take
-as it is.
+"""Downloads one version of a Roboflow project as COCO into a folder.
 
-Roboflow's own client (`roboflow`) finds the version and has it exported, where its settings say
-(API_URL). The archive is fetched and unpacked here, for the client neither notices a broken
-download nor limits what a zip unpacks to. The key comes from the environment variable
-ROBOFLOW_API_KEY; it is neither stored nor logged, and no error shows it.
+Roboflow's own client (`roboflow`) finds the version and starts its export, at the address that its
+settings give (API_URL). The archive is downloaded and unpacked here, because the client neither
+notices a broken download nor limits the unpacked size. The API key comes from the environment
+variable ROBOFLOW_API_KEY. It is not stored, not logged and not part of any error.
 """
 
 from __future__ import annotations
@@ -27,24 +26,26 @@ from spherodetect.safety import MAX_ZIP_BYTES, extract_zip, quoted
 KEY_VARIABLE = "ROBOFLOW_API_KEY"
 _SPEC = re.compile(r"(?P<workspace>[\w-]+)/(?P<project>[\w-]+)/(?P<version>[0-9]{1,9})", re.ASCII)
 _KEY_IN_URL = re.compile(r"(?i)(key=)[^&\s'\")]+")
-_SILENCE_S = 60
+#: A download without new data for so long has failed.
+_TIMEOUT_S = 60
 
 Progress = Callable[[int, int], None]
 
 
 def download(spec: str, out: str | Path, *, progress: Progress = lambda done, total: None) -> Path:
-    """Fetch the version that spec names into the folder out, which appears whole or not at all, and
-    return it.
+    """Download a version of a project into the folder out and return it.
+
+    The folder appears completely or not at all.
 
     Args:
         spec: WORKSPACE/PROJECT/VERSION, as in the project's address.
         out: a folder that is empty or absent.
-        progress: called with the archive's bytes so far and in all.
+        progress: called with the number of bytes downloaded and the total.
 
     Raises:
-        SpherodetectError: no key, a spec of another form, a folder with files in it, or Roboflow's
-            client is missing.
-        BadLabelsError: Roboflow refused, or what came is broken, hostile or holds no labels.
+        SpherodetectError: no API key, a spec of another form, a folder with files in it, or
+            Roboflow's client is not installed.
+        BadLabelsError: Roboflow refused, or the archive is broken, unsafe or holds no labels.
     """
     out = Path(out)
     found = _SPEC.fullmatch(spec)
@@ -67,7 +68,8 @@ def download(spec: str, out: str | Path, *, progress: Progress = lambda done, to
         problem = _fetch(key, **found.groupdict(), into=archive, progress=progress)
         if problem:
             raise BadLabelsError(
-                f"{quoted(spec)}: Roboflow did not deliver it ({problem}); check name, key and network"
+                f"{quoted(spec)}: Roboflow did not deliver it ({problem}); "
+                "check name, key and network"
             )
         try:
             extract_zip(archive, export, error=BadLabelsError)
@@ -75,7 +77,8 @@ def download(spec: str, out: str | Path, *, progress: Progress = lambda done, to
             raise BadLabelsError(str(error).replace(quoted(archive), quoted(spec))) from None
         if not any(export.rglob("*.coco.json")):
             raise BadLabelsError(
-                f"{quoted(spec)}: expected COCO labels, got none; export the version in Roboflow first"
+                f"{quoted(spec)}: expected COCO labels, got none; "
+                "export the version in Roboflow first"
             )
         shutil.move(export, out) if not out.exists() else export.replace(out)
     return out
@@ -84,8 +87,8 @@ def download(spec: str, out: str | Path, *, progress: Progress = lambda done, to
 def _fetch(
     key: str, *, workspace: str, project: str, version: str, into: Path, progress: Progress
 ) -> str:
-    """Write the export's zip; returns what went wrong, without the key, or nothing."""
-    with _hushed():
+    """Write the export's zip; returns the problem, without the key, or an empty text."""
+    with _silenced():
         try:
             from roboflow import Roboflow
             from roboflow.adapters import rfapi
@@ -99,19 +102,20 @@ def _fetch(
                 "coco" if getattr(found, "type", "") == "object-detection" else "coco-segmentation"
             )
             chosen = found.version(int(version))
-            chosen.export(form)  # waits until Roboflow has made it
+            chosen.export(form)  # waits until the export is ready
             link = rfapi.get_version_export(key, *chosen.id.split("/"), form)["export"]["link"]
             _save(link, into, progress)
-        except Exception as error:  # the client's errors have no common ancestor
+        except Exception as error:  # the client's errors have no common base class
             return quoted(_KEY_IN_URL.sub(r"\1***", _reason(error).replace(key, "***")))
     return ""
 
 
 def _save(link: str, into: Path, progress: Progress) -> None:
-    """Write what lies behind a link into a file."""
-    import requests  # type: ignore[import-untyped, unused-ignore]  # Roboflow's client brings it
+    """Download a link into a file."""
+    # Roboflow's client depends on requests.
+    import requests  # type: ignore[import-untyped, unused-ignore]
 
-    with requests.get(link, stream=True, timeout=_SILENCE_S) as answer, open(into, "wb") as file:
+    with requests.get(link, stream=True, timeout=_TIMEOUT_S) as answer, open(into, "wb") as file:
         if answer.status_code != 200:
             raise OSError(f"its archive answers with {answer.status_code}")
         total, done = int(answer.headers.get("content-length", 0)), 0
@@ -125,23 +129,24 @@ def _save(link: str, into: Path, progress: Progress) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What the service or its client says; the service answers in JSON with a message somewhere in
-    it."""
+    """The message of the service or its client.
+
+    The service answers with JSON, in which the message may be nested under error or message.
+    """
     text = str(error)
     with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(text)
-        while isinstance(said, dict):
-            said = said.get("error") or said.get("message")
-        text = said if isinstance(said, str) else text
+        answer = json.loads(text)
+        while isinstance(answer, dict):
+            answer = answer.get("error") or answer.get("message")
+        text = answer if isinstance(answer, str) else text
     if isinstance(error, LookupError | TypeError | AttributeError):
-        text = f"an answer that its client does not understand: {type(error).__name__} {text}"
+        text = f"an answer that its client cannot read: {type(error).__name__} {text}"
     return text or type(error).__name__
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Nothing printed or logged: the client and what it uses show addresses, and these carry
-    keys."""
+def _silenced() -> Iterator[None]:
+    """Suppress printing and logging: the client and its libraries log addresses with the key."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

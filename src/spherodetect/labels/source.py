@@ -1,5 +1,4 @@
-"""Opens a source of labels: a recipe's data set, or an export folder or zip as it was
-downloaded."""
+"""Opens a source of labels: the data set of a recipe, or a downloaded export folder or zip."""
 
 from __future__ import annotations
 
@@ -20,15 +19,16 @@ from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
 from spherodetect.safety import extract_zip, quoted
 
 _READERS = {"coco": read_coco, "voc": read_voc, "points": read_points, "synthetic": read_drawn}
-#: The patient in a file name, where nobody said how it is written there.
+#: Finds the patient in a file name if no pattern is given.
 PATIENT_PATTERN = r"(?P<patient>(?:patient|pat|subject|case)[-_ ]?[0-9]+)"
 
 
 def read_labels(recipe: Recipe) -> LabelSet:
-    """Read every label of a recipe's data set; each name must mean something to the recipe.
+    """Read every label of a recipe's data set; the recipe must know every class name.
 
     Raises:
-        BadLabelsError: there is nothing to read, or a name is neither mapped nor a known synonym.
+        BadLabelsError: there is nothing to read, a label file cannot be read at all, or a name is
+            neither in the recipe nor a known synonym.
     """
     labels = read_unmapped(recipe)
     if labels.broken:
@@ -40,13 +40,19 @@ def read_labels(recipe: Recipe) -> LabelSet:
 
 
 def read_unmapped(recipe: Recipe) -> LabelSet:
-    """Read every label of a recipe's data set, whatever its names are; a zip is unpacked for as
-    long as it is used."""
-    with_root, keep = _unpacked(recipe.root)
+    """Read every label of a recipe's data set with any class names.
+
+    A zip is unpacked into a temporary folder that lives as long as the result.
+
+    Raises:
+        BadLabelsError: there is nothing to read.
+    """
+    root, keep = _unpacked(recipe.root)
     try:
-        labels = _READERS[recipe.format](dataclasses.replace(recipe, root=with_root))
-    except BadLabelsError as error:  # the user knows the zip, not where it was unpacked
-        raise BadLabelsError(str(error).replace(str(with_root), str(recipe.root))) from None
+        labels = _READERS[recipe.format](dataclasses.replace(recipe, root=root))
+    except BadLabelsError as error:
+        # The user knows the zip and not the temporary folder.
+        raise BadLabelsError(str(error).replace(str(root), str(recipe.root))) from None
     if not labels.fields and not labels.findings:
         raise BadLabelsError(
             f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none"
@@ -55,18 +61,18 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
 
 
 def recipe_for(source: str | Path) -> Recipe:
-    """The recipe of a source: its own if it is a YAML file, otherwise one that suits what lies
-    there.
+    """The recipe of a source: read from a YAML file, or made for the format found in a folder.
 
     Raises:
-        BadLabelsError: nothing that any reader knows.
+        BadLabelsError: no label format is recognised.
     """
     source = Path(source)
     if source.suffix.lower() in (".yaml", ".yml"):
         return load_recipe(source)
     if not source.exists():
         raise BadLabelsError(
-            f"{quoted(source)}: expected an export folder, zip or recipe, got no such file; check the path"
+            f"{quoted(source)}: expected an export folder, zip or recipe, got no such file; "
+            "check the path"
         )
     recipe = Recipe(
         "source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export")
@@ -84,7 +90,8 @@ def recipe_for(source: str | Path) -> Recipe:
                 recipe, format=kind, images=common_folder(images), labels=common_folder(label_files)
             )
     raise BadLabelsError(
-        f"{quoted(source)}: expected labels as COCO .json, VOC .xml or points .txt or .csv, got none; check the path"
+        f"{quoted(source)}: expected labels as COCO .json, VOC .xml or points .txt or .csv, "
+        "got none; check the path"
     )
 
 

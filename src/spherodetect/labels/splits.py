@@ -1,9 +1,9 @@
-"""Splits that do not leak: what shows the same blood, slide or photograph stays together.
+"""Splits without leakage: fields of one patient, slide or photograph stay in one split.
 
-A field's unit is its run of file numbers, its patient or its source, as the recipe says; copies of
-a source and near-duplicate images join units. Where a joined group touches validation or test, all
-of it goes there, so that training never saw it. Splits are named train, val and test. Nothing is
-drawn by chance: the same fields give the same split.
+A field's unit is its run of file numbers, its patient or its source photograph, as the recipe says.
+Copies of a source and near-duplicate images join their units. If one member of a joined group
+belongs to validation or test, the whole group does, so that training never saw it. Splits are named
+train, val and test. Nothing is random: the same fields give the same split.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spherodetect.labels.readers.files import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted, sha256
 
-#: Fields whose numbers share a block of this many count as one slide.
+#: Fields whose file numbers are in one block of this many count as one slide.
 BLOCK_FIELDS = 20
 
 
@@ -35,11 +35,11 @@ def assign_splits(
 
     Args:
         fields: all fields of the data set.
-        recipe: its split rule decides; with val_fraction the classes are kept in proportion.
-        duplicate_groups: files that show the same photograph, see `duplicates.near_duplicates`.
+        recipe: its split rule decides; with val_fraction the classes keep their proportions.
+        duplicate_groups: files that show the same cells, from `duplicates.near_duplicates`.
 
     Raises:
-        BadLabelsError: a name in val or test that no field has, or a field without the number or
+        BadLabelsError: val or test names a unit that no field has, or a field has no number or
             patient to split by.
 
     >>> from pathlib import Path
@@ -55,11 +55,9 @@ def assign_splits(
             for k, group in enumerate(groups)
             for f in group
         }
-    wishes = _wishes(fields, recipe, rule)
-    strictest = max  # of train < val < test
-    return {
-        f.file: SPLITS[strictest(wishes[m.file] for m in group)] for group in groups for f in group
-    }
+    index_of = _split_indices(fields, recipe, rule)
+    # max, because test takes precedence over val and val over train.
+    return {f.file: SPLITS[max(index_of[m.file] for m in group)] for group in groups for f in group}
 
 
 def leaks(
@@ -68,8 +66,7 @@ def leaks(
     *,
     duplicate_groups: Iterable[Sequence[str]] = (),
 ) -> list[Finding]:
-    """What is in more than one split and should not be: sources, patients, near-duplicate images.
-    All are errors."""
+    """Sources, patients and near-duplicate images that are in more than one split, as errors."""
     found = []
     for code, noun, key in (
         ("source-in-two-splits", "sources", lambda f: f.source_id),
@@ -89,8 +86,10 @@ def leaks(
                     None,
                     len(torn),
                     (),
-                    f"{len(torn)} {noun if len(torn) > 1 else noun[:-1]} in more than one split: {listed(torn)}",
-                    f"split by {noun[:-1]}: a model is otherwise tried on what it was trained on",
+                    f"{len(torn)} {noun if len(torn) > 1 else noun[:-1]} in more than one split: "
+                    f"{listed(torn)}",
+                    f"split by {noun[:-1]}: "
+                    "otherwise the model is evaluated on data that it was trained on",
                 )
             )
     for group in duplicate_groups:
@@ -112,20 +111,22 @@ def leaks(
 
 
 def spare_copies(fields: Sequence[LabelledField], splits: Mapping[str, str]) -> frozenset[str]:
-    """Files of validation and test that are further copies of a source: each photograph is judged
-    by its first copy."""
-    seen: set[tuple[str, str]] = set()
+    """Files of validation and test that are further copies of a source.
+
+    Evaluation uses the first copy of each photograph only.
+    """
+    first = set[tuple[str, str]]()
     spare = set()
     for field in fields:
         key = (splits[field.file], field.source_id)
-        if key in seen and key[0] != "train":
+        if key in first and key[0] != "train":
             spare.add(field.file)
-        seen.add(key)
+        first.add(key)
     return frozenset(spare)
 
 
 def file_number(file: str) -> int | None:
-    """The last number in a file's name, without its suffix; None if there is none.
+    """The last number in a file's name without its suffix; None if there is none.
 
     >>> file_number("images/smear2_0117.jpg")
     117
@@ -135,7 +136,7 @@ def file_number(file: str) -> int | None:
 
 
 def block_of(field: str, patient: str = "") -> str:
-    """The patient of a field where it is known, otherwise its block of BLOCK_FIELDS file numbers.
+    """The patient of a field if it is known, otherwise its block of BLOCK_FIELDS file numbers.
 
     >>> block_of("images/85.jpg")
     '81-100'
@@ -150,9 +151,8 @@ def block_of(field: str, patient: str = "") -> str:
 def _groups(
     fields: Sequence[LabelledField], recipe: Recipe, duplicate_groups: Iterable[Sequence[str]]
 ) -> list[list[LabelledField]]:
-    """Fields that must stay together, by joining every field with its source, its patient and its
-    near-duplicates."""
-    parent = list(range(len(fields)))
+    """Fields that must stay together: those that share a source, a patient or their content."""
+    parent = list(range(len(fields)))  # a union-find forest
 
     def root(k: int) -> int:
         while parent[k] != k:
@@ -167,8 +167,8 @@ def _groups(
         if recipe.split.by == "patient":
             if field.patient_id is None:
                 raise BadLabelsError(
-                    f"{quoted(field.file)}: expected a patient in the file name to split by, got none; mend patients: "
-                    "in the recipe, or split by source"
+                    f"{quoted(field.file)}: expected a patient in the file name to split by, "
+                    "got none; mend patients: in the recipe, or split by source"
                 )
             ties["patient", field.patient_id].append(k)
     for number, group in enumerate(duplicate_groups):
@@ -182,18 +182,21 @@ def _groups(
     return list(groups.values())
 
 
-def _wishes(fields: Sequence[LabelledField], recipe: Recipe, rule: SplitRule) -> dict[str, int]:
-    """For each file the index in SPLITS that the recipe names for it, looked at alone."""
+def _split_indices(
+    fields: Sequence[LabelledField], recipe: Recipe, rule: SplitRule
+) -> dict[str, int]:
+    """For each file the index in SPLITS that the rule gives to it, regardless of its group."""
     if rule.by == "export":
         return {f.file: SPLITS.index(f.split or "train") for f in fields}
     if rule.by == "number-run":
-        return {f.file: _run_split(f.file, rule) for f in fields}
+        return {f.file: _index_of_run(f.file, rule) for f in fields}
     names = {f.file: (f.patient_id if rule.by == "patient" else f.source_id) for f in fields}
     missing = sorted({*rule.val, *rule.test} - {*names.values()}, key=str)
     if missing and fields:
         raise BadLabelsError(
-            f"{quoted(recipe.file or recipe.name)}: split: expected a {rule.by}'s name, got {listed(missing)}, which "
-            f"no field has; known: {listed(sorted({str(n) for n in names.values()}))}"
+            f"{quoted(recipe.file or recipe.name)}: split: expected a {rule.by}'s name, "
+            f"got {listed(missing)}, which no field has; "
+            f"known: {listed(sorted({str(n) for n in names.values()}))}"
         )
     return {
         file: 2 if name in rule.test else 1 if name in rule.val else 0
@@ -201,7 +204,7 @@ def _wishes(fields: Sequence[LabelledField], recipe: Recipe, rule: SplitRule) ->
     }
 
 
-def _run_split(file: str, rule: SplitRule) -> int:
+def _index_of_run(file: str, rule: SplitRule) -> int:
     number = file_number(file)
     if number is None:
         raise BadLabelsError(
@@ -216,29 +219,28 @@ def _run_split(file: str, rule: SplitRule) -> int:
 def _stratified(
     groups: Sequence[Sequence[LabelledField]], recipe: Recipe, fraction: float
 ) -> set[int]:
-    """Indices of the groups that together hold about this fraction of every class and of the
-    images."""
+    """Indices of groups that together hold about this fraction of every class and of the images.
+
+    Groups are added greedily, as long as the squared distance to the wanted fractions shrinks.
+    """
     counts = [
         Counter(recipe.meaning(a.name).class_name for f in group for a in f.annotations)
         for group in groups
     ]
     names = sorted({name for count in counts for name in count}, key=str)
-    table = np.array(
-        [[len(g), *(c[name] for name in names)] for g, c in zip(groups, counts, strict=True)], float
-    )
+    rows = [[len(g), *(c[name] for name in names)] for g, c in zip(groups, counts, strict=True)]
+    table = np.array(rows, float)
     share = table / np.maximum(table.sum(axis=0, initial=0), 1)
-    # A hash of the names stands for chance: any kind of field is as likely in validation as it is
-    # in the data set.
+    # The order of a hash stands for a random one, so that validation resembles the data set.
     order = sorted(range(len(groups)), key=lambda k: _digest(groups[k]))
     chosen: set[int] = set()
-    sum_now = np.zeros(share.shape[1:])
+    total = np.zeros(share.shape[1:])
     for k in order:
-        if np.square(sum_now + share[k] - fraction).sum() < np.square(sum_now - fraction).sum():
+        if np.square(total + share[k] - fraction).sum() < np.square(total - fraction).sum():
             chosen.add(k)
-            sum_now = sum_now + share[k]
-    if (
-        len(groups) > 1 and not chosen
-    ):  # even the smallest is more than the fraction: better too much than none
+            total = total + share[k]
+    # If even the smallest group exceeds the fraction, it is better than no validation at all.
+    if len(groups) > 1 and not chosen:
         chosen.add(min(order, key=lambda k: share[k].sum()))
     return chosen if len(chosen) < len(groups) else set()
 

@@ -1,1 +1,1 @@
-"""Labels as TFRecords and TFDS data sets, with an account of every label."""
+"""Records: labelled fields as TFRecords and TFDS data sets, with the account of every label."""

@@ -1,5 +1,4 @@
-"""What became of every label of a data set: counted while it is written, added up into the
-manifest."""
+"""The account of every label of a data set, counted while records are written, and the manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from typing import Any
 from spherodetect.labels.annotations import Finding
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import Instance
+from spherodetect.labels.repair.instances import Instance
 from spherodetect.records.convert import Converted
 from spherodetect.safety import file_sha256
 
@@ -22,10 +21,14 @@ class Part:
     """The account of some fields of one split.
 
     Attributes:
-        classes: patient (empty where nobody knows) to class name to labels written.
-        unlabelled: cells that were added without a label.
+        split: the split.
+        images: images written.
+        written, clipped: labels written, and those of them that were clipped to the image.
+        unlabelled: cells added without a label.
+        repaired: reason to number of repaired labels.
+        classes: patient (empty where it is not known) to class name to labels written.
         dropped: labels that were not written, as manifest.json lists them.
-        problems: a line for each image that could not be read.
+        problems: one line for each image that could not be read.
     """
 
     split: str
@@ -39,7 +42,7 @@ class Part:
     problems: list[str] = field(default_factory=list)
 
     def add(self, one: Converted, recipe: Recipe) -> None:
-        """Take in one field."""
+        """Count one field."""
         self.dropped += [asdict(item) for item in one.found.dropped]
         self.repaired = dict(Counter(self.repaired) + one.found.repaired)
         if one.png is None:
@@ -58,19 +61,18 @@ class Part:
 
 
 class Account:
-    """Adds up the parts of a data set into the manifest: read = written + dropped, or the writer is
-    wrong."""
+    """Adds up the parts of a data set to the manifest, and checks that read = written + dropped."""
 
     def __init__(self, recipe: Recipe, labels: LabelSet, splits: Mapping[str, str]) -> None:
         self.recipe, self.labels, self.splits = recipe, labels, splits
         self.parts: list[Part] = []
 
     def add(self, part: Part) -> None:
-        """Take in a part that was written."""
+        """Count a part."""
         self.parts.append(part)
 
     def manifest(self, findings: Sequence[Finding], *, forced: bool) -> dict[str, Any]:
-        """What manifest.json says of the labels; checksums and problems are the writer's."""
+        """The labels' part of manifest.json; the writer adds the checksums."""
         dropped = [asdict(item) for item in self.labels.unread]
         for labelled in self.labels.fields:
             missing = "labels-without-image" if labelled.path is None else "augmented-copy"
@@ -93,12 +95,10 @@ class Account:
                 "read": self.labels.n_read,
                 "written": written,
                 "clipped": sum(part.clipped for part in self.parts),
-                "repaired": dict(
-                    sorted(
-                        sum((Counter(part.repaired) for part in self.parts), Counter[str]()).items()
-                    )
+                "repaired": _sorted(
+                    sum((Counter(part.repaired) for part in self.parts), Counter[str]())
                 ),
-                "dropped": dict(sorted(Counter(item["reason"] for item in dropped).items())),
+                "dropped": _sorted(Counter(item["reason"] for item in dropped)),
             },
             "unlabelled_cells": sum(part.unlabelled for part in self.parts),
             "splits": {split: self._split(split) for split in sorted(set(self.splits.values()))},
@@ -129,8 +129,10 @@ class Account:
 
 
 def file_digest(path: Path) -> str:
-    """What stands for an image file where a model says what it was trained on: 12 hexadecimal
-    digits of its SHA-256."""
+    """The first 12 hexadecimal digits of an image file's SHA-256.
+
+    A model's provenance lists the images of its training by these.
+    """
     return file_sha256(path)[:12]
 
 

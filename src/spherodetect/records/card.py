@@ -1,4 +1,4 @@
-"""The data set card: what a folder of records holds, for people, from its manifest and recipe."""
+"""The data set card: a description of a folder of records, from its manifest and recipe."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ _FREE_TEXT = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"})
 
 
 def write_card(manifest: Mapping[str, Any], recipe: Recipe, path: str | Path) -> Path:
-    """Write the card of a finished data set as Markdown; manifest as `spherodetect tfrecords`
-    writes it.
+    """Write the card of a finished data set as Markdown and return its path.
 
-    Patients are counted, never named.
+    Patients are counted but not named.
+
+    Args:
+        manifest: the content of manifest.json.
+        recipe: the data set's recipe.
+        path: the card.
 
     Raises:
         SpherodetectError: path cannot be written.
@@ -34,9 +38,8 @@ def _lines(manifest: Mapping[str, Any], recipe: Recipe) -> Iterable[str]:
     yield f"- Stain: {_text(recipe.stain or 'not stated')}"
     yield f"- Licence: {_text(recipe.licence or 'not stated')}"
     yield f"- Pixel size: {f'{recipe.um_per_px:g} µm' if recipe.um_per_px else 'not stated'}"
-    yield f"- Split by: {_text(recipe.split.by)}" + (
-        " (it leaks, and was forced)" if manifest["forced"] else ""
-    )
+    leaks = " (it leaks, and was forced)" if manifest["forced"] else ""
+    yield f"- Split by: {_text(recipe.split.by)}{leaks}"
     yield ""
     classes = [
         *recipe.class_names,
@@ -60,7 +63,8 @@ def _lines(manifest: Mapping[str, Any], recipe: Recipe) -> Iterable[str]:
     yield ""
     yield f"{labels['written']:,} were written, {labels['clipped']:,} of them clipped to the image."
     if manifest["unlabelled_cells"]:
-        yield f"{manifest['unlabelled_cells']:,} cells that carry no label were added as cells of unknown class."
+        n_cells = f"{manifest['unlabelled_cells']:,}"
+        yield f"{n_cells} cells that carry no label were added as cells of unknown class."
     counts = [("repaired", labels["repaired"]), ("dropped", labels["dropped"])]
     rows = [[fate, reason, n] for fate, reasons in counts for reason, n in reasons.items()]
     if rows:
@@ -81,7 +85,7 @@ def _row(values: Iterable[object]) -> str:
 
 
 def _text(value: object) -> str:
-    """Free text on one line, in which Markdown and HTML find nothing to act on."""
+    """Text on one line, with the special characters of Markdown and HTML escaped."""
     shown = f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown).translate(
         _FREE_TEXT

@@ -1,7 +1,6 @@
-"""A recipe's data set, read, split and converted field by field: what records and TFDS builders are
-written from.
+"""Reads, splits and converts a recipe's data set, field by field, for records and TFDS builders.
 
-Nothing is drawn by chance and order is kept, so that any number of processes gives the same fields.
+Nothing is random and the order is kept, so any number of processes gives the same fields.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from spherodetect.errors import BadImageError, BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import FieldInstances, find_instances
+from spherodetect.labels.repair.instances import FieldInstances
+from spherodetect.labels.repair.masks import find_instances
 from spherodetect.safety import quoted
 
 
@@ -24,11 +24,11 @@ class Prepared:
     """A data set before its images are converted.
 
     Attributes:
-        labels: what the reader found.
-        splits: field's file to its split; further copies of a photograph in validation and test are
-            not in it.
-        findings: what the reader noticed, and how the split leaks.
-        forced: whether the split leaks and was written all the same.
+        labels: the labels read.
+        splits: field's file to its split, without further copies of a photograph in validation and
+            test.
+        findings: of the reader, and the leaks of the split.
+        forced: whether the split leaks and is written nevertheless.
     """
 
     labels: LabelSet
@@ -43,10 +43,10 @@ class Converted:
 
     Attributes:
         labelled: its labels, in the pixels of the image as it is written.
-        png: the image, upright, not stretched and without burnt-in marks; None where it could not
+        png: the image, upright, with stretch undone and burnt-in marks hidden; None if it could not
             be read.
         size_hw: its height and width.
-        found: what it teaches.
+        found: its instances.
         problem: why the image could not be read.
     """
 
@@ -73,8 +73,8 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
     leaking = leaks(labels.fields, splits, duplicate_groups=groups)
     if leaking and not force:
         raise BadLabelsError(
-            f"{quoted(recipe.file or recipe.name)}: expected a split without leaks, got {leaking[0].message}; "
-            f"{leaking[0].mend}, or write it all the same with --force"
+            f"{quoted(recipe.file or recipe.name)}: expected a split without leaks, "
+            f"got {leaking[0].message}; {leaking[0].mend}, or write it nevertheless with --force"
         )
     spare = spare_copies(labels.fields, splits)
     kept = {file: split for file, split in splits.items() if file not in spare}
@@ -104,9 +104,8 @@ def convert(recipe: Recipe, labelled: LabelledField) -> Converted:
     found = find_instances(image, labelled, recipe)
     found.repaired.update({"unstretched": unstretched} if unstretched else {})
     buffer = io.BytesIO()
-    Image.fromarray(image).save(
-        buffer, "PNG", compress_level=1
-    )  # level 6 saves an eighth, at five times the time
+    # Level 6 saves an eighth of the size and takes five times as long.
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return Converted(labelled, buffer.getvalue(), image.shape[:2], found)
 
 
@@ -115,8 +114,9 @@ ConvertAll = Callable[[Recipe, Sequence[LabelledField]], Iterator[Converted]]
 
 @contextlib.contextmanager
 def converting(workers: int) -> Iterator[ConvertAll]:
-    """Yields a function (recipe, fields) -> Converted, one a field and in their order, in this
-    process or in several.
+    """Yields a function (recipe, fields) -> iterator of Converted, in the order of the fields.
+
+    With more than one worker, processes convert the fields.
 
     >>> from pathlib import Path
     >>> with converting(workers=1) as convert_all:
@@ -139,7 +139,7 @@ def converting(workers: int) -> Iterator[ConvertAll]:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End a worker if its parent is killed; it would otherwise wait for work forever."""
     import multiprocessing
     import os
     import threading

@@ -1,19 +1,17 @@
-"""TFDS builders of the data sets in tfrecords/: the same labels, splits, masks and account as
-`spherodetect tfrecords`.
+"""TFDS builders of the data sets in tfrecords/, with the content of `spherodetect tfrecords`.
 
-    import spherodetect.records.tfds  # makes the names known
+    import spherodetect.records.tfds  # registers the builders
     import tensorflow_datasets as tfds
     fields = tfds.load("chula", split="train")
 
-Boxes are normalised (ymin, xmin, ymax, xmax), masks are (MASK_SIZE, MASK_SIZE) bool stretched over
-their boxes, points (y, x) in pixels of the image, -1 where nobody set one. A label of 0 is a cell
-whose class is not known; class_set holds the bits of the classes that it may be.
+Boxes are normalised (ymin, xmin, ymax, xmax). Masks are (MASK_SIZE, MASK_SIZE) bool, stretched over
+their boxes. Points are (y, x) in pixels of the image, and -1 for a label without one. Label 0 is a
+cell of unknown class; class_set has the bits of the classes that it may be.
 `builder.info.metadata["manifest"]` accounts for every label.
 
-The data lies in TFDS's manual folder, or is downloaded from its origin at one commit. TFDS compares
-a download with checksums.tsv beside this file; a checksum that is not in there yet is recorded on
-the first download with `tfds.download.DownloadConfig(register_checksums=True)`. It needs the extra
-[train].
+The data is in TFDS's manual folder, or is downloaded from its origin at a fixed commit. TFDS
+compares the download with checksums.tsv beside this file. A missing checksum is recorded with
+`tfds.download.DownloadConfig(register_checksums=True)`. The module needs the extra [train].
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from spherodetect.labels.readers.coco import find_coco_files
 from spherodetect.labels.recipe import Recipe, load_recipe
 from spherodetect.records.account import Account, Part
 from spherodetect.records.convert import Converted, Prepared, converting, prepare
-from spherodetect.records.tfrecords import MASK_SIZE
+from spherodetect.records.examples import MASK_SIZE
 from spherodetect.safety import extract_zip, quoted
 
 _RECIPES = Path(__file__).resolve().parents[3] / "tfrecords"
@@ -45,15 +43,15 @@ _log = logging.getLogger(__name__)
 class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds a recipe's data set.
 
-    Args of the builder, beside those of TFDS:
-        recipe: the recipe's file, if it does not lie in tfrecords/ of a clone of the repository.
-        workers: processes that convert fields; above 1 the calling script needs `if __name__ == "__main__"`.
+    Args of the builder, in addition to those of TFDS:
+        recipe: the recipe's file, if it is not in tfrecords/ of a clone of the repository.
+        workers: processes that convert fields; above 1 the calling script needs the usual
+            `__main__` guard.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
-    #: Where an archive of the data set lies, and which of its folders are the recipe's images and
-    #: labels.
+    #: The address of an archive, and its folders for the recipe's images and labels.
     URL: ClassVar[str] = ""
     FOLDERS: ClassVar[Mapping[str, str]] = {}
 
@@ -63,7 +61,8 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         file = Path(recipe) if recipe else _RECIPES / f"{self.name}.yaml"
         if not file.is_file():
             raise BadLabelsError(
-                f"{quoted(file)}: expected the data set's recipe, got none; clone the repository, or say recipe=FILE"
+                f"{quoted(file)}: expected the data set's recipe, got none; "
+                "clone the repository, or pass recipe=FILE"
             )
         self._recipe, self._workers = load_recipe(file), workers
         super().__init__(**options)
@@ -75,7 +74,7 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             "label": features.ClassLabel(names=["unknown", *self._recipe.class_names]),
             "class_set": np.int64,
             "name": features.Text(
-                doc="The annotator's own name; empty for a cell that nobody labelled."
+                doc="The annotator's own name; empty for a cell without a label."
             ),
             "annotation_id": features.Text(),
             "point_yx": features.Tensor(shape=(2,), dtype=np.float32),
@@ -86,14 +85,15 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         field = {
             "image": features.Image(shape=(None, None, 3), encoding_format="png"),
             "field": features.Text(),
-            "patient": features.Text(doc="Empty where nobody knows the patient."),
+            "patient": features.Text(doc="Empty where the patient is not known."),
             "rbc_diameter_px": np.float32,
-            "um_per_px": features.Scalar(np.float32, doc="0 where nobody knows it."),
+            "um_per_px": features.Scalar(np.float32, doc="0 where it is not known."),
             "cells": features.Sequence(cell),
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{type(self).__doc__} For Research Use Only. Not for use in diagnostic procedures.",
+            description=f"{type(self).__doc__} "
+            "For Research Use Only. Not for use in diagnostic procedures.",
             features=features.FeaturesDict(field),
             homepage=self._recipe.origin.partition(",")[0],
             license=self._recipe.licence,
@@ -112,13 +112,13 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         }
 
     def _generate_examples(self, *args: Any) -> Iterator[Any]:
-        raise NotImplementedError("each split brings its own generator")
+        raise NotImplementedError("each split has its own generator")
 
     def _root(self, dl_manager: tfds.download.DownloadManager) -> Path:
         """The folder that holds the data set as its recipe describes it."""
         try:
             manual = Path(dl_manager.manual_dir)
-        except AssertionError:  # there is none
+        except AssertionError:  # TFDS's way to say that there is none
             manual = None
         if manual is not None:
             own = manual / self.name
@@ -128,11 +128,13 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
                 return self._unpacked(archive)
         if not self.URL:
             raise BadLabelsError(
-                f"{self.name}: expected its data in the manual folder; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                f"{self.name}: expected its data in the manual folder; "
+                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         if self.URL not in (self.url_infos or {}):
             _log.warning(
-                "%s: no checksum is known of %s; it is taken as it comes (register_checksums=True records it)",
+                "%s: the checksum of %s is not known and not verified "
+                "(register_checksums=True records it)",
                 self.name,
                 self.URL,
             )
@@ -144,8 +146,7 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         return all((folder / name).is_dir() for name in (self._recipe.images, self._recipe.labels))
 
     def _unpacked(self, archive: Path) -> Path:
-        """An archive of the origin, laid out as the recipe wants it, for as long as the builder
-        lives."""
+        """The unpacked archive, with the recipe's folders; it lives as long as the builder."""
         self._keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
         root = Path(self._keep.name)
         extract_zip(archive, root / "archive", error=BadLabelsError)
@@ -155,7 +156,8 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             found = [p for p in sorted((root / "archive").glob(f"*/{inner}")) if p.is_dir()]
             if len(found) != 1:
                 raise BadLabelsError(
-                    f"{quoted(archive.name)}: expected one folder */{inner}, got {len(found)}; download {self.URL}"
+                    f"{quoted(archive.name)}: expected one folder */{inner}, got {len(found)}; "
+                    f"download {self.URL}"
                 )
             found[0].rename(root / name)
         return root
@@ -214,20 +216,19 @@ def _example(one: Converted) -> dict[str, Any]:
 
 
 class DatasetA(_Smears):
-    """Dataset A: MGG smears of five patients with hereditary spherocytosis, with boxes around every
-    cell."""
+    """Dataset A: MGG smears of five patients with hereditary spherocytosis, a box for each cell."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "put the Roboflow COCO export there as dataset_a/train and dataset_a/valid, each with _annotations.coco.json "
-        "and its images, or as dataset_a.zip. The photographs are at https://data.mendeley.com/datasets/c37wnbbd3c; "
-        "the export, whose images are zoomed copies of them, lies at no fixed place: make it in Roboflow, or fetch it "
-        "with `spherodetect roboflow`."
+        "put the Roboflow COCO export there as dataset_a/train and dataset_a/valid, "
+        "each with _annotations.coco.json and its images, or as dataset_a.zip. "
+        "The photographs are at https://data.mendeley.com/datasets/c37wnbbd3c. "
+        "The export, whose images are zoomed copies of them, has no public address: "
+        "make it in Roboflow, or download it with `spherodetect roboflow`."
     )
 
 
 class Chula(_Smears):
-    """Chula RBC-12: thin-smear fields with a point and one of 13 classes for about a third of the
-    cells."""
+    """Chula RBC-12: thin-smear fields, a point and one of 13 classes for a third of the cells."""
 
     URL = "https://github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset/archive/fa130f48135d79bbd69f8e540b533511017d6896.zip"
     FOLDERS: ClassVar = {"images": "Dataset", "labels": "Label"}

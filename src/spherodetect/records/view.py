@@ -1,5 +1,4 @@
-"""Labels as `Cells`, so that what shows and measures cells shows labels too: as people drew them,
-and repaired."""
+"""Labels as `Cells`, as people drew them or repaired, to show and measure them."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from spherodetect.errors import BadImageError
 from spherodetect.geometry import fill_polygon
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.recipe import Recipe
-from spherodetect.labels.repair.masks import Instance
+from spherodetect.labels.repair.instances import Instance
 from spherodetect.records.convert import convert
 from spherodetect.safety import quoted
 
@@ -28,11 +27,11 @@ def labelled_cells(
     Args:
         labelled: a field of `read_labels`, with its image.
         recipe: what its names mean.
-        repaired: as training sees them, stretch undone and masks found; otherwise as people drew
-            them on the file. A label without an outline of its own is shown as its box.
+        repaired: True for the labels as in the records, with stretch undone and masks found; False
+            for the labels as drawn on the file. A label without an outline is shown as its box.
 
     Raises:
-        BadImageError: the image is not there, or cannot be read.
+        BadImageError: the image is missing or cannot be read.
 
     >>> image, cells = labelled_cells(labels.fields[0], recipe)  # doctest: +SKIP
     """
@@ -42,7 +41,7 @@ def labelled_cells(
 
     if (path := labelled.path) is None:
         raise BadImageError(
-            f"{quoted(labelled.file)}: expected an image beside the labels, got none; export both"
+            f"{quoted(labelled.file)}: expected an image with the labels, got none; export both"
         )
     if repaired:
         converted = convert(recipe, labelled)
@@ -76,7 +75,7 @@ def labelled_cells(
 
 
 def _as_drawn(annotation: Annotation, recipe: Recipe, size_hw: tuple[int, int]) -> Instance:
-    """An annotation as an instance with the pixels that its outline encloses, be it a rectangle."""
+    """An annotation as an instance, with the pixels that its outline encloses."""
     if annotation.point_yx is not None:
         y, x = annotation.point_yx
         box = np.array([y - _POINT_PX, x - _POINT_PX, y + _POINT_PX, x + _POINT_PX])

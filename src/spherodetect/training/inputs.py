@@ -17,7 +17,7 @@ from official.vision.dataloaders import decoder, parser
 from official.vision.ops import anchor, preprocess_ops
 
 from spherodetect.graph import optics
-from spherodetect.records.tfrecords import MASK_SIZE
+from spherodetect.records.examples import MASK_SIZE
 from spherodetect.training import augment
 from spherodetect.training.reader import seeds
 

@@ -21,7 +21,7 @@ from official.vision.tasks import maskrcnn
 from spherodetect.cells import RED_CELLS
 from spherodetect.evaluation.metrics import average_precision
 from spherodetect.graph.detector import SPHEROCYTE
-from spherodetect.labels.repair.masks import unknown_set
+from spherodetect.labels.repair.instances import unknown_set
 from spherodetect.training.experiment import SmearTask
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
 from spherodetect.training.reader import read

@@ -1,1 +1,1 @@
-"""Checks of labels: lint, coverage and near-duplicates."""
+"""Checks of labels: lint, coverage of the cells by labels, and near-duplicate images."""

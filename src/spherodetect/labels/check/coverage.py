@@ -1,9 +1,9 @@
-"""Holds labels against what segmentation sees: points beside cells, and cells without a label.
+"""Compares labels with segmentation: points beside cells, and cells without a label.
 
-Only fields with an image and a label file are looked at. A segmented cell counts as labelled if a
-point lies in it or a box covers its centre; cells at the image's edge are left out of the count.
-Counting needs no fine outline: a smaller copy of the field is segmented, and the field itself only
-where a point seems to miss.
+Only fields with an image and a label file are examined. A segmented cell counts as labelled if a
+point lies in it or a box covers its centre. Cells at the image's edge are not counted. Counting
+needs no fine outline, so a reduced copy of the field is segmented first, and the field itself only
+if a point seems to miss every cell.
 """
 
 from __future__ import annotations
@@ -25,24 +25,33 @@ from spherodetect.labels.recipe import Recipe
 if TYPE_CHECKING:
     from spherodetect.segment import Segmentation
 
-#: A point may lie this far from a cell, in diameters, and still mean it.
+#: A point may be this far from its cell, in red-cell diameters.
 REACH = 0.2
-#: Less density than this, in thresholds of the foreground, is slide: on Chula RBC-12 it reads 0.24
-#: at most around points beside cells, and 0.52 at least in the ghosts of cells that segmentation
-#: misses.
+#: Where the density is below this part of the segmentation threshold there is only slide. On Chula
+#: RBC-12 it is at most 0.24 around points beside cells, and at least 0.52 in the ghosts of cells
+#: that segmentation misses.
 FAINT = 0.35
-#: Segmentation divides a cell, or takes dirt for one, less often than this.
+#: Segmentation splits a cell, or takes dirt for one, less often than this.
 MIN_UNLABELLED_SHARE = 0.05
-#: A red cell this wide suffices: Chula RBC-12 then has 64.2 % of its cells without a label, at full
-#: size 63.9 %.
+#: A red cell of this width suffices to count cells: on Chula RBC-12, 64.2 % of them are then
+#: without a label, at full size 63.9 %.
 _ENOUGH_PX = 19
-_ENOUGH_SIDE_PX = 640  # where nobody knows how wide a cell is
+#: The longer side of the reduced copy where the width of a cell is not known.
+_ENOUGH_SIDE_PX = 640
+#: A reduced copy keeps at least this many pixels a side.
+_MIN_SIDE_PX = 64
 
 
 @dataclass(frozen=True)
 class FieldCoverage:
-    """One field: ids of the points beside any cell, and how many of the whole cells carry no
-    label."""
+    """How far one field's cells are labelled.
+
+    Attributes:
+        beside: ids of the points that lie beside every cell.
+        n_cells: whole cells that segmentation finds.
+        n_unlabelled: those of them without a label.
+        problem: why the image could not be read; empty if it could.
+    """
 
     beside: tuple[str, ...]
     n_cells: int
@@ -57,23 +66,22 @@ def lint_images(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Finding]:
-    """The findings point-beside-cell and unlabelled-cells, and malformed for images that cannot be
-    decoded.
+    """The findings point-beside-cell and unlabelled-cells, and malformed for unreadable images.
 
     Args:
-        labels: what was read.
-        recipe: whether cells without a label are known to be unknown.
-        workers: processes that look at images; with more than one, a script needs the usual
+        labels: the labels read.
+        recipe: says whether cells without a label are of unknown class.
+        workers: processes that examine images; with more than one, a script needs the usual
             `__main__` guard.
-        progress: called with images looked at and in all.
+        progress: called with the number of images examined and the total.
     """
-    fields = fields_to_look_at(labels)
+    fields = examinable(labels)
     n_cells: dict[str | None, int] = defaultdict(int)
     n_unlabelled: dict[str | None, int] = defaultdict(int)
-    for done, (field, seen) in enumerate(zip(fields, _look(fields, workers), strict=True), 1):
-        n_cells[field.split] += seen.n_cells
-        n_unlabelled[field.split] += seen.n_unlabelled
-        if seen.problem:
+    for done, (field, found) in enumerate(zip(fields, _examine(fields, workers), strict=True), 1):
+        n_cells[field.split] += found.n_cells
+        n_unlabelled[field.split] += found.n_unlabelled
+        if found.problem:
             yield Finding(
                 "malformed",
                 "error",
@@ -81,17 +89,17 @@ def lint_images(
                 field.split,
                 1,
                 (),
-                seen.problem,
+                found.problem,
                 "put an image there that opens, or delete it and its labels",
             )
-        if seen.beside:
+        if found.beside:
             yield Finding(
                 "point-beside-cell",
                 "warning",
                 labels.label_files.get(field.file, field.file),
                 field.split,
-                len(seen.beside),
-                seen.beside,
+                len(found.beside),
+                found.beside,
                 "points lie on empty slide, beside every cell",
                 "move them onto their cells, or delete them",
             )
@@ -100,28 +108,28 @@ def lint_images(
         count = n_unlabelled[split]
         if count > MIN_UNLABELLED_SHARE * total:
             known = recipe.unlabelled_cells_unknown
-            where = labels.where(f for f in fields if f.split == split)
             yield Finding(
                 "unlabelled-cells",
                 "warning" if known else "error",
-                where,
+                labels.where(f for f in fields if f.split == split),
                 split,
                 count,
                 (),
-                f"{count:,} of {total:,} whole cells carry no label; as background they teach a model to miss cells",
+                f"{count:,} of {total:,} whole cells carry no label; "
+                "used as background they train the model to miss cells",
                 "the recipe makes them cells of unknown class"
                 if known
-                else "label them, or say unlabelled_cells: unknown in a recipe",
+                else "label them, or set unlabelled_cells: unknown in a recipe",
             )
 
 
-def fields_to_look_at(labels: LabelSet) -> list[LabelledField]:
-    """The fields that have an image and a label file, be it an empty one."""
+def examinable(labels: LabelSet) -> list[LabelledField]:
+    """The fields with an image and a label file, which may be empty."""
     return [f for f in labels.fields if f.path and f.labelled]
 
 
-def look(field: LabelledField) -> FieldCoverage:
-    """Hold one field's labels against its segmentation."""
+def examine(field: LabelledField) -> FieldCoverage:
+    """Compare one field's labels with its segmentation."""
     from PIL import Image
 
     from spherodetect.fields.image import read_image
@@ -131,34 +139,34 @@ def look(field: LabelledField) -> FieldCoverage:
         image = read_image(field.path, name=field.file)
     except BadImageError as problem:
         return FieldCoverage((), 0, 0, str(problem))
-    if (
-        image.shape[:2] != field.size_hw
-    ):  # found on reading; where the labels lie is then anyone's guess
+    if image.shape[:2] != field.size_hw:
+        # The reader has noted this; the place of the labels on the image is not known.
         return FieldCoverage((), 0, 0)
     factor = _reduction(field)
     if factor == 1:
-        return _hold(field, image)
+        return _compare(field, image)
     small = np.asarray(Image.fromarray(image).reduce(factor))
-    seen = _hold(_reduced(field, factor, small.shape[:2]), small)
-    return replace(seen, beside=_hold(field, image).beside) if seen.beside else seen
+    found = _compare(_reduced(field, factor, small.shape[:2]), small)
+    if not found.beside:
+        return found
+    return replace(found, beside=_compare(field, image).beside)
 
 
 def _reduction(field: LabelledField) -> int:
-    """By how much a field may shrink and still show its cells."""
-    drawn = np.array([a.outline_box_yxyx for a in field.annotations if a.outline_box_yxyx]).reshape(
-        -1, 4
-    )
+    """The factor by which a field may be reduced so that its cells can still be counted."""
+    boxes = [a.outline_box_yxyx for a in field.annotations if a.outline_box_yxyx]
     if field.um_per_px:
         factor = RBC_DIAMETER_UM / field.um_per_px / _ENOUGH_PX
-    elif len(drawn):
+    elif boxes:
+        drawn = np.array(boxes)
         factor = float(np.median(drawn[:, 2:] - drawn[:, :2])) / _ENOUGH_PX
     else:
         factor = max(field.size_hw) / _ENOUGH_SIDE_PX
-    return max(1, min(int(factor), min(field.size_hw) // 64))
+    return max(1, min(int(factor), min(field.size_hw) // _MIN_SIDE_PX))
 
 
 def _reduced(field: LabelledField, factor: int, size_hw: tuple[int, int]) -> LabelledField:
-    """The field in the pixels of its reduced copy; boxes stand for outlines."""
+    """The field in the pixels of its reduced copy, with boxes instead of outlines."""
 
     def shrunk(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return tuple(v / factor for v in values) if values else None
@@ -171,8 +179,8 @@ def _reduced(field: LabelledField, factor: int, size_hw: tuple[int, int]) -> Lab
     return replace(field, size_hw=size_hw, annotations=tuple(annotations), um_per_px=scale)
 
 
-def _hold(field: LabelledField, image: np.ndarray) -> FieldCoverage:
-    """Hold a field's labels against the segmentation of its image."""
+def _compare(field: LabelledField, image: np.ndarray) -> FieldCoverage:
+    """Compare a field's labels with the segmentation of its image, in the same pixels."""
     from scipy import ndimage
 
     from spherodetect.segment import segment
@@ -186,11 +194,11 @@ def _hold(field: LabelledField, image: np.ndarray) -> FieldCoverage:
     beside = []
     if points := [a for a in field.annotations if a.point_yx]:
         reach = REACH * (diameter or found.rbc_diameter_px)
-        away = ndimage.distance_transform_edt(found.labels == 0)
+        distance = ndimage.distance_transform_edt(found.labels == 0)
         for a in points:
             y, x = np.clip(np.array(a.point_yx, int), 0, size_hw - 1)
             labelled[found.labels[y, x]] = True
-            if away[y, x] > reach and _is_slide(found, y, x, reach):
+            if distance[y, x] > reach and _is_slide(found, y, x, reach):
                 beside.append(a.annotation_id)
     windows = ndimage.find_objects(found.labels)
     box = np.array(
@@ -205,29 +213,28 @@ def _hold(field: LabelledField, image: np.ndarray) -> FieldCoverage:
 
 
 def _is_slide(found: Segmentation, y: int, x: int, reach: float) -> bool:
-    """Whether nothing lies around a point: segmentation misses ghosts of cells, which annotators
-    see."""
+    """Whether there is only slide around a point.
+
+    Annotators see ghosts of cells that segmentation misses; those are no slide.
+    """
     from scipy import ndimage
 
     around = int(2 * reach) + 1
-    rows, columns = (
-        slice(max(0, y - around), y + around + 1),
-        slice(max(0, x - around), x + around + 1),
-    )
+    rows = slice(max(0, y - around), y + around + 1)
+    columns = slice(max(0, x - around), x + around + 1)
     smooth = ndimage.gaussian_filter(found.density[rows, columns], 0.25 * reach)
-    ys, xs = np.ogrid[
-        rows.start : rows.start + smooth.shape[0], columns.start : columns.start + smooth.shape[1]
-    ]
+    bottom, right = rows.start + smooth.shape[0], columns.start + smooth.shape[1]
+    ys, xs = np.ogrid[rows.start : bottom, columns.start : right]
     return float(smooth[np.hypot(ys - y, xs - x) <= reach].max()) < FAINT * found.threshold
 
 
-def _look(fields: Sequence[LabelledField], workers: int) -> Iterator[FieldCoverage]:
+def _examine(fields: Sequence[LabelledField], workers: int) -> Iterator[FieldCoverage]:
     if workers <= 1 or len(fields) < 2 * workers:
-        yield from map(look, fields)
+        yield from map(examine, fields)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     # Forking a process that runs TensorFlow's threads can hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(look, fields, chunksize=4)
+        yield from pool.map(examine, fields, chunksize=4)

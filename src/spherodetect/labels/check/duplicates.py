@@ -1,11 +1,11 @@
-"""Finds images that show the same cells: copies, and views of one slide that overlap.
+"""Finds images that show the same cells: copies, and overlapping views of one slide.
 
-Every image becomes a small grey one, flattened so that neither illumination nor stain counts. Phase
-correlation (Kuglin and Hines 1975) finds for each pair the shift at which they agree best, and the
-correlation of what overlaps there decides. On Chula RBC-12 it is 0.80 and more for 53 pairs of 577
-images and 0.35 at most for the others that were compared, on BCCD 0.90 and more for 42 pairs of 364
-and 0.62 at most for the others: unrelated fields are not chained together. Sizes of the images do
-not matter; turned or zoomed copies are not found.
+Every image is reduced to a small grey one and flattened, which removes illumination and stain.
+Phase correlation (Kuglin and Hines 1975) finds the shift at which a pair agrees best. The
+correlation of the overlapping parts at that shift decides. On Chula RBC-12 it is at least 0.80 for
+53 pairs of 577 images and at most 0.35 for the other pairs compared; on BCCD at least 0.90 for 42
+pairs of 364 images and at most 0.62 for the others. So unrelated fields are not chained together.
+The images may differ in size. Rotated or zoomed copies are not found.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from spherodetect.fields.image import FORMATS
 from spherodetect.labels.readers.files import read_header
 from spherodetect.safety import sha256, write_json
 
+#: Correlation of the overlapping parts from which two images show the same cells.
 MIN_CORRELATION = 0.7
+#: Part of the image that must overlap.
 MIN_OVERLAP = 0.15
+#: Size of the reduced images.
 _SIZE_HW = (60, 80)
+#: A pair whose phase correlation has no higher peak is not compared further.
 _MIN_PEAK = 0.07
-#: Up to this many images every pair is tried at every shift; beyond, only images this close in
-#: order.
+#: A pair of images that are further apart in order than this is compared at shift 0 only.
 _SHIFT_WINDOW = 700
 
 Progress = Callable[[int, int], None]
@@ -41,11 +44,11 @@ def near_duplicates(
     """Groups of files that show the same cells, each of two files or more.
 
     Args:
-        paths: file name to where the image lies, in the order in which they were photographed. What
-            cannot be opened is passed over.
-        cache: a JSON file that remembers the groups for as long as names, sizes and times of the
-            files stay the same.
-        progress: called with images compared with all others and in all.
+        paths: file name to the image's path, in the order in which the images were taken. A file
+            that cannot be opened is ignored.
+        cache: a JSON file that keeps the groups; it is valid as long as names, sizes and times of
+            the files stay the same.
+        progress: called with the number of images compared with all others, and the total.
 
     >>> near_duplicates({})
     []
@@ -69,8 +72,7 @@ def near_duplicates(
 def group_images(
     images: Sequence[np.ndarray], *, progress: Progress = lambda done, total: None
 ) -> list[tuple[int, ...]]:
-    """Groups of indices of flattened grey images, all of one shape (H, W), that show the same
-    cells."""
+    """Groups of indices of images that show the same cells; images are flattened grey (H, W)."""
     pairs = similar_pairs(images, progress=progress)
     group_of = list(range(len(images)))
     for i, j in pairs:
@@ -85,8 +87,7 @@ def group_images(
 def similar_pairs(
     images: Sequence[np.ndarray], *, progress: Progress = lambda done, total: None
 ) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of flattened grey images that agree over at least MIN_OVERLAP of their
-    area."""
+    """Pairs (i, j), i < j, of flattened grey images (H, W) that show the same cells."""
     from scipy import fft
 
     if len(images) < 2:
@@ -94,7 +95,7 @@ def similar_pairs(
     shape = images[0].shape
     spectra = np.stack([fft.rfft2(image, workers=1) for image in images]).astype(np.complex64)
     size = np.abs(spectra)
-    # The small constant keeps frequencies without content from counting as much as the others.
+    # Phase correlation divides by the amplitude; the constant suppresses frequencies of noise.
     spectra /= size + 1e-2 * size.mean(axis=(1, 2), keepdims=True) + 1e-12
     flat = np.stack([image.ravel() - image.mean() for image in images])
     flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6
@@ -105,10 +106,8 @@ def similar_pairs(
         surface = surface.reshape(len(surface), -1)
         best = surface.argmax(axis=1)
         for k in np.flatnonzero(surface[np.arange(len(best)), best] > _MIN_PEAK).tolist():
-            if (
-                _agreement(images[i], images[i + 1 + k], divmod(int(best[k]), shape[1]))
-                >= MIN_CORRELATION
-            ):
+            shift = divmod(int(best[k]), shape[1])
+            if _agreement(images[i], images[i + 1 + k], shift) >= MIN_CORRELATION:
                 pairs.append((i, i + 1 + k))
         far = flat[near.stop :] @ flat[i]
         pairs += [(i, near.stop + k) for k in np.flatnonzero(far >= MIN_CORRELATION).tolist()]
@@ -117,18 +116,21 @@ def similar_pairs(
 
 
 def flatten(grey: np.ndarray) -> np.ndarray | None:
-    """A grey image (H, W) less its own slow variation, float32 of unit deviation; None if there is
-    nothing in it."""
+    """A grey image (H, W) minus its slow variation, as float32 with a standard deviation of 1.
+
+    None for an image without content.
+    """
     from scipy.ndimage import gaussian_filter
 
     grey = np.asarray(grey, np.float32)
     flat = grey - gaussian_filter(grey, grey.shape[0] / 7.5)
     deviation = float(flat.std())
-    return flat / deviation if deviation > 0.5 else None  # half a grey level: nothing but rounding
+    # Half a grey level is no more than rounding.
+    return flat / deviation if deviation > 0.5 else None
 
 
 def _thumbnail(path: Path) -> np.ndarray | None:
-    """The image as `flatten` leaves it, small; None for what is no image, which others report."""
+    """The reduced, flattened image; None for a file that is no image, which the reader reports."""
     from PIL import Image
 
     if read_header(path) is None:
@@ -138,19 +140,20 @@ def _thumbnail(path: Path) -> np.ndarray | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                image.draft(
-                    "L", (2 * width, 2 * height)
-                )  # a JPEG is then decoded small, ten times as fast
-                return flatten(
-                    np.asarray(image.convert("L").resize((width, height), Image.Resampling.BOX))
-                )
-    except Exception:  # hostile bytes make Pillow raise nearly anything
+                # A JPEG is then decoded at a reduced size, ten times as fast.
+                image.draft("L", (2 * width, 2 * height))
+                grey = image.convert("L").resize((width, height), Image.Resampling.BOX)
+                return flatten(np.asarray(grey))
+    except Exception:  # untrusted bytes make Pillow raise nearly anything
         return None
 
 
 def _agreement(a: np.ndarray, b: np.ndarray, shift: tuple[int, int]) -> float:
-    """Correlation of what two images share when b is shifted, the shift being known up to whole
-    turns and one pixel."""
+    """The best correlation of the parts that two images share when b is shifted.
+
+    The Fourier transform is periodic, so the shift is known up to the image's height and width; its
+    neighbours by one pixel are tried too.
+    """
     height, width = a.shape
     best = 0.0
     for turn_y in (0, height):
@@ -158,9 +161,8 @@ def _agreement(a: np.ndarray, b: np.ndarray, shift: tuple[int, int]) -> float:
             for step_y in (-1, 0, 1):
                 for step_x in (-1, 0, 1):
                     dy, dx = shift[0] - turn_y + step_y, shift[1] - turn_x + step_x
-                    if (height - abs(dy)) * (width - abs(dx)) < MIN_OVERLAP * a.size or abs(
-                        dy
-                    ) >= height:
+                    overlap = (height - abs(dy)) * (width - abs(dx))
+                    if overlap < MIN_OVERLAP * a.size or abs(dy) >= height:
                         continue
                     there = a[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
                     here = b[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]

@@ -1,5 +1,7 @@
-"""Drawn smears as a data set: fields of synthetic.py with their outlines as labels, the same at
-every run."""
+"""Synthetic fields as a data set: drawn by synthetic.py, with their outlines as labels.
+
+The same recipe gives the same fields at every run.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +18,24 @@ from spherodetect.labels.recipe import Recipe
 if TYPE_CHECKING:
     from spherodetect.synthetic import SyntheticField
 
-#: Shares of spherocytes that fields are drawn with: none, as in most smears, to most, as in severe
-#: disease.
+#: Fractions of spherocytes, from none as in most smears to most cells as in severe disease.
 _FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7)
+#: The pixel size of Chula RBC-12.
+_UM_PER_PX = 0.193
 
 
 def read_drawn(recipe: Recipe) -> LabelSet:
-    """Draw recipe.n_fields fields into a folder that lives as long as the result."""
+    """Draw recipe.n_fields fields into a temporary folder that lives as long as the result."""
     from PIL import Image
 
-    from spherodetect.synthetic import (  # loads SciPy, which other formats can do without
-        draw_field,
-        random_style,
-    )
+    # synthetic.py imports SciPy, which the other formats do not need.
+    from spherodetect.synthetic import draw_field, random_style
 
     keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
     fields = []
     for number in range(recipe.n_fields):
         rng = np.random.default_rng([recipe.seed, number])
-        um_per_px = recipe.um_per_px or 0.193
+        um_per_px = recipe.um_per_px or _UM_PER_PX
         drawn = draw_field(
             rng,
             n_cells=int(rng.integers(50, 190)),
@@ -52,7 +53,7 @@ def read_drawn(recipe: Recipe) -> LabelSet:
                 path.name,
                 path,
                 drawn.image.shape[:2],
-                _annotations(drawn),
+                outline_annotations(drawn),
                 source_id=path.stem,
                 um_per_px=um_per_px,
             )
@@ -60,15 +61,17 @@ def read_drawn(recipe: Recipe) -> LabelSet:
     return LabelSet(tuple(fields), keep=keep)
 
 
-def _annotations(drawn: SyntheticField) -> tuple[Annotation, ...]:
+def outline_annotations(drawn: SyntheticField) -> tuple[Annotation, ...]:
+    """One polygon annotation for each cell of a synthetic field, along its mask's contour."""
     from skimage.measure import find_contours
 
     annotations = []
-    named = zip(drawn.cells.names, drawn.cells.box_yxyx, drawn.cells.pixel_masks(), strict=True)
-    for number, (name, box, (mask, (y0, x0))) in enumerate(named, 1):
-        # Contours run through pixel centres; labels count from pixel corners.
-        outlines = find_contours(np.pad(mask, 1).astype(float), 0.5)
-        polygons = tuple(outline - 0.5 + [y0, x0] for outline in outlines)
+    cells = zip(drawn.cells.names, drawn.cells.box_yxyx, drawn.cells.pixel_masks(), strict=True)
+    for number, (name, box, (mask, (y0, x0))) in enumerate(cells, 1):
+        # find_contours counts from pixel centres, labels from pixel corners: half a pixel apart.
+        # The padding of one pixel adds the other half.
+        contours = find_contours(np.pad(mask, 1).astype(float), 0.5)
+        polygons = tuple(contour - 0.5 + [y0, x0] for contour in contours)
         top, left, bottom, right = map(float, box)
         annotations.append(
             Annotation(str(number), str(name), (top, left, bottom, right), polygons=polygons)

@@ -1,8 +1,8 @@
-"""The account of one reading: every annotation of the label files is in a field or among the
-unread, never neither.
+"""The result of reading one source of labels, and the ledger that a reader keeps meanwhile.
 
-A reader opens a `Ledger`, adds a field for each image and writes down what it could not use;
-`LabelSet` is the result. Files are paths relative to the source's root, with forward slashes.
+A reader opens a `Ledger`, adds one field for each image and notes what it could not use. `LabelSet`
+is the result. It accounts for every annotation of the label files: each is in a field or in the
+list of unread annotations. Files are paths relative to the source's root, with forward slashes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from spherodetect.safety import quoted
 
 @dataclass(frozen=True)
 class Unread:
-    """An annotation that is in the label file and in no field. reason is a short code such as
-    malformed."""
+    """An annotation of a label file that is in no field; reason is a short code, as malformed."""
 
     file: str
     annotation_id: str
@@ -28,16 +27,16 @@ class Unread:
 
 @dataclass(frozen=True, eq=False)
 class LabelSet:
-    """The fields of one source, and what was wrong with it on reading.
+    """The fields of one source, and the problems met while it was read.
 
     Attributes:
         fields: in natural order of their file names.
-        findings: what the reader noticed; `lint` adds what only shows on the whole.
+        findings: the reader's; `lint` adds those that need all fields together.
         unread: the annotations that are in no field.
-        label_files: field's file to the label file that describes it.
-        broken: label files of many images of which nothing could be read.
-        keep: what must stay alive while the fields' paths are used (the folder that a zip was
-            unpacked to).
+        label_files: a field's file to the label file that describes it.
+        broken: label files that describe many images and cannot be read at all.
+        keep: an object that must live as long as the fields' paths are used, such as the
+            temporary folder of an unpacked zip.
     """
 
     fields: tuple[LabelledField, ...]
@@ -48,7 +47,7 @@ class LabelSet:
     keep: object = field(default=None, repr=False)
 
     def where(self, fields: Iterable[LabelledField]) -> str:
-        """The label file that describes all the fields, or the folder that theirs lie in."""
+        """The label file that describes all the fields, or else the folder common to theirs."""
         files = {self.label_files.get(f.file, f.file) for f in fields}
         return files.pop() if len(files) == 1 else common_folder(files) or "."
 
@@ -59,7 +58,7 @@ class LabelSet:
 
 
 class Ledger:
-    """Collects fields, findings and unread annotations while a reader goes through a source."""
+    """Collects fields, findings and unread annotations while a reader works."""
 
     def __init__(self) -> None:
         self._fields: dict[str, LabelledField] = {}
@@ -70,18 +69,18 @@ class Ledger:
 
     @property
     def files(self) -> Collection[str]:
-        """The images that were taken in so far."""
+        """The image files added so far."""
         return self._fields.keys()
 
     def add(self, labelled: LabelledField, *, label_file: str | None = None) -> None:
-        """Take in one field; of an image that several label files describe, the first counts."""
+        """Add one field; if several label files describe an image, the first one is used."""
         if labelled.file in self._fields:
             ids = [a.annotation_id for a in labelled.annotations]
-            what = f"describes {quoted(labelled.file)} too, as {quoted(self._label_files.get(labelled.file, ''))} does"
+            first = quoted(self._label_files.get(labelled.file, ""))
             self.malformed(
                 label_file or labelled.file,
                 ids,
-                what,
+                f"describes {quoted(labelled.file)} too, as {first} does",
                 split=labelled.split,
                 mend="keep one of the two",
             )
@@ -91,25 +90,32 @@ class Ledger:
             self._label_files[labelled.file] = label_file
 
     def malformed(
-        self, file: str, ids: Sequence[str], what: str, *, split: str | None = None, mend: str = ""
+        self,
+        file: str,
+        ids: Sequence[str],
+        message: str,
+        *,
+        split: str | None = None,
+        mend: str = "mend or delete them in the labelling tool and export again",
     ) -> None:
-        """Write down annotations that cannot be used: they are unread, and a finding names them."""
-        mend = mend or "mend or delete them in the labelling tool and export again"
+        """Note annotations that cannot be used; they become unread, and a finding lists them."""
         self.unread(file, ids, "malformed")
-        self.find("malformed", file, what, ids, mend=mend, split=split, severity="error")
+        self.note("malformed", file, message, ids, mend=mend, split=split, severity="error")
 
     def unread(self, file: str, ids: Sequence[str], reason: str) -> None:
-        """Annotations of a label file that end up in no field, where a finding already says why."""
+        """Count annotations as unread; the caller notes a finding that says why."""
         self._unread += [Unread(file, i, reason) for i in ids]
 
-    def broken(self, file: str, what: str, *, split: str | None = None) -> None:
-        """A label file of many images that cannot be read at all, so that nobody knows how much is
-        lost."""
+    def broken(self, file: str, message: str, *, split: str | None = None) -> None:
+        """Note a label file of many images that cannot be read at all.
+
+        The number of annotations lost with it is not known.
+        """
         self._broken.append(file)
-        self.find(
+        self.note(
             "malformed",
             file,
-            what,
+            message,
             [],
             split=split,
             severity="error",
@@ -117,10 +123,15 @@ class Ledger:
         )
 
     def without_image(self, file: str, ids: Sequence[str], *, split: str | None = None) -> None:
-        """Labels whose image is nowhere; ids are the annotations that are lost where not even its
-        size is known."""
+        """Note labels without an image.
+
+        Args:
+            file: the image, or the label file if no image is named.
+            ids: the annotations that are lost because not even the image's size is known.
+            split: the export's split.
+        """
         self.unread(file, ids, "labels-without-image")
-        self.find(
+        self.note(
             "labels-without-image",
             file,
             "the labelled image is not there",
@@ -132,23 +143,21 @@ class Ledger:
     def without_labels(
         self, file: str, label_file: str | None, *, split: str | None = None
     ) -> None:
-        """An image that nobody labelled, or whose labels are empty."""
-        what = (
-            f"{quoted(label_file)} holds no label of this image"
-            if label_file
-            else "the image has no label file"
-        )
-        self.find(
+        """Note an image without a label file (None), or with an empty one."""
+        message = "the image has no label file"
+        if label_file:
+            message = f"{quoted(label_file)} holds no label of this image"
+        self.note(
             "image-without-labels",
             file,
-            what,
+            message,
             [],
             split=split,
-            mend="label it; what segmentation finds in it is otherwise of unknown class",
+            mend="label it; cells that segmentation finds in it are of unknown class otherwise",
         )
 
     def bad_image(self, file: str, ids: Sequence[str], *, split: str | None = None) -> None:
-        """A file that should be an image and is none, and the annotations that are lost with it."""
+        """Note an image file that cannot be opened, and the annotations lost with it."""
         self.malformed(
             file,
             ids,
@@ -161,22 +170,24 @@ class Ledger:
         self,
         file: str,
         ids: Sequence[str],
-        stated: tuple[int, int],
-        real: tuple[int, int],
+        stated_hw: tuple[int, int],
+        real_hw: tuple[int, int],
         *,
         label_file: str | None = None,
         split: str | None = None,
     ) -> None:
-        """Labels of an image of another size (height, width): nobody knows where on this one they
-        lie."""
-        alike = abs(stated[0] * real[1] - stated[1] * real[0]) <= max(*stated, *real)
-        likely = "resized after labelling" if alike else "cropped after labelling, or another image"
-        what = f"labels state {stated[1]}x{stated[0]} pixels, the image has {real[1]}x{real[0]}: as if it was {likely}"
+        """Note labels that state another size than their image has: their place is not known."""
+        same_ratio = stated_hw[0] * real_hw[1] - stated_hw[1] * real_hw[0]
+        resized = abs(same_ratio) <= max(*stated_hw, *real_hw)
+        cause = (
+            "resized after labelling" if resized else "cropped after labelling, or another image"
+        )
         self.unread(label_file or file, ids, "malformed")
-        self.find(
+        self.note(
             "malformed",
             file,
-            what,
+            f"labels state {stated_hw[1]}x{stated_hw[0]} pixels, "
+            f"the image has {real_hw[1]}x{real_hw[0]}; it was probably {cause}",
             ids,
             split=split,
             severity="error",
@@ -184,39 +195,39 @@ class Ledger:
         )
 
     def turned(self, file: str, orientation: int, *, split: str | None = None) -> None:
-        """An image that EXIF turns, and whose labels state the size that it has unturned: they were
-        drawn on that."""
-        what = f"EXIF turns the image (orientation {orientation}), but its labels are of the unturned one"
-        self.find(
+        """Note an image that EXIF turns although its labels state the stored image's size."""
+        self.note(
             "exif-rotation",
             file,
-            what,
+            f"EXIF turns the image (orientation {orientation}), "
+            "but its labels are in the pixels of the stored image",
             [],
             split=split,
             severity="error",
-            mend="here they turn with it; for other programs save the image upright without EXIF",
+            mend="here the labels are turned too; "
+            "for other programs save the image upright without EXIF",
         )
 
-    def find(
+    def note(
         self,
         code: str,
         file: str,
-        what: str,
+        message: str,
         ids: Sequence[str],
         *,
         mend: str,
         split: str | None = None,
         severity: str = "warning",
     ) -> None:
-        """Note the same thing of some annotations of one file; equal notes become one finding that
-        counts them."""
-        self._findings.setdefault((code, severity, file, split, what, mend), []).extend(ids)
+        """Note a finding on annotations of a file; equal notes become one finding with a count."""
+        key = (code, severity, file, split, message, mend)
+        self._findings.setdefault(key, []).extend(ids)
 
     def close(self, *, keep: object = None) -> LabelSet:
-        """The finished account."""
+        """The finished label set."""
         findings = tuple(
-            Finding(code, severity, file, split, max(1, len(ids)), tuple(ids), what, mend)
-            for (code, severity, file, split, what, mend), ids in self._findings.items()
+            Finding(code, severity, file, split, max(1, len(ids)), tuple(ids), message, mend)
+            for (code, severity, file, split, message, mend), ids in self._findings.items()
         )
         fields = tuple(sorted(self._fields.values(), key=lambda f: natural_key(f.file)))
         return LabelSet(

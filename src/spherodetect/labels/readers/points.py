@@ -1,10 +1,10 @@
-"""Reads point labels: text files with a line `x y class` a cell (Chula RBC-12), and ImageJ's
-multipoint CSV.
+"""Reads point labels: text files with a line `x y class` for each cell, and ImageJ's CSV.
 
-A label file belongs to the image of the same name without its suffix. x runs to the right and y
-down from the corner of the upper left pixel. A line's number is its annotation id. An image without
-a label file is a field of which nothing is known (`labelled=False`); a label file without lines is
-one in which nobody marked a cell.
+Chula RBC-12 has the text files; ImageJ saves its multipoint results as CSV. A label file belongs to
+the image with the same path without the suffix. x counts to the right and y down, both from the
+corner of the upper left pixel. The annotation id is the line's number. An image without a label
+file is a field of which nothing is known (`labelled=False`); one with an empty label file is a
+field in which nobody marked a cell.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import quoted, read_csv, read_text
 
 LABEL_SUFFIXES = frozenset({".txt", ".csv"})
-#: (line number, x, y, class name) or (line number, what is wrong with it)
+#: (line number, x, y, class name), or (line number, the problem)
 Row = tuple[str, float, float, str] | tuple[str, str]
 
 _NO_LABELS = re.compile(r"(readme|licen[cs]e|classes)\b", re.IGNORECASE)
 
 
 def read_points(recipe: Recipe) -> LabelSet:
-    """Read every image of recipe.images with the points of its label file in recipe.labels."""
+    """Read every image of recipe.images with the points of its label file in recipe.labels.
+
+    Raises:
+        BadLabelsError: a folder of the recipe is missing.
+    """
     root, ledger = recipe.root, Ledger()
-    image_folder, label_folder = (
-        folder_in(root, recipe.images, "images"),
-        folder_in(root, recipe.labels, "labels"),
-    )
+    image_folder = folder_in(root, recipe.images, "images")
+    label_folder = folder_in(root, recipe.labels, "labels")
     images = list_files(image_folder, IMAGE_SUFFIXES, root)
     labels = find_point_files(label_folder, root)
     label_of = by_stem(labels, label_folder)
@@ -99,7 +101,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _text_rows(path: Path) -> Iterator[Row]:
-    """The lines `x y class`; empty ones carry nothing."""
+    """The lines `x y class` that are not empty."""
     for number, line in enumerate(read_text(path, error=BadLabelsError).splitlines(), 1):
         parts = line.replace(",", " ").split(maxsplit=2)
         if parts:
@@ -107,21 +109,17 @@ def _text_rows(path: Path) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    """The rows of a table with the columns X, Y and Counter (the class), as ImageJ saves its
-    multipoint results."""
+    """The rows of ImageJ's table, with the columns X, Y and Counter (or class)."""
     rows = read_csv(path, error=BadLabelsError)
     header = [name.lower() for name in next(rows, (0, []))[1]]
-    wanted = ["x", "y", "counter" if "counter" in header else "class"]
-    if header and not set(wanted) <= set(header):
+    columns = ["x", "y", "counter" if "counter" in header else "class"]
+    if header and not set(columns) <= set(header):
         yield "1", "expected the columns X, Y and Counter in the first line"
         return
     for number, cells in rows:
-        parts = [cells[k] for k in map(header.index, wanted) if k < len(cells)]
-        yield _row(
-            str(number),
-            [*(part.replace(",", ".") for part in parts[:2]), *parts[2:]],
-            "X, Y and Counter",
-        )
+        parts = [cells[k] for k in map(header.index, columns) if k < len(cells)]
+        numbers = [part.replace(",", ".") for part in parts[:2]]  # decimal commas
+        yield _row(str(number), [*numbers, *parts[2:]], "X, Y and Counter")
 
 
 def _row(number: str, parts: list[str], expected: str) -> Row:

@@ -1,7 +1,7 @@
-"""Reads Pascal VOC boxes: an XML file an image, as LabelImg writes them (BCCD).
+"""Reads Pascal VOC boxes: one XML file for each image, as LabelImg writes them (BCCD).
 
-VOC counts pixels from 1 and includes the last one, so that the half-open box is (xmin - 1, ymin -
-1, xmax, ymax). The number of the object in the file, from 1, is its annotation id. Entities and
+VOC counts pixels from 1 and includes the last one, so the half-open box is (xmin - 1, ymin - 1,
+xmax, ymax). The annotation id is the number of the object in the file, from 1. XML entities and
 external references are refused.
 """
 
@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
-from spherodetect.labels.readers.files import by_stem, folder_in, list_files, read_header
+from spherodetect.labels.readers.files import (
+    ON_ITS_SIDE,
+    by_stem,
+    folder_in,
+    list_files,
+    read_header,
+)
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import read_text
@@ -24,16 +30,20 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _TEXT_LIMIT = 200
+_MAX_SIDE_PX = 100_000
 
 
 def read_voc(recipe: Recipe) -> LabelSet:
-    """Read the XML files of recipe.labels, each with the image of the same name, or else the one
-    that it names."""
+    """Read the XML files of recipe.labels.
+
+    The image is the file with the same path without the suffix, or else the one that the XML names.
+
+    Raises:
+        BadLabelsError: a folder of the recipe is missing.
+    """
     root, ledger = recipe.root, Ledger()
-    image_folder, label_folder = (
-        folder_in(root, recipe.images, "images"),
-        folder_in(root, recipe.labels, "labels"),
-    )
+    image_folder = folder_in(root, recipe.images, "images")
+    label_folder = folder_in(root, recipe.labels, "labels")
     images = list_files(image_folder, IMAGE_SUFFIXES, root)
     labels = list_files(label_folder, {".xml"}, root)
     image_of = by_stem(images, image_folder)
@@ -66,35 +76,30 @@ def read_voc(recipe: Recipe) -> LabelSet:
                 label_file, [], "expected an XML file of Pascal VOC, got something else"
             )
             continue
-        objects, stated = tree.findall("object"), _size_hw(tree)
+        objects, stated_hw = tree.findall("object"), _size_hw(tree)
         ids = [str(k) for k in range(1, len(objects) + 1)]
         named = PurePosixPath(_text(tree, "filename")).stem
-        stem = named if stem not in image_of and named in image_of else stem
+        if stem not in image_of and named in image_of:
+            stem = named
         file = image_of.pop(stem, None)
         if file is None:
-            ledger.without_image(label_file, [] if stated else ids)
-            if stated:
-                add(
-                    stem,
-                    f"{stem}.jpg",
-                    stated,
-                    _annotations(objects, label_file, ledger),
-                    label_file,
-                )
+            ledger.without_image(label_file, [] if stated_hw else ids)
+            if stated_hw:
+                annotations = _annotations(objects, label_file, ledger)
+                add(stem, f"{stem}.jpg", stated_hw, annotations, label_file)
         elif (header := read_header(images[file])) is None:
             ledger.bad_image(file, ids)
-        elif stated in (None, size_hw := header[0]):
+        elif stated_hw in (None, size_hw := header[0]):
             if not objects:
                 ledger.without_labels(file, label_file)
             add(stem, file, size_hw, _annotations(objects, label_file, ledger), label_file)
-        elif stated == size_hw[::-1] and header[1] > 4:
+        elif stated_hw == size_hw[::-1] and header[1] in ON_ITS_SIDE:
             ledger.turned(file, header[1])
-            upright = [
-                turned(a, header[1], stated) for a in _annotations(objects, label_file, ledger)
-            ]
+            stored = _annotations(objects, label_file, ledger)
+            upright = [turned(a, header[1], stated_hw) for a in stored]
             add(stem, file, size_hw, upright, label_file)
         else:
-            ledger.wrong_size(file, ids, stated, size_hw, label_file=label_file)
+            ledger.wrong_size(file, ids, stated_hw, size_hw, label_file=label_file)
             add(stem, file, size_hw, [], None)
     for stem, file in image_of.items():
         if header := read_header(images[file]):
@@ -138,7 +143,9 @@ def _annotations(objects: list[Element], label_file: str, ledger: Ledger) -> Ite
 
 def _size_hw(tree: Element) -> tuple[int, int] | None:
     height, width = (_number(tree, f"size/{key}") for key in ("height", "width"))
-    if height is None or width is None or not (1 <= height <= 100_000 and 1 <= width <= 100_000):
+    if height is None or width is None:
+        return None
+    if not (1 <= height <= _MAX_SIDE_PX and 1 <= width <= _MAX_SIDE_PX):
         return None
     return int(height), int(width)
 

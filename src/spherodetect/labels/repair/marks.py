@@ -1,7 +1,6 @@
-"""Burnt-in marks (green scale bars, yellow arrows) are painted over before anything learns from a
-field.
+"""Paints over burnt-in marks, such as green scale bars and yellow arrows, before training.
 
-Most shared spherocytes lie in fields with a green bar: a model that sees it learns the bar. Images
+Most shared spherocytes are in fields with a green bar; a model that sees the bar learns it. Images
 are uint8 RGB.
 """
 
@@ -9,36 +8,38 @@ from __future__ import annotations
 
 import numpy as np
 
-#: How much a mark's colour exceeds what stain and slide ever show, in grey levels.
+#: How far the colour of a mark exceeds every colour of stain and slide, in grey levels.
 _EXCESS = 45
+#: JPEG smears colour over this many neighbouring pixels.
+_JPEG_PX = 4
+#: Widths of the filters that fill a mark, the narrow ones first.
+_FILL_SIGMAS_PX = (2.5, 6.0, 15.0, 60.0)
 
 
 def hide_marks(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Replace saturated green and yellow marks by what surrounds them.
+    """Replace saturated green and yellow marks by their surroundings.
 
     Returns:
-        The image, itself if nothing was found, and the number of pixels painted over.
+        The image (the same object if there are no marks), and the number of pixels painted over.
     """
     red, green, blue = np.moveaxis(image.astype(np.int16), -1, 0)
-    marks = (green - np.maximum(red, blue) > _EXCESS) | (
-        np.minimum(red, green) - blue > 1.6 * _EXCESS
-    )
+    is_green = green - np.maximum(red, blue) > _EXCESS
+    is_yellow = np.minimum(red, green) - blue > 1.6 * _EXCESS
+    marks = is_green | is_yellow
     if not marks.any():
         return image, 0
     from scipy import ndimage
 
-    # JPEG smears colour over neighbouring pixels.
-    marks = ndimage.binary_dilation(marks, iterations=4)
+    marks = ndimage.binary_dilation(marks, iterations=_JPEG_PX)
     painted = image.copy()
-    # Normalised convolution, from the near surroundings first; wide marks need a wider reach.
-    left = marks
-    for sigma in (2.5, 6.0, 15.0, 60.0):
+    # Normalised convolution: the blurred image divided by the blurred weight of known pixels.
+    remaining = marks
+    for sigma in _FILL_SIGMAS_PX:
         known = ndimage.gaussian_filter((~marks).astype(np.float32), sigma)
-        fill = left & (known > 0.02)
+        fill = remaining & (known > 0.02)
         for channel in range(3):
-            blurred = ndimage.gaussian_filter(
-                np.where(marks, 0, image[..., channel]).astype(np.float32), sigma
-            )
+            unmarked = np.where(marks, 0, image[..., channel]).astype(np.float32)
+            blurred = ndimage.gaussian_filter(unmarked, sigma)
             painted[..., channel][fill] = np.clip(blurred[fill] / known[fill], 0, 255)
-        left = left & ~fill
+        remaining = remaining & ~fill
     return painted, int(marks.sum())

@@ -1,5 +1,4 @@
-"""Undoes the stretch of an export, for images and labels together: a squashed field gets its aspect
-ratio back."""
+"""Undoes the stretch of an export, for the image and its labels together."""
 
 from __future__ import annotations
 
@@ -9,13 +8,17 @@ import numpy as np
 
 from spherodetect.labels.annotations import Annotation, LabelledField
 
+#: Aspect ratios closer than this are equal.
+_TOLERANCE = 0.005
+
 
 def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, LabelledField, int]:
-    """Give a squashed field its aspect ratio back, image and labels together; the longer shrunken
-    side is kept.
+    """Give a stretched field the aspect ratio of its photograph.
+
+    One side keeps its length and the other one shrinks, so that no pixel is invented.
 
     Returns:
-        The image, the field in its pixels, and how many annotations were scaled.
+        The image, the field in its pixels, and the number of annotations scaled.
     """
     if labelled.native_size_hw is None:
         return image, labelled, 0
@@ -23,7 +26,7 @@ def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, L
     native_height, native_width = labelled.native_size_hw
     scale = np.array([native_height / height, native_width / width])
     scale /= scale.max()
-    if np.allclose(scale, 1, atol=0.005):
+    if np.allclose(scale, 1, atol=_TOLERANCE):
         return image, labelled, 0
     from PIL import Image
 
@@ -31,11 +34,8 @@ def unstretch(image: np.ndarray, labelled: LabelledField) -> tuple[np.ndarray, L
     resized = np.asarray(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.LANCZOS))
     factor = np.array(size_hw) / [height, width]
     annotations = tuple(_scaled(a, factor) for a in labelled.annotations)
-    return (
-        resized,
-        replace(labelled, annotations=annotations, size_hw=size_hw, um_per_px=None),
-        len(annotations),
-    )
+    field = replace(labelled, annotations=annotations, size_hw=size_hw, um_per_px=None)
+    return resized, field, len(annotations)
 
 
 def _scaled(annotation: Annotation, factor_yx: np.ndarray) -> Annotation:
@@ -43,10 +43,9 @@ def _scaled(annotation: Annotation, factor_yx: np.ndarray) -> Annotation:
     if mask is not None:
         from PIL import Image
 
-        size = np.round(np.array(mask.shape) * factor_yx).astype(int)
-        mask = np.asarray(
-            Image.fromarray(np.asarray(mask)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-        )
+        height, width = np.round(np.array(mask.shape) * factor_yx).astype(int)
+        picture = Image.fromarray(np.asarray(mask))
+        mask = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
     box, point = annotation.box_yxyx, annotation.point_yx
     return replace(
         annotation,
