@@ -20,7 +20,7 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.graph.decide import SPHEROCYTE
 from spherodetect.graph.detector import Detector
 from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
-from spherodetect.records.tfrecords import read_examples
+from spherodetect.records.examples import read_examples
 from spherodetect.safety import quoted
 from spherodetect.training.second_look import Neighbours, SecondLookCells
 
