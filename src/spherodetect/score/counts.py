@@ -224,7 +224,9 @@ def more_fields_needed(
     The further fields are assumed to be like the present ones.
 
     Args:
-        spherocytes, countable, model: as in `score_counts`.
+        spherocytes: as in `score_counts`.
+        countable: as in `score_counts`.
+        model: as in `score_counts`.
         at_most: limit of the number of further fields.
 
     Returns:
