@@ -350,7 +350,7 @@ def test_the_text_of_a_score_has_its_figures():
 def test_the_border_favours_small_cells_as_much_as_the_module_states(
     size_hw, diameters_px, share, counted
 ):
-    """Cells at random places, as wide as those of Chula and Dataset A, cut by the border of a field."""
+    """Cells at random places, as wide as those of Chula and Dataset A, cut by a field's border."""
     rng, n = np.random.default_rng(5), 2_000_000
     spherocyte = rng.random(n) < share
     diameter = np.where(spherocyte, *diameters_px) * rng.normal(1, 0.07, n)

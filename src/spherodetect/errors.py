@@ -1,13 +1,15 @@
-"""The errors that a user can mend. Their text names the file, what was expected, what came, and
-what to do."""
+"""The errors that a user can correct.
+
+Each message names the file, what was expected, what was found, and the next step.
+"""
 
 
 class SpherodetectError(Exception):
-    """Unusable input or usage: the command stops with exit code 2."""
+    """Unusable input or usage. A command stops with exit code 2."""
 
 
 class BadImageError(SpherodetectError):
-    """One image that cannot be used; a folder's other images go on."""
+    """An image that cannot be used. The other images of a folder are still processed."""
 
 
 class BadLabelsError(SpherodetectError):
@@ -15,4 +17,4 @@ class BadLabelsError(SpherodetectError):
 
 
 class BadModelError(SpherodetectError):
-    """A model folder with missing, foreign or damaged pieces."""
+    """A model folder with missing, unsuitable or damaged files."""
