@@ -13,7 +13,7 @@ import io
 import logging
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,7 @@ def read_image(
             f"{shown}: expected an image, got an empty file; copy it again from the camera"
         )
     _hush_libtiff()
-    with _PILLOW, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
+    with quiet_pillow():
         image = _open(data, shown, max_pixels)
         try:
             image.load()
@@ -83,6 +82,14 @@ def read_image(
                 f"{shown}: the image is damaged or cut short ({why}); copy it again"
             ) from problem
         return _rgb(_upright(image), image, shown)
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """A block in which Pillow issues no warnings; only one thread at a time is inside."""
+    with _PILLOW, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
 
 
 def _open(data: bytes, shown: str, max_pixels: int) -> Image.Image:

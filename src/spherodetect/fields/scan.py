@@ -8,7 +8,6 @@ the same pixels are accepted and refused in scans and in photographs.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from spherodetect.fields.tiff import (
     DECODING_TAGS,
     ORIENTATION,
     UNCOMPRESSED,
+    open_tiff,
     segments,
     single_strip_file,
 )
@@ -86,7 +86,7 @@ class Scan:
         self._name = str(name or path)
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         try:
-            with _tiff(path) as tiff:
+            with open_tiff(path) as tiff:
                 if problem := _problem(tiff):
                     raise BadImageError(f"{quoted(self._name)}: {problem}")
                 page = tiff.pages[0]
@@ -177,17 +177,10 @@ def is_scan(path: str | Path) -> bool:
     if Path(path).suffix.lower() not in _SUFFIXES:
         return False
     try:
-        with _tiff(path) as tiff:
+        with open_tiff(path) as tiff:
             return bool(tiff.pages[0].imagelength * tiff.pages[0].imagewidth > MIN_SCAN_PIXELS)
     except Exception:  # read_image will raise an error that names the defect
         return False
-
-
-def _tiff(path: str | Path) -> Any:
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs errors and then raises them
-    return tifffile.TiffFile(path)
 
 
 def _problem(tiff: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +23,14 @@ DECODING_TAGS = (
 _WIDTH, _HEIGHT, _OFFSET, _ROWS, _BYTES, ORIENTATION = 256, 257, 273, 278, 279, 274
 #: Value of the compression tag.
 UNCOMPRESSED = 1
+
+
+def open_tiff(source: str | Path | BinaryIO) -> Any:
+    """A `tifffile.TiffFile`, whose errors are raised but not logged as well."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    return tifffile.TiffFile(source)
 
 
 @dataclass(frozen=True)

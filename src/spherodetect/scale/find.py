@@ -1,10 +1,11 @@
-"""The pixel size of a field and its source: given, a burnt-in scale bar, or the field's red cells.
+"""The pixel size of a field and its source: given, file metadata, a scale bar, or the red cells.
 
 Lengths in the image are in pixels, pixel sizes in µm. The sources are used in this order:
 
 1. the pixel size that the user gives;
-2. a scale bar, if its length is stated or can be read, and the cells do not contradict it;
-3. the median diameter of the field's own red cells.
+2. the pixel size in the file's metadata, if it makes the field's red cells 4 to 12 µm wide;
+3. a scale bar, if its length is stated or can be read, and the cells do not contradict it;
+4. the median diameter of the field's own red cells.
 
 Red cells on dried smears of healthy persons have a mean diameter of 7.2 to 7.8 µm (references from
 6.7 to 8 µm in Harrison's, the ASH image bank and labce). A scale from cells assumes 7.5 µm. The
@@ -28,13 +29,17 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.photograph import Photograph, as_photograph
 from spherodetect.safety import quoted
 from spherodetect.scale.bar import find_scale_bar
+from spherodetect.scale.file_metadata import FilePixelSize
 from spherodetect.scale.ocr import read_length_um
 
-GIVEN, SCALE_BAR, CELLS = "given", "scale bar", "cells"
+GIVEN, FILE, SCALE_BAR, CELLS = "given", "file", "scale bar", "cells"
 #: Standard deviation of the median diameter between patients.
 RBC_SPREAD_UM = 0.8
 #: A scale is doubted if it makes the cells this many times larger or smaller than red cells.
 MAX_CONTRADICTION = 1.5
+#: Metadata is used if it makes the median red cell as wide as this. The limits are wider than the
+#: range of patients (6.3 to 9.2 µm), because the diameter is estimated before any cell is detected.
+MIN_FILE_DIAMETER_UM, MAX_FILE_DIAMETER_UM = 4.0, 12.0
 #: Uncertainty of the length of a bar.
 _BAR_ERROR_PX = 0.5
 #: Bars whose lengths differ by less than this part are the same bar in several fields.
@@ -47,7 +52,7 @@ class Scale:
 
     Attributes:
         um_per_px: pixel size in µm, or None if the cells must give it and were not measured yet.
-        source: GIVEN, SCALE_BAR or CELLS.
+        source: GIVEN, FILE, SCALE_BAR or CELLS.
         relative_error: standard error as a part of um_per_px, or NaN if it is unknown.
         warning: one sentence about a contradiction, or empty.
         unread_bar_px: length in pixels of a bar whose number was neither stated nor read, or None.
@@ -76,16 +81,18 @@ def find_scale(
     image: np.ndarray | Photograph,
     um_per_px: float | None = None,
     *,
+    file_size: FilePixelSize | None = None,
     scale_bar_um: float | None = None,
     field_id: str = "",
 ) -> Scale:
-    """The scale of a field from the given pixel size or from its scale bar.
+    """The scale of a field from the given pixel size, its file's metadata or its scale bar.
 
-    Without either, um_per_px of the result is None, and `Scale.or_cells` completes it.
+    Without any of them, um_per_px of the result is None, and `Scale.or_cells` completes it.
 
     Args:
         image: (H, W, 3) uint8.
         um_per_px: pixel size in µm that the user gives.
+        file_size: pixel size in the file's metadata, see `file_metadata.file_pixel_size`.
         scale_bar_um: length in µm of the burnt-in bar that the user states. Without it the bar's
             number is read.
         field_id: name of the field in error messages.
@@ -98,6 +105,12 @@ def find_scale(
     """
     photograph = as_photograph(image)
     image = photograph.image
+    if um_per_px is None and file_size is not None:
+        doubt = _contradiction(file_size, photograph.rbc_diameter_px)
+        if not doubt:
+            return Scale(file_size.um_per_px, FILE)
+        other = find_scale(photograph, scale_bar_um=scale_bar_um, field_id=field_id)
+        return replace(other, warning="; ".join(filter(None, (doubt, other.warning))))
     if um_per_px is not None:
         scale = Scale(um_per_px, GIVEN)
     else:
@@ -126,6 +139,20 @@ def find_scale(
     if scale.source == GIVEN:
         return replace(scale, warning=f"{doubt}; check the pixel size")
     return Scale(None, warning=f"{doubt}; the cells give the scale instead")
+
+
+def _contradiction(file_size: FilePixelSize, rbc_diameter_px: float) -> str:
+    """A sentence if the field's red cells do not confirm the pixel size in its file, else empty."""
+    diameter_um = rbc_diameter_px * file_size.um_per_px
+    if MIN_FILE_DIAMETER_UM <= diameter_um <= MAX_FILE_DIAMETER_UM:
+        return ""
+    stated = f"the file states {file_size.um_per_px:.3g} µm a pixel ({file_size.origin})"
+    if math.isnan(diameter_um):
+        return f"{stated}, which is not used because no cell confirms it"
+    return (
+        f"{stated}, which is not used because its cells would be {diameter_um:.3g} µm wide, "
+        f"not {MIN_FILE_DIAMETER_UM:g} to {MAX_FILE_DIAMETER_UM:g}"
+    )
 
 
 def from_cells(diameter_px: np.ndarray) -> Scale:
@@ -180,4 +207,13 @@ def unread_bars(scales: Iterable[Scale]) -> str:
     )
 
 
-__all__ = ["CELLS", "GIVEN", "SCALE_BAR", "Scale", "find_scale", "from_cells", "unread_bars"]
+__all__ = [
+    "CELLS",
+    "FILE",
+    "GIVEN",
+    "SCALE_BAR",
+    "Scale",
+    "find_scale",
+    "from_cells",
+    "unread_bars",
+]
