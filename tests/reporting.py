@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from spherodetect.cells import Cells
+from spherodetect.examined import Examined
 from spherodetect.quality import FieldQuality
-from spherodetect.report.scored_field import ReportField
 from spherodetect.score.counts import PatientScore
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\u202e{{7*7}}\udc80"
@@ -100,7 +100,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def a_field(
     folder: Path, field_id: str, *, reason: str = "", size: tuple[int, int] = (320, 250), **cells
-) -> ReportField:
+) -> Examined:
     """A field with a photograph in which every cell has a shade of its own (its cell_id), and an
     overlay of noise."""
     found = some_cells(field_id, **cells)
@@ -110,7 +110,7 @@ def a_field(
     name = str(abs(hash(field_id)))
     Image.fromarray(pixels).save(folder / f"{name}.png")
     noise(*size).save(folder / f"{name}-overlay.png")
-    return ReportField(
+    return Examined(
         "patient 07",
         found,
         a_quality(reason),

@@ -22,7 +22,8 @@ PACKAGE = ROOT / "src" / "spherodetect"
 #: Every room of the package; a room imports only those before it.
 ROOMS = (
     "errors", "safety", "constants", "geometry", "rle", "cells", "fields", "segment",
-    "photograph", "scale", "synthetic", "score", "measure", "quality", "labels",
+    "photograph", "scale", "synthetic", "score", "measure", "quality", "cells_file", "examined",
+    "corrections", "labels",
     "records", "detect", "report", "pipeline", "graph", "evaluation", "training", "console", "app", "cohort", "cli",
     "__main__",
 )  # fmt: skip

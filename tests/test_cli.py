@@ -34,7 +34,7 @@ COMMANDS = (
 
 @dataclass
 class Result:
-    """As pipeline.RunResult."""
+    """As pipeline.Result."""
 
     problems: tuple[str, ...] = ()
     scores: tuple = ()

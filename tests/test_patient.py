@@ -13,8 +13,8 @@ from PIL import Image
 
 from reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 from spherodetect.errors import SpherodetectError
+from spherodetect.examined import Examined
 from spherodetect.report.patient import MAX_GALLERY, MAX_NEAREST, write_patient_report
-from spherodetect.report.scored_field import ReportField
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
 from spherodetect.score.grades import GradeScheme
 
@@ -27,7 +27,7 @@ def _report(tmp_path, score=None, fields=(), **options) -> Page:
     return Page(path.read_text("utf-8"))
 
 
-def _fields(folder, n: int = 2, **options) -> list[ReportField]:
+def _fields(folder, n: int = 2, **options) -> list[Examined]:
     return [a_field(folder, f"p/{i}.png", **options) for i in range(n)]
 
 
@@ -123,7 +123,7 @@ def test_the_cells_left_out_are_counted_by_reason(tmp_path):
 def test_text_from_outside_stays_text(tmp_path):
     fields = [
         a_field(tmp_path, HOSTILE),
-        ReportField(HOSTILE, some_cells(HOSTILE + "2"), a_quality(HOSTILE)),
+        Examined(HOSTILE, some_cells(HOSTILE + "2"), a_quality(HOSTILE)),
     ]
     score = a_score(patient_id=HOSTILE, grade=HOSTILE, grade_scheme=HOSTILE, model=HOSTILE)
     page = _report(

@@ -21,7 +21,7 @@ from spherodetect.fields import scan as scans
 from spherodetect.fields.find import Field
 from spherodetect.pipeline import examine_scan as lookscan
 from spherodetect.pipeline import run as pipeline
-from spherodetect.report.results import RunResult
+from spherodetect.report.results import Result
 from spherodetect.synthetic import draw_field
 
 tifffile = pytest.importorskip("tifffile")
@@ -61,7 +61,7 @@ def slide(tmp_path_factory, small_scans) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scored(slide, tmp_path_factory) -> tuple[RunResult, Path]:
+def scored(slide, tmp_path_factory) -> tuple[Result, Path]:
     out = tmp_path_factory.mktemp("out")
     return pipeline.score_paths([slide.parents[1]], out, um_per_px=UM_PER_PX), out
 

@@ -1,9 +1,10 @@
 """`Cells`: everything known about the cells of one field, as parallel arrays.
 
 Boxes are (N, 4) float32 (ymin, xmin, ymax, xmax) in native pixels of the image, half-open: a box
-that covers pixel (0, 0) alone is (0, 0, 1, 1). Masks are box-local, either (N, S, S) probabilities
-that stretch over the box or a list of boolean arrays that cover the box's whole pixels; never N
-full frames. Class ids are 1-based: class_names[class_id - 1]. Probabilities are 0 to 1.
+that covers pixel (0, 0) alone is (0, 0, 1, 1). Masks are box-local: either (N, S, S) probabilities
+that stretch over the box, or a list of boolean arrays that cover the whole pixels of the box. They
+are never N full frames. Class ids count from 1: class_names[class_id - 1]. Probabilities are 0 to
+1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
-#: Names of red cells, also those of models with finer classes: Chula RBC-12's, and HemaDetect's
+#: Names of red cells. Models with finer classes add those of Chula RBC-12 and HemaDetect's
 #: stippled cells.
 RED_CELLS = frozenset(
     {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell", "stomatocyte", "ovalocyte",
@@ -49,7 +50,7 @@ def canonical_name(name: str) -> str | None:
     return SYNONYMS.get(" ".join(name.replace("_", " ").replace("-", " ").lower().split()))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cells:
     """The cells of one field, indexable by mask, slice or integer array.
 
@@ -67,7 +68,10 @@ class Cells:
         um_per_px: pixel size in µm, or None where neither the user nor a scale bar tells it.
         image_size_hw: height and width of the field in native pixels.
         rbc_diameter_px: the diameter of a red cell that the detector worked with, or None.
-        um_per_px_source: given, scale bar or cells (see `scale`); empty where nobody looked.
+        um_per_px_source: given, scale bar or cells (see `scale`); empty if no scale was searched.
+        cell_id: (N,) int32, the number of each cell in its field, from 1. It is given by the
+            detector's order, stays with a cell when others are filtered out, and can be carried
+            over to a later detection of the same field (see `detect.identity`).
 
     >>> cells = Cells.empty(field_id="a.png", image_size_hw=(480, 640))
     >>> len(cells[cells.confidence > 0.7])
@@ -88,9 +92,12 @@ class Cells:
     measurements: Mapping[str, np.ndarray] = field(default_factory=dict)
     rbc_diameter_px: float | None = None
     um_per_px_source: str = ""
+    cell_id: np.ndarray = None  # type: ignore[assignment]  # numbered on construction
 
     def __post_init__(self) -> None:
         n = len(self.box_yxyx)
+        if self.cell_id is None:
+            object.__setattr__(self, "cell_id", np.arange(1, n + 1, dtype=np.int32))
         columns = {
             "class_id": self.class_id,
             "confidence": self.confidence,
@@ -98,6 +105,7 @@ class Cells:
             "class_probabilities": self.class_probabilities,
             "countable": self.countable,
             "masks": self.masks,
+            "cell_id": self.cell_id,
         } | dict(self.measurements)
         for name, values in columns.items():
             if len(values) != n:
@@ -107,6 +115,14 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.box_yxyx)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size_hw
+        return (
+            f"Cells({len(self)} cells, {int(self.countable.sum())} countable, "
+            f"{int((self.names == 'spherocyte').sum())} spherocytes, "
+            f"field {self.field_id!r}, {width}x{height} pixels)"
+        )
 
     def __getitem__(self, index: np.ndarray | slice) -> Cells:
         """The chosen cells, in the chosen order; index is a boolean mask, a slice or integers
@@ -127,6 +143,7 @@ class Cells:
             countable=self.countable[rows],
             masks=masks,
             measurements={name: values[rows] for name, values in self.measurements.items()},
+            cell_id=self.cell_id[rows],
         )
 
     @classmethod
@@ -178,10 +195,32 @@ class Cells:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence[Cells]) -> Cells:
-        """The cells of several parts of one field, in order; the parts share image size and class
-        names."""
+    def concatenate(parts: Sequence[Cells], *, keep_ids: bool = False) -> Cells:
+        """The cells of several parts of one field, in order.
+
+        Args:
+            parts: at least one; they share image size and class names.
+            keep_ids: keep every cell_id; otherwise the cells are numbered from 1 in their order.
+
+        Raises:
+            ValueError: no part, parts of different classes or image sizes, or ids that occur
+                twice although they are to be kept.
+        """
+        if not parts:
+            raise ValueError("expected at least one part, got none; use Cells.empty")
         first = parts[0]
+        for other in parts[1:]:
+            if (other.class_names, other.image_size_hw) != (first.class_names, first.image_size_hw):
+                raise ValueError(
+                    f"Cells of {first.field_id!r}: expected parts with classes {first.class_names} "
+                    f"of an image of {first.image_size_hw}, got {other.class_names} and "
+                    f"{other.image_size_hw}"
+                )
+        ids = np.concatenate([part.cell_id for part in parts])
+        if keep_ids and len(np.unique(ids)) < len(ids):
+            raise ValueError(
+                f"Cells of {first.field_id!r}: expected every cell_id once, got some twice"
+            )
         arrays = all(isinstance(p.masks, np.ndarray) for p in parts)
         return replace(
             first,
@@ -199,6 +238,7 @@ class Cells:
                 for name in first.measurements
                 if all(name in p.measurements for p in parts)
             },
+            cell_id=ids if keep_ids else np.arange(1, len(ids) + 1, dtype=np.int32),
         )
 
     def moved(self, offset_yx: tuple[float, float], image_size_hw: tuple[int, int]) -> Cells:
@@ -261,11 +301,12 @@ class Cells:
         )
 
     def label_image(self, rows: tuple[int, int] | None = None) -> np.ndarray:
-        """(H, W) int32, the number of the cell (from 1) that each pixel belongs to, 0 for none; or
-        some rows of it.
+        """(H, W) int32, the cell_id of the cell that each pixel belongs to, 0 for none; or some rows
+        of it.
 
-        A pixel that several masks claim goes to the one that is surest of it; where masks only say
-        yes or no, to the more confident cell, and of two alike to the earlier.
+        Where several masks overlap, a pixel belongs to the mask with the highest probability there.
+        Boolean masks have no probability: the cell with the higher confidence gets the pixel, and
+        of two equal ones the first.
         """
         top, bottom = rows or (0, self.image_size_hw[0])
         labels = np.zeros((bottom - top, self.image_size_hw[1]), np.int32)
@@ -279,7 +320,8 @@ class Cells:
             )
             part = slice(max(y0, top) - top, min(y1, bottom) - top), slice(x0, x1)
             wins = (sure >= 0.5) & (sure > surest[part])
-            labels[part][wins], surest[part][wins] = i + 1, sure[wins]
+            labels[part][wins] = self.cell_id[i]
+            surest[part][wins] = sure[wins]
         return labels
 
     def to_frame(self) -> pd.DataFrame:
@@ -290,7 +332,7 @@ class Cells:
         return pd.DataFrame(
             {
                 "field_id": self.field_id,
-                "cell_id": np.arange(1, len(self) + 1),
+                "cell_id": self.cell_id,
                 "class_name": self.names,
                 "confidence": self.confidence,
                 "p_spherocyte": self.p_spherocyte,

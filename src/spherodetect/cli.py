@@ -35,7 +35,7 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
 
 if TYPE_CHECKING:
-    from spherodetect.report.results import RunResult
+    from spherodetect.report.results import Result
 
 DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 _HARDWARE = ("cpu", "gpu", "tpu")
@@ -378,12 +378,12 @@ def _detect(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from spherodetect.pipeline.run import score_paths
+    from spherodetect.pipeline.run import score_patients
 
     with progress_of("scoring") as progress:
-        result = score_paths(
+        result = score_patients(
             args.paths,
-            args.out,
+            out=args.out,
             model=args.model,
             um_per_px=args.um_per_px,
             scale_bar_um=args.scale_bar_um,
@@ -403,7 +403,7 @@ def _demo(args: argparse.Namespace) -> int:
     return _finish(result)
 
 
-def _finish(result: RunResult) -> int:
+def _finish(result: Result) -> int:
     """Print what detect, score and demo found, and where it lies."""
     from spherodetect.score.counts import RESEARCH_USE
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spherodetect.pipeline.examine import Progress
-from spherodetect.pipeline.run import _no_progress, score_paths
-from spherodetect.report.results import RunResult
+from spherodetect.pipeline.run import Progress, no_progress, score_patients
+from spherodetect.report.results import Result
 
 
-def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) -> RunResult:
+def demo(out: str | Path, *, n_fields: int = 12, progress: Progress = no_progress) -> Result:
     """Draw two synthetic patients, one with spherocytes and one without, and score them with the
     bundled model.
 
-    The first is an extreme: error rates of the bundled model differ so much between slides that at
-        5 to 50 % its
-    interval is wider than the 10 points that status ok allows.
+    The first is an extreme case. The error rates of the bundled model differ so much between slides
+    that its interval at 5 to 50 % is wider than the 10 points that status ok allows.
+
+    Raises:
+        SpherodetectError: an output cannot be written.
     """
     from PIL import Image
 
     from spherodetect.synthetic import SmearStyle, draw_patient
 
-    smears = out / "smears"
-    for number, (patient, fraction) in enumerate(
-        {"with_spherocytes": 0.95, "without_spherocytes": 0.0}.items()
-    ):
+    smears = Path(out) / "smears"
+    shares = {"with_spherocytes": 0.95, "without_spherocytes": 0.0}
+    for number, (patient, fraction) in enumerate(shares.items()):
         folder = smears / patient
         folder.mkdir(parents=True, exist_ok=True)
         fields = draw_patient(
@@ -36,4 +36,7 @@ def demo(out: Path, *, n_fields: int = 12, progress: Progress = _no_progress) ->
         )
         for drawn in fields:
             Image.fromarray(drawn.image).save(folder / drawn.cells.field_id)
-    return score_paths([smears], out, progress=progress)
+    return score_patients(smears, out=out, progress=progress)
+
+
+__all__ = ["demo"]

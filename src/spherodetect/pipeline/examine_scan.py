@@ -1,8 +1,8 @@
-"""Looking at a slide scan: a file of many fields, detected, measured and judged part by part.
+"""Examine a slide scan: a file of many fields, detected, measured and judged part by part.
 
-A scan's cells are in pixels of the whole scan; the measurement `part` is the number of the tile
-that owns them. What no tile could look at at once is never in memory: cells, their masks and a
-small overview of the scan are.
+The cells of a scan are in pixels of the whole scan; the measurement `part` is the number of the
+tile that owns the cell. In memory are one tile, the cells with their masks, and a small overview of
+the scan.
 """
 
 from __future__ import annotations
@@ -11,54 +11,55 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
+from spherodetect.detect.detector import Detector
+from spherodetect.detect.by_tiles import scale_of_scan
+from spherodetect.detect.model import Model
 from spherodetect.detect.tiles import survey
 from spherodetect.errors import BadImageError
-from spherodetect.fields.find import Field
+from spherodetect.fields.field import Field
 from spherodetect.fields.scan import Scan
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.store import FinishedField
 from spherodetect.quality import FieldQuality
 from spherodetect.safety import quoted
 
-if TYPE_CHECKING:
-    from spherodetect.detect.model import Model
 
-
-def look_at_scan(
-    one: Field, model: Model, label_image: Path | None, *, finished: FinishedField | None = None
-) -> tuple[np.ndarray, FinishedField]:
-    """The overview of a scan and what it shows; its overlay is still to be drawn.
+def examine_scan(
+    field: Field, detector: Detector, label_image: Path | None
+) -> tuple[Photograph, FinishedField]:
+    """The overview of a scan, and its cells.
 
     Args:
-        one: the scan.
-        model: finds the cells.
+        field: the scan.
+        detector: a model of this package; somebody's own detector knows no tiles.
         label_image: outlines of its cells by another tool, which cannot be used.
-        finished: what is known of it already.
 
     Raises:
         BadImageError: the file cannot be read, or shows no cell.
     """
-    from spherodetect.detect.by_tiles import scale_of_scan
     from spherodetect.measure import measure
     from spherodetect.quality import assess
 
     if label_image is not None:
         raise BadImageError(
-            f"{quoted(one.field_id)}: expected a field beside a label image, got a whole scan"
+            f"{quoted(field.field_id)}: expected a field beside a label image, got a whole scan"
         )
-    with Scan(one.path, name=one.field_id) as scan:
-        seen = survey(scan)
-        if finished is not None:
-            return seen.overview, finished
-        scale = scale_of_scan(scan, seen, one.um_per_px, field_id=one.field_id)
+    if not isinstance(detector, Model):
+        raise BadImageError(
+            f"{quoted(field.field_id)}: a slide scan needs a model of spherodetect, which cuts it "
+            "into tiles; save its regions as images of their own"
+        )
+    with Scan(field.path, name=field.field_id) as scan:
+        surveyed = survey(scan)
+        scale = scale_of_scan(scan, surveyed, field.um_per_px, field_id=field.field_id)
         parts: list[Cells] = []
         verdicts: list[FieldQuality] = []
-        for tile in model.detect_tiles(scan, scale, field_id=one.field_id, surveyed=seen):
+        for tile in detector.detect_tiles(scan, scale, field_id=field.field_id, surveyed=surveyed):
             if not tile.own.any():
                 continue
             photograph = Photograph(tile.image)
@@ -69,18 +70,28 @@ def look_at_scan(
             parts.append(cells[tile.own].moved(tile.tile.origin_yx, scan.size_hw))
         if not parts:
             raise BadImageError(
-                f"{quoted(one.field_id)}: expected a smear, found no cell; is it the right scan?"
+                f"{quoted(field.field_id)}: expected a smear, found no cell; is it the right scan?"
             )
     cells = Cells.concatenate(parts)
     reference = cells.countable & np.isin(cells.names, list(RED_CELLS))
     scale = scale.or_cells(cells.measurements["diameter_px"][reference])
     accepted = tuple(bool(verdict.accepted) for verdict in verdicts)
-    return seen.overview, FinishedField(cells, _on_the_whole(verdicts), scale, "", accepted)
+    return Photograph(surveyed.overview), FinishedField(cells, _overall(verdicts), scale, accepted)
 
 
-def _on_the_whole(verdicts: Sequence[FieldQuality]) -> FieldQuality:
-    """Medians over the parts that passed, or over all if none did, and then the reason that most of
-    them share."""
+def overview(field_id: str, path: Path) -> Photograph:
+    """A small copy of a whole scan.
+
+    Raises:
+        BadImageError: the file cannot be read.
+    """
+    with Scan(path, name=field_id) as scan:
+        return Photograph(survey(scan).overview)
+
+
+def _overall(verdicts: Sequence[FieldQuality]) -> FieldQuality:
+    """The medians over the parts that passed, or over all if none did. The reason is the one that
+    most parts share."""
     passed = [verdict for verdict in verdicts if verdict.accepted]
     figures: dict[str, Any] = {}
     for name in (
@@ -96,4 +107,4 @@ def _on_the_whole(verdicts: Sequence[FieldQuality]) -> FieldQuality:
     return FieldQuality(accepted=bool(passed), reason="" if passed else reason, **figures)
 
 
-__all__ = ["look_at_scan"]
+__all__ = ["examine_scan", "overview"]

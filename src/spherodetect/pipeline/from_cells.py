@@ -18,8 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from spherodetect.detect.detector import Detector, error_rates_of
 from spherodetect.errors import BadLabelsError, SpherodetectError
 from spherodetect.fields.find import FieldList, find_fields, natural_key
 from spherodetect.pipeline.counted import CountedField
@@ -27,12 +28,9 @@ from spherodetect.pipeline.from_coco import _tool, from_results
 from spherodetect.pipeline.from_table import from_table
 from spherodetect.pipeline.label_images import split_label_images
 from spherodetect.report.files import write_scores
-from spherodetect.report.results import RunResult
+from spherodetect.report.results import Result
 from spherodetect.safety import MAX_JSON_BYTES, quoted, read_bytes, read_csv, read_json
 from spherodetect.score.counts import score_counts
-
-if TYPE_CHECKING:
-    from spherodetect.detect.model import Model
 
 _SCORED = re.compile(rb'"score"\s*:')
 
@@ -57,17 +55,24 @@ def is_cell_source(path: str | Path) -> bool:
 
 def score_cells(
     paths: Sequence[Path],
-    out: Path,
+    out: Path | None,
     *,
     scheme: Any,
-    model: Model | None = None,
+    detector: Detector | None = None,
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
-) -> RunResult:
+) -> Result:
     """Score the patients of results and tables; COCO data sets and label images among the paths go
     with them.
 
-    model: what found the cells, if it is one of ours; its error rates correct the score.
+    Args:
+        paths: the files.
+        out: the folder to write to, or None to write nothing.
+        scheme: the table of the grades.
+        detector: the model that found the cells; its error rates correct the score, and its
+            classes explain category ids. Without it the score is not corrected.
+        patient_regex: a pattern that finds the patient in a field's path.
+        pseudonymise: write numbers for patients, and a file that is the key to them.
 
     Raises:
         SpherodetectError: a file that is none of these, a class that is unknown, or nothing to
@@ -79,9 +84,10 @@ def score_cells(
     rest = [p for p in paths if p not in results and p not in tables]
     outlines: Mapping[str, Path] = {}
     if rest:
-        found, outlines = split_label_images(find_fields(rest, exclude=[out]))
+        found, outlines = split_label_images(find_fields(rest, exclude=[out] if out else []))
         problems += _spare(found)
-    fields = from_results(results, model.class_names if model else (), patient_regex, problems)
+    class_names = getattr(detector, "class_names", ())
+    fields = from_results(results, class_names, patient_regex, problems)
     for table in tables:
         fields += from_table(table, outlines, problems)
     if not fields:
@@ -93,7 +99,7 @@ def score_cells(
         score_counts(
             [int((f.countable & (f.names == "spherocyte")).sum()) for f in counted],
             [int(f.countable.sum()) for f in counted],
-            model=model,
+            model=error_rates_of(detector),
             patient_id=patient,
             n_cells=sum(len(f.names) for f in counted),
             n_fields_rejected=len(mine) - len(counted),
@@ -102,7 +108,7 @@ def score_cells(
         for patient, mine in sorted(patients.items(), key=lambda item: natural_key(item[0]))
         for counted in [[f for f in mine if not f.rejected]]
     ]
-    if model is None and (tool := _tool(results.values())):
+    if detector is None and (tool := _tool(results.values())):
         scores = [replace(score, model=tool) for score in scores]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 

@@ -19,19 +19,19 @@ from spherodetect.fields.find import patient_in
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.report.files import write_scores
-from spherodetect.report.results import RunResult
+from spherodetect.report.results import Result
 from spherodetect.safety import quoted
 from spherodetect.score.counts import PatientScore, score_counts
 
 
 def score_labels(
     paths: Sequence[Path],
-    out: Path,
+    out: Path | None,
     *,
     scheme: Any,
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
-) -> RunResult:
+) -> Result:
     """Score the patients of COCO label files; writes patients.csv and index.html.
 
     Raises:

@@ -1,24 +1,19 @@
-"""Sentences of a report on stain, pixel size, look-alikes and provenance."""
+"""Sentences of a report on stain, pixel size and look-alikes, and the table of provenance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from spherodetect.constants import RBC_DIAMETER_UM
-from spherodetect.report.scored_field import ReportField
+from spherodetect.detect.detector import name_of
+from spherodetect.examined import Examined
 from spherodetect.safety import sha256
-from spherodetect.scale.find import unread_bars
+from spherodetect.scale.find import Scale, unread_bars
 from spherodetect.score.counts import PatientScore
-
-if TYPE_CHECKING:
-    from spherodetect.detect.model import Model
-    from spherodetect.scale.find import Scale
-from collections.abc import Mapping
-from typing import Any
 
 #: Part of the patient's median diameter that Chula's microcytes have (6.2 of 7.5 µm), and how many
 #: such cells are many: of drawn normal cells 6 to 7 % are smaller.
@@ -40,7 +35,21 @@ _SOURCES = {
 }
 
 
+def patient_notes(detector: Any, fields: Sequence[Examined]) -> list[str]:
+    """Sentences on the limits of one patient's score; a detector without a model card has none on
+    stains and look-alikes."""
+    card = getattr(detector, "card", None)
+    if card is None:
+        return [scale_note(fields)]
+    return [
+        *stain_notes(card.stains_seen),
+        scale_note(fields),
+        *look_alike_notes(fields, card.rates.blocks),
+    ]
+
+
 def stain_notes(seen: Sequence[str]) -> list[str]:
+    """A sentence if the model was never trained on May-Grünwald-Giemsa stain."""
     if any("MGG" in stain or "May-Grünwald" in stain for stain in seen):
         return []
     return [
@@ -48,7 +57,7 @@ def stain_notes(seen: Sequence[str]) -> list[str]:
     ]
 
 
-def scale_note(fields: Sequence[ReportField]) -> str:
+def scale_note(fields: Sequence[Examined]) -> str:
     """A sentence on where the pixel sizes come from, and what speaks against them."""
     of_source: dict[str, list[Scale]] = {}
     for s in fields:
@@ -73,9 +82,7 @@ def _error(scales: Sequence[Scale]) -> str:
     return f" (standard error {100 * np.median(errors):.2g} %)" if errors else ""
 
 
-def look_alike_notes(
-    fields: Sequence[ReportField], blocks: Sequence[Mapping[str, Any]]
-) -> list[str]:
+def look_alike_notes(fields: Sequence[Examined], blocks: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence where many of the cells that were not called are small, for such cells are called
     more often."""
     relative = [
@@ -102,12 +109,21 @@ def look_alike_notes(
     ]
 
 
-def provenance(model: Model, score: PatientScore, fields: Sequence[ReportField]) -> dict[str, Any]:
-    card, thresholds = model.card, model.card.thresholds
+def provenance(detector: Any, score: PatientScore, fields: Sequence[Examined]) -> dict[str, Any]:
+    """Name to value: software, model, settings and checksums."""
+    card = getattr(detector, "card", None)
     photographs = sha256("".join(sorted(field.sha256 for field in fields)).encode())
+    if card is None:
+        return {
+            "Software": f"spherodetect {score.version}",
+            "Detector": name_of(detector),
+            "Settings": f"grades of {score.grade_scheme}",
+            "sha256 of the photographs": photographs,
+        }
+    thresholds = card.thresholds
     return {
         "Software": f"spherodetect {score.version}",
-        "Model": model.name,
+        "Model": name_of(detector),
         "Stains it has seen": ", ".join(card.stains_seen),
         "Experiment": card.provenance.experiment,
         "Settings": f"confidence from {thresholds.confidence:.2f}, p_spherocyte from "

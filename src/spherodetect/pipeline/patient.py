@@ -2,62 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
-from spherodetect.report.scored_field import ReportField
+from spherodetect import corrections as _corrections
+from spherodetect.corrections import Correction
+from spherodetect.examined import Examined
+from spherodetect.measure import relative_to_patient
 from spherodetect.score.counts import PatientScore, score_counts
-
-if TYPE_CHECKING:
-    from spherodetect.detect.model import Model
-from typing import Any
-
-from spherodetect.cells import Cells
+from spherodetect.score.grades import GradeScheme
+from spherodetect.score.rates import ClassifierRates, HasRates
 
 
-def relative(seen: Sequence[ReportField]) -> list[ReportField]:
-    """Sizes and densities relative to the patient's own red cells, in the fields that count."""
-    from spherodetect.measure import relative_to_patient
-
-    by_field: dict[str, Cells] = {}
-    for fields in by_patient(seen).values():
-        good = [s for s in fields if s.quality.accepted] or fields
-        by_field |= {c.field_id: c for c in relative_to_patient([s.cells for s in good])}
-    return [replace(s, cells=by_field.get(s.field_id, s.cells)) for s in seen]
-
-
-def by_patient(seen: Sequence[ReportField]) -> dict[str, list[ReportField]]:
-    patients: dict[str, list[ReportField]] = {}
-    for one in seen:
-        patients.setdefault(one.patient_id, []).append(one)
-    return patients
-
-
-def score_fields(
-    patient: str, fields: Sequence[ReportField], model: Model, scheme: Any, *, n_unread: int
+def score_patient(
+    examined: Iterable[Examined],
+    rates: ClassifierRates | HasRates | None = None,
+    *,
+    patient_id: str | None = None,
+    grade_scheme: str | Path | GradeScheme = "icsh2015",
+    corrections: Mapping[str, Sequence[Correction]] | None = None,
 ) -> PatientScore:
-    good = [s for s in fields if s.quality.accepted]
+    """The HS score of one patient.
+
+    Args:
+        examined: the patient's fields; those that failed quality control or could not be read are
+            counted as rejected.
+        rates: sensitivity and specificity of the detector, or a loaded model that has them;
+            without them the score is not corrected.
+        patient_id: the name in the result; by default that of the first field.
+        grade_scheme: a scheme, its name, or the file of a laboratory's own.
+        corrections: field_id to what a person changed in that field.
+
+    Raises:
+        SpherodetectError: an unknown grade scheme, or a correction of a cell that does not exist.
+
+    >>> from spherodetect import examine, load_model
+    >>> model = load_model()  # doctest: +SKIP
+    >>> print(score_patient(examine("smears/p1", model), model))  # doctest: +SKIP
+    """
+    fields = [corrected(one, (corrections or {}).get(one.field_id, ())) for one in examined]
+    readable = [one for one in fields if not one.problem]
+    accepted = [one for one in readable if one.quality.accepted]
     hint = None
-    if not good:
-        domain = all(s.quality.reason.startswith("out of domain") for s in fields)
+    if not accepted and readable:
+        domain = all(one.quality.reason.startswith("out of domain") for one in readable)
         hint = "out_of_domain" if domain else "field_quality"
-    spherocytes, countable = field_counts(fields)
+    spherocytes, countable = field_counts(readable)
     return score_counts(
         spherocytes,
         countable,
-        model=model.rates,
-        patient_id=patient,
-        n_cells=sum(int(s.accepted.sum()) for s in good),
-        grade_scheme=scheme,
+        model=rates,
+        patient_id=(fields[0].patient_id if fields else "") if patient_id is None else patient_id,
+        n_cells=sum(int(one.accepted.sum()) for one in accepted),
+        grade_scheme=grade_scheme,
         status_hint=hint,
-        n_fields_rejected=sum(s.n_fields for s in fields) - len(countable) + n_unread,
+        n_fields_rejected=sum(one.n_fields for one in fields) - len(countable),
     )
 
 
-def field_counts(fields: Sequence[ReportField]) -> tuple[list[int], list[int]]:
-    """Counted spherocytes and countable cells of every field that passed."""
+def corrected(one: Examined, changes: Sequence[Correction]) -> Examined:
+    """The field with a person's corrections made.
+
+    Raises:
+        SpherodetectError: a correction of a cell that the field does not have.
+    """
+    return replace(one, cells=_corrections.apply(one.cells, changes)) if changes else one
+
+
+def relative(fields: Sequence[Examined]) -> list[Examined]:
+    """The fields of one patient, with sizes and densities relative to the patient's red cells.
+
+    The reference is taken from the fields that passed quality control, or from all if none did.
+    """
+    readable = [one for one in fields if not one.problem]
+    reference = [one for one in readable if one.quality.accepted] or readable
+    related = relative_to_patient([one.cells for one in reference]) if reference else []
+    by_field = {cells.field_id: cells for cells in related}
+    return [replace(one, cells=by_field.get(one.field_id, one.cells)) for one in fields]
+
+
+def field_counts(fields: Sequence[Examined]) -> tuple[list[int], list[int]]:
+    """The counted spherocytes and the countable cells of every field that passed."""
     counts = np.concatenate([np.zeros((0, 2), int), *(field.counts for field in fields)])
     return counts[:, 0].tolist(), counts[:, 1].tolist()
+
+
+__all__ = ["corrected", "field_counts", "relative", "score_patient"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.examined import Examined
 from spherodetect.report.reference import QUANTILES
-from spherodetect.report.scored_field import ReportField
 
 #: Of a panel, in units of its SVG; the template draws a row's baseline at the bottom of its height.
 WIDTH, ROW_HEIGHT = 300, 66
@@ -42,7 +42,7 @@ _PALLOR = _Axis(
 _DENSITY = _Axis("relative_od", "Density (own median = 1)", 0.4, 2.2, (0.5, 1, 1.5, 2), n_bins=36)
 
 
-def panels(fields: Sequence[ReportField]) -> list[dict[str, Any]]:
+def panels(fields: Sequence[Examined]) -> list[dict[str, Any]]:
     """The panels that the page draws: titles, ticks and outlines as points of an SVG; none without
     counted cells."""
     fields = [field for field in fields if field.counted.any()]
@@ -52,7 +52,7 @@ def panels(fields: Sequence[ReportField]) -> list[dict[str, Any]]:
     return [_panel(fields, axis) for axis in (size, _PALLOR, _DENSITY)]
 
 
-def _panel(fields: Sequence[ReportField], axis: _Axis) -> dict[str, Any]:
+def _panel(fields: Sequence[Examined], axis: _Axis) -> dict[str, Any]:
     rows = [
         _row(_values(fields, axis, flagged=flagged), axis, flagged=flagged)
         for flagged in (False, True)
@@ -61,7 +61,7 @@ def _panel(fields: Sequence[ReportField], axis: _Axis) -> dict[str, Any]:
     return {"title": axis.title, "ticks": ticks, "rows": rows}
 
 
-def _values(fields: Sequence[ReportField], axis: _Axis, *, flagged: bool) -> np.ndarray:
+def _values(fields: Sequence[Examined], axis: _Axis, *, flagged: bool) -> np.ndarray:
     """(N,) what was measured on the counted cells of all fields that were flagged, or that were
     not."""
     parts = []

@@ -1,77 +1,154 @@
-"""The files of a result beside its pages: tables, and the cells for other programs."""
+"""The files of a result beside its pages: tables, and the cells for other programs.
+
+They are written field by field, so that a run of many fields needs no more memory than one of few.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
+from spherodetect.examined import Examined
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
 from spherodetect.report.fhir import to_observation
-from spherodetect.report.results import ResultsFolder, RunResult
-from spherodetect.report.scored_field import ReportField
+from spherodetect.report.results import Result, ResultsFolder
+from spherodetect.report.streams import JsonList, TableFiles
 from spherodetect.safety import atomic_write, csv_cell, safe_name, write_json
 from spherodetect.score.counts import PatientScore
 
+_TABLES = ("cells", "quality", "counts", "objects")
 
-def write_cells(fields: Sequence[ReportField], results: ResultsFolder) -> dict[str, Path]:
-    """Write everything about cells: tables, COCO and GeoJSON of all fields, and the files of each
-    field.
+
+class CellFiles:
+    """Everything about cells: tables, COCO and GeoJSON of all fields, and the files of each field.
 
     masks/FIELD.tif is the label image, masks/FIELD_CLASS.png a binary mask (none of a slide scan),
-    and geojson/FIELD.geojson what QuPath opens on that field.
+    and geojson/FIELD.geojson the cells that QuPath opens on that field.
 
-    Returns:
-        name to path of the files of all fields.
+    Args:
+        results: the folder; the files appear in it when the block ends.
+
+    Attributes:
+        written: name to path of the files of all fields.
 
     Raises:
         SpherodetectError: a file cannot be written.
+
+    >>> with ResultsFolder(Path("out")) as results, CellFiles(results) as files:  # doctest: +SKIP
+    ...     for one in examine("smears"):
+    ...         files.add(one)
     """
-    written: dict[str, Path] = {}
-    frames = {
-        "cells": [
-            tables.cells_frame(f.cells, patient_id=f.patient_id, accepted=f.accepted)
-            for f in fields
-        ],
-        "quality": [tables.quality_frame(_quality_row(f) for f in fields)],
-        "counts": [
-            tables.counts_frame(f.cells, patient_id=f.patient_id, accepted=f.accepted)
-            for f in fields
-        ],
-        "objects": [tables.objects_frame(f.cells) for f in fields],
-    }
-    for name, parts in frames.items():
-        written |= _write_table(name, parts, results)
-    patient_ids = [f.patient_id for f in fields]
-    written["coco.json"] = results.path("coco.json")
-    write_json(
-        interop.to_coco([f.cells for f in fields], patient_ids=patient_ids),
-        written["coco.json"],
-        indent=None,
-    )
-    features = []
-    for field in fields:
-        one = interop.to_geojson(field.cells)
-        features += one["features"]
-        write_json(one, results.field_path("geojson", field.field_id, ".geojson"), indent=None)
-        interop.to_label_tiff(field.cells, results.field_path("masks", field.field_id, ".tif"))
-        # A PNG is made in memory as a whole, so a scan has its label image only.
-        for name in (
-            field.cells.class_names if np.prod(field.cells.image_size_hw) <= MAX_PIXELS else ()
-        ):
-            interop.to_class_mask(
-                field.cells, name, results.field_path("masks", field.field_id, f"_{name}.png")
+
+    def __init__(self, results: ResultsFolder) -> None:
+        self._results = results
+        self._open = contextlib.ExitStack()
+        self._tables: dict[str, TableFiles] = {}
+        self._images, self._annotations, self._features = (JsonList() for _ in range(3))
+        self._class_names: tuple[str, ...] | None = None
+        self._n_images = self._n_annotations = 0
+        self.written: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._open.close)
+            for one in (self._images, self._annotations, self._features):
+                self._open.callback(one.close)
+            for name in _TABLES:
+                paths = {file: self._results.path(file) for file in _table_files(name)}
+                self.written |= paths
+                self._tables[name] = self._open.enter_context(TableFiles(*paths.values()))
+            undo.pop_all()
+        return self
+
+    def add(self, field: Examined) -> None:
+        """Write one field.
+
+        Raises:
+            ValueError: its classes differ from those of the fields before.
+        """
+        cells, patient_id = field.cells, field.patient_id
+        accepted = field.accepted
+        self._tables["cells"].add(
+            tables.cells_frame(cells, patient_id=patient_id, accepted=accepted)
+        )
+        self._tables["quality"].add(tables.quality_frame([_quality_row(field)]))
+        self._tables["counts"].add(
+            tables.counts_frame(cells, patient_id=patient_id, accepted=accepted)
+        )
+        self._tables["objects"].add(tables.objects_frame(cells))
+        self._add_coco(field)
+        collection = interop.to_geojson(cells)
+        for feature in collection["features"]:
+            self._features.add(feature)
+        path = self._results.field_path
+        write_json(collection, path("geojson", field.field_id, ".geojson"), indent=None)
+        interop.to_label_tiff(cells, path("masks", field.field_id, ".tif"))
+        if np.prod(cells.image_size_hw) <= MAX_PIXELS:  # a PNG is made in memory as a whole
+            for name in cells.class_names:
+                interop.to_class_mask(cells, name, path("masks", field.field_id, f"_{name}.png"))
+
+    def _add_coco(self, field: Examined) -> None:
+        names = field.cells.class_names
+        self._class_names = self._class_names or names
+        if names != self._class_names:
+            raise ValueError(
+                f"{field.field_id!r}: expected the classes {self._class_names}, got {names}"
             )
-    written["cells.geojson"] = results.path("cells.geojson")
-    write_json(
-        {"type": "FeatureCollection", "features": features}, written["cells.geojson"], indent=None
-    )
-    return written
+        coco = interop.to_coco([field.cells], patient_ids=[field.patient_id])
+        self._n_images += 1
+        for image in coco["images"]:
+            self._images.add(image | {"id": self._n_images})
+        for annotation in coco["annotations"]:
+            self._n_annotations += 1
+            ids = {"id": self._n_annotations, "image_id": self._n_images}
+            self._annotations.add(annotation | ids)
+
+    def _finish(self) -> None:
+        coco = interop.coco_head(self._class_names or ())
+        images, annotations = self._images.text(), self._annotations.text()
+        _write_object(
+            self._place("coco.json"), coco | {"images": images, "annotations": annotations}
+        )
+        features = {"type": "FeatureCollection", "features": self._features.text()}
+        _write_object(self._place("cells.geojson"), features)
+
+    def _place(self, name: str) -> Path:
+        self.written[name] = self._results.path(name)
+        return self.written[name]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as problem:
+            self._open.__exit__(type(problem), problem, problem.__traceback__)
+            raise
+        self._open.__exit__(kind, error, trace)
+
+
+def _write_object(path: Path, members: dict[str, Any]) -> None:
+    """Write a JSON object; a member may be an iterator of pieces of JSON text."""
+    import json
+
+    with atomic_write(path, text=True) as file:
+        for number, (name, value) in enumerate(members.items()):
+            file.write(f"{', ' if number else '{'}{json.dumps(name)}: ")
+            pieces: Iterable[str] = value if hasattr(value, "__next__") else [json.dumps(value)]
+            file.writelines(pieces)
+        file.write("}\n")
 
 
 def write_patients(scores: Sequence[PatientScore], results: ResultsFolder) -> dict[str, Path]:
@@ -84,21 +161,19 @@ def write_patients(scores: Sequence[PatientScore], results: ResultsFolder) -> di
         SpherodetectError: a file cannot be written.
     """
     for score in scores:
-        write_json(
-            to_observation(score), results.path("fhir", f"{safe_name(score.patient_id)}.json")
-        )
-    return _write_table("patients", [tables.patients_frame(scores)], results)
+        path = results.path("fhir", f"{safe_name(score.patient_id)}.json")
+        write_json(to_observation(score), path)
+    paths = {file: results.path(file) for file in _table_files("patients")}
+    with TableFiles(*paths.values()) as table:
+        table.add(tables.patients_frame(scores))
+    return paths
 
 
-def _write_table(name: str, parts: Sequence[Any], results: ResultsFolder) -> dict[str, Path]:
-    frame = tables.joined(parts)
-    written = {file: results.path(file) for file in (f"{name}.csv", f"{name}.parquet")}
-    tables.write_csv(frame, written[f"{name}.csv"])
-    tables.write_parquet(frame, written[f"{name}.parquet"])
-    return written
+def _table_files(name: str) -> tuple[str, str]:
+    return f"{name}.csv", f"{name}.parquet"
 
 
-def _quality_row(field: ReportField) -> dict[str, Any]:
+def _quality_row(field: Examined) -> dict[str, Any]:
     quality, cells, scale = field.quality, field.cells, field.scale
     return {
         "patient_id": field.patient_id,
@@ -118,16 +193,28 @@ def _quality_row(field: ReportField) -> dict[str, Any]:
 
 def write_scores(
     scores: Sequence[PatientScore],
-    out: Path,
+    out: Path | None,
     *,
     scheme: Any,
     problems: Sequence[str],
     pseudonymise: bool = False,
-) -> RunResult:
-    """Write the patients' tables and index.html of scores without images, and the key of pseudonyms
-    if wanted."""
+) -> Result:
+    """The result of scores without images: the patients' tables and index.html.
+
+    Args:
+        scores: one a patient.
+        out: the folder to write to, or None to write nothing.
+        scheme: the table of the grades.
+        problems: a line for each file or label that was left out.
+        pseudonymise: write numbers for patients, and a file that is the key to them.
+
+    Raises:
+        SpherodetectError: a file cannot be written.
+    """
     from spherodetect.report.index import write_index
 
+    if out is None:
+        return Result(tuple(scores), tuple(problems))
     with ResultsFolder(out) as results:
         if pseudonymise:
             numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
@@ -141,4 +228,7 @@ def write_scores(
         written = write_patients(scores, results)
         index = results.path("index.html")
         write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
-        return RunResult(tuple(scores), tuple(problems), written, index)
+        return Result(tuple(scores), tuple(problems), written, index)
+
+
+__all__ = ["CellFiles", "write_patients", "write_scores"]

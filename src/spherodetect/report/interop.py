@@ -76,14 +76,19 @@ def to_coco(fields: Iterable[Cells], *, patient_ids: Sequence[str] | None = None
         )
         for annotation in _coco_annotations(cells):
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+    return coco_head(class_names) | {"images": images, "annotations": annotations}
+
+
+def coco_head(class_names: Sequence[str]) -> dict[str, Any]:
+    """The members of a COCO data set, in order, with categories and still without images."""
     categories = [
         {"id": i, "name": name, "supercategory": "cell"} for i, name in enumerate(class_names, 1)
     ]
     return {
         "info": {"description": "spherodetect"},
-        "images": images,
+        "images": [],
         "categories": categories,
-        "annotations": annotations,
+        "annotations": [],
     }
 
 
@@ -129,13 +134,13 @@ def _features(cells: Cells) -> Iterator[dict[str, Any]]:
         numbers |= {key: values[i] for key, values in cells.measurements.items()}
         yield {
             "type": "Feature",
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cells.field_id}#{i + 1}")),
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cells.field_id}#{cells.cell_id[i]}")),
             "geometry": _geometry(mask, (y0, x0))
             if mask.any()
             else _box_geometry(cells.box_yxyx[i]),
             "properties": {
                 "objectType": "detection",
-                "name": str(i + 1),
+                "name": str(cells.cell_id[i]),
                 "classification": {"name": name, "color": list(class_colour(name))},
                 "measurements": {
                     key: round(float(v), 6) for key, v in numbers.items() if np.isfinite(v)

@@ -7,6 +7,7 @@ Percentages are 0 to 100. A page states what was measured; it does not interpret
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
+from spherodetect.examined import Examined
 from spherodetect.report.distributions import panels
 from spherodetect.report.page import axis_end, data_uri, encoded, number, write_page
 from spherodetect.report.reference import SOURCE
-from spherodetect.report.scored_field import ReportField
 from spherodetect.report.shown_cells import ShownCell, gallery
 from spherodetect.score.counts import (
     CONFIDENT_COUNTABLE,
@@ -55,7 +56,7 @@ _EXCLUSIONS = {
 def write_patient_report(
     path: str | Path,
     score: PatientScore,
-    fields: Sequence[ReportField],
+    fields: Sequence[Examined],
     *,
     provenance: Mapping[str, Any],
     unread: Mapping[str, str] | None = None,
@@ -146,7 +147,7 @@ def _advice(score: PatientScore, more_fields: int | None) -> str:
 
 
 def _funnel(
-    score: PatientScore, fields: Sequence[ReportField], limit_of_blank: float
+    score: PatientScore, fields: Sequence[Examined], limit_of_blank: float
 ) -> list[tuple[str, str, str]]:
     """How the figure came about: rows of what, how many, and a remark."""
     reasons: dict[str, int] = dict.fromkeys(_EXCLUSIONS, 0)
@@ -202,7 +203,7 @@ def _cell_entry(cell: ShownCell) -> dict[str, Any]:
     }
 
 
-def _field_entry(field: ReportField, uri: str | None) -> dict[str, Any]:
+def _field_entry(field: Examined, uri: str | None) -> dict[str, Any]:
     return {
         "field_id": field.field_id,
         "uri": uri,
@@ -241,7 +242,7 @@ def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
     }
 
 
-def _overlay_uris(fields: Sequence[ReportField]) -> list[str | None]:
+def _overlay_uris(fields: Sequence[Examined]) -> list[str | None]:
     """The overlays as JPEG at the largest width at which all of them together stay within
     MAX_OVERLAY_BYTES."""
     shown = [field for field in fields if field.overlay is not None]
@@ -258,10 +259,13 @@ def _overlay_uris(fields: Sequence[ReportField]) -> list[str | None]:
     return [None if field.overlay is None else next(uris) for field in fields]
 
 
-def _overlay(field: ReportField, width: int) -> bytes:
+def _overlay(field: Examined, width: int) -> bytes:
     """The picture without the strip below it, whose letters would be too small here."""
     assert field.overlay is not None
-    with Image.open(field.overlay, formats=("PNG",)) as picture:
+    with contextlib.ExitStack() as opened:
+        picture = field.overlay_image or opened.enter_context(
+            Image.open(field.overlay, formats=("PNG",))
+        )
         height_px, width_px = field.cells.image_size_hw
         box = (
             0,

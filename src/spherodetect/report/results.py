@@ -1,9 +1,8 @@
-"""What a run of detect, score or demo leaves behind: `RunResult`, and the folder that its files lie
-in.
+"""`Result`, the outcome of a run, and `ResultsFolder`, the folder that holds its files.
 
-A folder of results is one run's, or says that it is not complete: while a run is on, and after one
-that was cut off, INCOMPLETE.txt lies in it and the tables and pages of the run before do not. What
-others put there is left alone.
+A folder of results belongs to one run. During a run, and after one that was cut off, it holds
+INCOMPLETE.txt, and the tables and pages of the previous run are gone. Files that this program did
+not write are left alone.
 """
 
 from __future__ import annotations
@@ -15,11 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, inside, quoted, safe_name
 from spherodetect.score.counts import PatientScore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Sub-folder of what a later run into the same folder may use again.
 HIDDEN = ".spherodetect"
@@ -32,29 +34,60 @@ _MARKER_TEXT = (
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")  # what `atomic_write` leaves if it is killed
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of a run, for the command line and for callers.
+@dataclass(frozen=True, repr=False)
+class Result:
+    """The outcome of a run.
 
     Attributes:
         scores: one a patient, in order.
-        problems: a line for each thing that was left out.
-        tables: name to path of the files written.
+        problems: a line for each file or label that was left out.
+        tables: name to path of the files written; empty if nothing was written.
         report: the page to open first, or None.
+        cells_in_memory: the table of cells of a run that wrote nothing, else None.
     """
 
     scores: tuple[PatientScore, ...] = ()
     problems: tuple[str, ...] = ()
     tables: Mapping[str, Path] = field(default_factory=dict)
     report: Path | None = None
+    cells_in_memory: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        left_out = f", {len(self.problems)} problems" * bool(self.problems)
+        where = f", written to {str(self.report.parent)!r}" if self.report else ""
+        return f"Result({len(self.scores)} patients{left_out}{where})"
+
+    @property
+    def patients(self) -> pd.DataFrame:
+        """One row a patient, with the columns of patients.csv."""
+        from spherodetect.report.tables import patients_frame
+
+        return patients_frame(self.scores)
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell, with the columns of cells.csv; without rows for scores from labels.
+
+        A run that wrote its results reads them from cells.parquet, so that they are not kept in
+        memory.
+        """
+        import pandas as pd
+
+        from spherodetect.report.tables import no_cells_frame
+
+        if self.cells_in_memory is not None:
+            return self.cells_in_memory
+        if path := self.tables.get("cells.parquet"):
+            return pd.read_parquet(path)
+        return no_cells_frame()
 
 
 class ResultsFolder:
     """The folder of one run's results, from its beginning (`with`) to its end.
 
-    Every file gets its place from `path`, which notes it, so that a later run knows what is ours:
-    pictures and finished fields are kept to be used again, other files of an earlier run go at the
-    beginning, those not written again at the end.
+    Every file gets its place from `path`, which records it in a journal. A later run thus knows the
+    files of this program: it keeps overlays, to use them again, removes the other files at the
+    beginning, and removes what it did not write again at the end.
 
     Raises:
         SpherodetectError: on entering, a folder that cannot be written, or that another run writes
@@ -159,4 +192,4 @@ class ResultsFolder:
                     folder.rmdir()  # fails, as it should, where something is left
 
 
-__all__ = ["HIDDEN", "MARKER", "ResultsFolder", "RunResult"]
+__all__ = ["HIDDEN", "MARKER", "Result", "ResultsFolder"]

@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from spherodetect.cells import Cells
+from spherodetect.examined import Examined
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import Scan, is_scan
 from spherodetect.report.overlays import crop_gallery
-from spherodetect.report.scored_field import ReportField
 
 #: What tells how alike two cells are; each in units of its spread among the patient's counted
 #: cells.
@@ -75,7 +74,7 @@ class Gallery(NamedTuple):
     n_left_out: int
 
 
-def gallery(fields: Sequence[ReportField], *, n_flagged: int, n_unflagged: int) -> Gallery:
+def gallery(fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int) -> Gallery:
     """Choose a patient's cells and cut out their pictures; each photograph is read once."""
     places = [
         Place(i, int(k)) for i, field in enumerate(fields) for k in np.flatnonzero(field.counted)
@@ -100,7 +99,7 @@ def gallery(fields: Sequence[ReportField], *, n_flagged: int, n_unflagged: int) 
     )
 
 
-def _features(fields: Sequence[ReportField], places: Sequence[Place]) -> np.ndarray:
+def _features(fields: Sequence[Examined], places: Sequence[Place]) -> np.ndarray:
     """(M, 4) what makes cells alike, in units of its spread; nan where it is not known."""
     values = np.array([[_measured(fields, place, name) for name in _ALIKE_IN] for place in places])
     values = values.reshape(-1, len(_ALIKE_IN))
@@ -124,12 +123,12 @@ def _most_alike(features: np.ndarray, shown: Sequence[int], others: np.ndarray) 
     return chosen
 
 
-def _measured(fields: Sequence[ReportField], place: Place, name: str) -> float:
+def _measured(fields: Sequence[Examined], place: Place, name: str) -> float:
     values: Mapping[str, np.ndarray] = fields[place.field].cells.measurements
     return float(values[name][place.cell]) if name in values else math.nan
 
 
-def _shown(fields: Sequence[ReportField], places: Sequence[Place]) -> Iterable[ShownCell]:
+def _shown(fields: Sequence[Examined], places: Sequence[Place]) -> Iterable[ShownCell]:
     """The cells at these places, in order."""
     pictures = _pictures(fields, places)
     for place in places:
@@ -137,7 +136,7 @@ def _shown(fields: Sequence[ReportField], places: Sequence[Place]) -> Iterable[S
         diameter_px = _measured(fields, place, "diameter_px")
         yield ShownCell(
             cells.field_id,
-            place.cell + 1,
+            int(cells.cell_id[place.cell]),
             pictures.get(place),
             float(cells.p_spherocyte[place.cell]),
             diameter_px * (cells.um_per_px or math.nan),
@@ -149,7 +148,7 @@ def _shown(fields: Sequence[ReportField], places: Sequence[Place]) -> Iterable[S
         )
 
 
-def _pictures(fields: Sequence[ReportField], places: Iterable[Place]) -> dict[Place, Image.Image]:
+def _pictures(fields: Sequence[Examined], places: Iterable[Place]) -> dict[Place, Image.Image]:
     """Crops at one scale for the patient."""
     diameters = [field.cells.rbc_diameter_px for field in fields if field.cells.rbc_diameter_px]
     window = 2 * float(np.median(diameters)) if diameters else None
@@ -158,16 +157,20 @@ def _pictures(fields: Sequence[ReportField], places: Iterable[Place]) -> dict[Pl
         rows.setdefault(place.field, []).append(place.cell)
     pictures: dict[Place, Image.Image] = {}
     for i, mine in rows.items():
-        if (path := fields[i].image) is not None:
-            crops = _crops(path, fields[i].cells[np.array(mine)], window_px=window)
+        if fields[i].image is not None:
+            crops = _crops(fields[i], fields[i].cells[np.array(mine)], window_px=window)
             pictures |= {Place(i, k): crop for k, crop in zip(mine, crops, strict=True)}
     return pictures
 
 
-def _crops(path: Path, cells: Cells, *, window_px: float | None) -> list[Image.Image]:
+def _crops(field: Examined, cells: Cells, *, window_px: float | None) -> list[Image.Image]:
+    path = field.image
+    assert path is not None
     if not is_scan(path):
-        return crop_gallery(read_image(path), cells, window_px=window_px, size_px=_CROP_PX)
-    # Of a scan, no more than what surrounds a cell is read.
+        photograph = field.photograph
+        image = read_image(path) if photograph is None else photograph.image
+        return crop_gallery(image, cells, window_px=window_px, size_px=_CROP_PX)
+    # Of a scan, only the surroundings of each cell are read.
     low, high = cells.box_yxyx[:, :2], cells.box_yxyx[:, 2:]
     window_px = window_px or 2 * float(np.median(high - low))
     crops, reach = [], int(window_px) + 2

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ def cells_frame(
         **cells.measurements,
         "patient_id": patient_id,
         "field_id": cells.field_id,
-        "cell_id": np.arange(1, len(cells) + 1),
+        "cell_id": cells.cell_id,
         "class_name": cells.names,
         "confidence": cells.confidence,
         "p_spherocyte": cells.p_spherocyte,
@@ -87,6 +87,11 @@ def cells_frame(
         "exclusion_reason": reason,
     }
     return _frame({name: columns.get(name, unknown) for name in CELL_COLUMNS}, len(cells))
+
+
+def no_cells_frame() -> pd.DataFrame:
+    """A table with CELL_COLUMNS and without rows."""
+    return _frame_of_rows([], CELL_COLUMNS)
 
 
 def patients_frame(scores: Iterable[Any]) -> pd.DataFrame:
@@ -126,8 +131,8 @@ def objects_frame(cells: Cells) -> pd.DataFrame:
     them; both are empty for a cell without pixels.
     """
     rows = []
-    for number, (name, (mask, (y0, x0))) in enumerate(
-        zip(cells.names, cells.pixel_masks(), strict=True), 1
+    for number, name, (mask, (y0, x0)) in zip(
+        cells.cell_id, cells.names, cells.pixel_masks(), strict=True
     ):
         y, x = np.nonzero(mask)
         y, x = y + y0, x + x0
@@ -193,11 +198,16 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     Raises:
         SpherodetectError: the file cannot be written.
     """
-    cells = [_cells(frame[name], _KINDS[name]) for name in frame.columns]
     with atomic_write(path, text=True) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(frame.columns)
-        writer.writerows(zip(*cells, strict=True))
+        writer.writerows(csv_rows(frame))
+
+
+def csv_rows(frame: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """The rows of a table of this module as the texts of a CSV file."""
+    columns = [_cells(frame[name], _KINDS[name]) for name in frame.columns]
+    yield from zip(*columns, strict=True)
 
 
 def _cells(values: pd.Series, kind: str | int) -> list[str]:

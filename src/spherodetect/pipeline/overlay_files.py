@@ -1,0 +1,132 @@
+"""Overlays of examined fields, drawn once: a later run into the same folder keeps what is current.
+
+An overlay is current if the file has the checksum that was recorded when it was drawn, and was
+drawn from the same photograph and cells.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from spherodetect.examined import Examined
+from spherodetect.fields.image import read_image
+from spherodetect.fields.scan import is_scan
+from spherodetect.photograph import Photograph
+from spherodetect.pipeline.examine_scan import overview
+from spherodetect.report import overlays
+from spherodetect.report.results import HIDDEN, ResultsFolder
+from spherodetect.safety import atomic_write, sha256
+
+
+class OverlayFiles:
+    """The overlays of a folder of results.
+
+    Args:
+        results: the folder, while it is open.
+    """
+
+    def __init__(self, results: ResultsFolder) -> None:
+        self._results = results
+        self._path = results.path(HIDDEN, "overlays.jsonl")
+        self._recorded = _read(self._path)
+        self._journal: IO[str] | None = None
+
+    def draw(self, field: Examined) -> Examined:
+        """The field with its overlay on disk, and with what was drawn or decoded in memory.
+
+        Raises:
+            SpherodetectError: the photograph cannot be read again, or the file cannot be written.
+        """
+        path = self._results.field_path("overlays", field.field_id, ".png")
+        name, content = path.relative_to(self._results.root).as_posix(), _content(field)
+        recorded = self._recorded.get(name)
+        if recorded and recorded[0] == content and _has(path, recorded[1]):
+            return replace(field, overlay=path)
+        photograph = field.photograph or _decoded(field)
+        picture = _drawn(photograph, field)
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        with atomic_write(path) as file:
+            file.write(data.getvalue())
+        self._record(name, content, sha256(data.getvalue()))
+        return replace(field, overlay=path, photograph=photograph, overlay_image=picture)
+
+    def close(self) -> None:
+        """Keep the records of the overlays that are still there, and end."""
+        if self._journal:
+            self._journal.close()
+        kept = {name: value for name, value in self._recorded.items() if self._exists(name)}
+        with atomic_write(self._path, text=True) as file:
+            file.writelines(f"{json.dumps([name, *value])}\n" for name, value in kept.items())
+
+    def _exists(self, name: str) -> bool:
+        return (self._results.root / name).is_file()
+
+    def _record(self, name: str, content: str, checksum: str) -> None:
+        self._recorded[name] = content, checksum
+        if self._journal is None:
+            self._journal = self._path.open("a", encoding="utf-8")
+        # Flushed at once, so that a run that is cut off does not draw again.
+        self._journal.write(f"{json.dumps([name, content, checksum])}\n")
+        self._journal.flush()
+
+
+def _read(path: Path) -> dict[str, tuple[str, str]]:
+    """File name to content key and checksum; damaged lines are passed over."""
+    recorded = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                name, content, checksum = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            recorded[str(name)] = str(content), str(checksum)
+    return recorded
+
+
+def _content(field: Examined) -> str:
+    """A checksum of everything that the picture follows from."""
+    cells = field.cells
+    masks = [np.ascontiguousarray(mask).tobytes() for mask in cells.masks]
+    arrays = [cells.box_yxyx, cells.class_id, cells.countable, field.accepted, cells.confidence]
+    text = [field.sha256, field.quality.reason, cells.um_per_px, cells.class_names, _drawing()]
+    return sha256(b"".join([*(a.tobytes() for a in arrays), *masks, json.dumps(text).encode()]))
+
+
+@cache
+def _drawing() -> str:
+    """A checksum of the code that draws."""
+    return sha256(Path(overlays.__file__).read_bytes())
+
+
+def _has(path: Path, checksum: str) -> bool:
+    return path.is_file() and sha256(path.read_bytes()) == checksum
+
+
+def _decoded(field: Examined) -> Photograph:
+    assert field.image is not None
+    if is_scan(field.image):
+        return overview(field.field_id, field.image)
+    return Photograph(read_image(field.image, name=field.field_id))
+
+
+def _drawn(photograph: Photograph, field: Examined) -> Image.Image:
+    """The overlay; of a scan on a smaller copy of it."""
+    quality, cells = field.quality, field.cells
+    if field.parts:
+        countable = cells.countable & field.accepted
+        cells = overlays.shrunk(replace(cells, countable=countable), photograph.size_hw)
+    return overlays.draw_overlay(
+        photograph.image, cells, accepted=quality.accepted, note=quality.reason
+    )
+
+
+__all__ = ["OverlayFiles"]

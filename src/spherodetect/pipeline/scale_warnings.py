@@ -1,0 +1,42 @@
+"""Warnings about the pixel sizes of a run, each kind once."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from spherodetect.safety import quoted
+from spherodetect.scale.find import Scale, unread_bars
+
+logger = logging.getLogger(__name__)
+
+
+class ScaleWarnings:
+    """Gathers what does not fit in the scales of fields; the first field of each kind is named."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, str]] = {}
+        self._n: dict[str, int] = {}
+        self._unread: list[Scale] = []
+
+    def add(self, field_id: str, scale: Scale) -> None:
+        """Record the scale of one field."""
+        if scale.warning:
+            # Warnings that differ only in their figures are of one kind.
+            kind = re.sub(r"\d", "", scale.warning)
+            self._first.setdefault(kind, (field_id, scale.warning))
+            self._n[kind] = self._n.get(kind, 0) + 1
+        if scale.unread_bar_px:
+            self._unread.append(scale)
+
+    def log(self) -> None:
+        """Log one warning of each kind."""
+        for kind, (field_id, warning) in self._first.items():
+            more = self._n[kind] - 1
+            others = f" and {more} more" if more else ""
+            logger.warning("%s%s: %s", quoted(field_id), others, warning)
+        if unread := unread_bars(self._unread):
+            logger.warning("%s", unread)
+
+
+__all__ = ["ScaleWarnings"]
