@@ -97,7 +97,7 @@ def test_wrong_usage_exits_with_2(argv, capsys):
 
 def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsys):
     result = Result(scores=(patient(), patient("p2", 0)), report=tmp_path / "index.html")
-    calls = stand_in("spherodetect.pipeline.run", "score_paths", result)
+    calls = stand_in("spherodetect.pipeline.run", "score_patients", result)
     argv = [
         "score",
         "a",
@@ -119,8 +119,9 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
     assert cli.main(argv) == 0
     ((args, options),) = calls
     assert callable(options.pop("progress"))
-    assert args == ([Path("a"), Path("b")], tmp_path)
+    assert args == ([Path("a"), Path("b")],)
     assert options == {
+        "out": tmp_path,
         "um_per_px": 0.1,
         "scale_bar_um": 20,
         "model": Path("m"),
@@ -136,7 +137,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
 
 
 def test_the_defaults_are_the_bundled_model_and_the_scale_of_the_cells(stand_in, tmp_path):
-    calls = stand_in("spherodetect.pipeline.run", "score_paths", Result())
+    calls = stand_in("spherodetect.pipeline.run", "score_patients", Result())
     cli.main(["score", "a", "--out", str(tmp_path)])
     options = calls[0][1]
     assert (options["model"], options["um_per_px"], options["patient_regex"]) == (None, None, None)
@@ -165,7 +166,7 @@ def test_what_was_left_out_is_named_and_exits_with_3(stand_in, tmp_path, capsys)
     ],
 )
 def test_errors_are_one_line_and_have_their_code(error, code, stand_in, tmp_path, capsys):
-    stand_in("spherodetect.pipeline.run", "demo", error)
+    stand_in("spherodetect.pipeline.demo", "demo", error)
     assert cli.main(["demo", "--out", str(tmp_path)]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -174,7 +175,7 @@ def test_errors_are_one_line_and_have_their_code(error, code, stand_in, tmp_path
 
 
 def test_a_mistake_of_our_own_is_not_called_the_users(stand_in, tmp_path):
-    stand_in("spherodetect.pipeline.run", "demo", ZeroDivisionError())
+    stand_in("spherodetect.pipeline.demo", "demo", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo", "--out", str(tmp_path)])
 
@@ -185,10 +186,10 @@ def test_an_unwritable_output_is_refused_before_the_work(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.txt").write_text("kept")
-    refused = stand_in("spherodetect.pipeline.run", "demo", Result())
+    refused = stand_in("spherodetect.pipeline.demo", "demo", Result())
     if out.startswith("/proc"):  # root may write anywhere, so that only the attempt shows it
         stand_in(
-            "spherodetect.pipeline.run",
+            "spherodetect.pipeline.demo",
             "demo",
             FileNotFoundError(2, "No such file or directory", out),
         )
@@ -204,7 +205,7 @@ def test_hostile_names_reach_the_terminal_harmlessly(stand_in, tmp_path, capsys)
     name = "\x1b[2J[red]p1[/red]\n\u202eexe\udc80"
     stand_in(
         "spherodetect.pipeline.run",
-        "score_paths",
+        "score_patients",
         Result(problems=(f"'{name}': bad",), scores=(patient(name),)),
     )
     assert cli.main(["score", "x", "--out", str(tmp_path)]) == 3
@@ -446,7 +447,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress: types.SimpleNamespace("
         "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, problems=());"
-        "sys.modules['spherodetect.pipeline.run'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -467,7 +468,7 @@ def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
         "import signal, sys, time, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress: (print('on', flush=True), time.sleep(60));"
-        "sys.modules['spherodetect.pipeline.run'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

@@ -60,16 +60,16 @@ def full(*_, **__):
 
 @pytest.fixture
 def looked(monkeypatch) -> list[list[tuple[str, str]]]:
-    """Stops a run where the model would begin; holds the patient and field that it would look
-    at."""
+    """Stops a run where detection would begin; holds the patient and field of each image that
+    would be examined."""
     seen: list[list[tuple[str, str]]] = []
 
     def stop(found, *_, **__):
         seen.append([(field.patient_id, field.field_id) for field in found])
         raise SpherodetectError("stopped here")
 
-    monkeypatch.setattr(pipeline, "_load", lambda folder: None)
-    monkeypatch.setattr(pipeline, "look_at", stop)
+    monkeypatch.setattr(pipeline, "as_detector", lambda model: None)
+    monkeypatch.setattr(pipeline, "examine", stop)
     return seen
 
 

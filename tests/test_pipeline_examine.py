@@ -27,22 +27,26 @@ from spherodetect.synthetic import SmearStyle, draw_patient
 
 
 class StandIn:
-    """A model without TensorFlow: the classical segmentation, and dense cells called
-    spherocytes."""
+    """A detector of somebody's own, without TensorFlow: the classical segmentation, and dense cells
+    called spherocytes."""
 
     name, class_names = "stand-in", ("rbc", "spherocyte", "wbc", "platelet")
 
     def __init__(self, card_file: Path) -> None:
         self.card = ModelCard.from_json(json.loads(card_file.read_text()))
         self.rates = self.card.classifier_rates()
-        self.seen: list[str] = []
+        self.seen: list[tuple[int, ...]] = []
 
-    def detect(self, image: np.ndarray, um_per_px: object = None, *, field_id: str = "") -> Cells:
+    @property
+    def identity(self) -> str:
+        return str(sorted(dict(self.card.checksums).items()))
+
+    def detect(self, image: np.ndarray, um_per_px: float | None = None) -> Cells:
         from scipy.ndimage import find_objects
 
         from spherodetect.segment import segment
 
-        self.seen.append(field_id)
+        self.seen.append(image.shape)
         labels = segment(image).labels
         slices = find_objects(labels)
         box = np.array([(y.start, x.start, y.stop, x.stop) for y, x in slices]).reshape(-1, 4)
@@ -51,16 +55,12 @@ class StandIn:
             image[where][..., 1][mask].mean() < 150
             for where, mask in zip(slices, masks, strict=True)
         ]
-        return Cells.from_labels(
-            box, np.where(dark, 2, 1), masks, image_size_hw=image.shape[:2], field_id=field_id
-        )
+        return Cells.from_labels(box, np.where(dark, 2, 1), masks, image_size_hw=image.shape[:2])
 
 
 @pytest.fixture
-def model(monkeypatch, bundled_model) -> StandIn:
-    stand_in = StandIn(bundled_model / "model.json")
-    monkeypatch.setattr(pipeline, "_load", lambda folder: stand_in)
-    return stand_in
+def model(bundled_model) -> StandIn:
+    return StandIn(bundled_model / "model.json")
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +97,15 @@ def _bytes(out: Path) -> dict[str, str]:
     }
 
 
-def test_a_second_run_looks_at_nothing_and_writes_the_same_bytes(smears, model, tmp_path):
-    first = pipeline.score_paths([smears], tmp_path / "a")
+def test_a_second_run_detects_nothing_and_writes_the_same_bytes(smears, model, tmp_path):
+    first = pipeline.score_patients(smears, model=model, out=tmp_path / "a")
     assert len(model.seen) == 4
     once = _bytes(tmp_path / "a")
-    again = pipeline.score_paths([smears], tmp_path / "a")
+    again = pipeline.score_patients(smears, model=model, out=tmp_path / "a")
     assert len(model.seen) == 4
     assert repr(again.scores) == repr(first.scores)
     assert _bytes(tmp_path / "a") == once
-    pipeline.score_paths([smears], tmp_path / "b")
+    pipeline.score_patients(smears, model=model, out=tmp_path / "b")
     assert len(model.seen) == 8
     assert _bytes(tmp_path / "b") == once
 
@@ -114,7 +114,7 @@ def test_an_empty_file_is_said_to_be_empty_whatever_its_name(smears, model, tmp_
     for name in ("a.jpg", "b.tif"):
         (tmp_path / name).write_bytes(b"")
     result = pipeline.detect_images(
-        [smears / "p1", tmp_path / "a.jpg", tmp_path / "b.tif"], tmp_path / "out"
+        [smears / "p1", tmp_path / "a.jpg", tmp_path / "b.tif"], tmp_path / "out", model=model
     )
     assert [problem.split(": ")[1][:42] for problem in result.problems] == [
         "expected an image, got an empty file; copy"
@@ -122,7 +122,7 @@ def test_an_empty_file_is_said_to_be_empty_whatever_its_name(smears, model, tmp_
 
 
 def test_the_results_hold_a_file_of_every_kind(smears, model, tmp_path):
-    result = pipeline.score_paths([smears], tmp_path)
+    result = pipeline.score_patients(smears, model=model, out=tmp_path)
     assert len(result.problems) == 1
     assert "torn.png" in result.problems[0]
     names = set(_bytes(tmp_path))
@@ -143,27 +143,27 @@ def test_the_results_hold_a_file_of_every_kind(smears, model, tmp_path):
     assert "torn.png" in (tmp_path / "index.html").read_text()
 
 
-def test_other_settings_and_other_bytes_are_looked_at_again(smears, model, tmp_path):
-    pipeline.score_paths([smears], tmp_path)
-    pipeline.score_paths([smears], tmp_path, um_per_px=0.2)
+def test_other_settings_and_other_bytes_are_examined_again(smears, model, tmp_path):
+    pipeline.score_patients(smears, model=model, out=tmp_path)
+    pipeline.score_patients(smears, model=model, out=tmp_path, um_per_px=0.2)
     assert len(model.seen) == 8
-    pipeline.score_paths(
-        [smears], tmp_path, um_per_px=0.2, grade_scheme="icsh2015", pseudonymise=True
+    pipeline.score_patients(
+        smears, model=model, out=tmp_path, um_per_px=0.2, grade_scheme="icsh2015", pseudonymise=True
     )
     assert len(model.seen) == 8  # names and grades change no cell
     assert not any("p1" in name for name in _bytes(tmp_path))
     model.card = replace(model.card, checksums={"other": "0" * 64})
-    pipeline.score_paths([smears], tmp_path, um_per_px=0.2)
+    pipeline.score_patients(smears, model=model, out=tmp_path, um_per_px=0.2)
     assert len(model.seen) == 12
 
 
 def test_an_overlay_that_is_gone_or_changed_is_drawn_again(smears, model, tmp_path):
-    pipeline.score_paths([smears], tmp_path)
+    pipeline.score_patients(smears, model=model, out=tmp_path)
     before = _bytes(tmp_path)
     first, second, *_ = sorted((tmp_path / "overlays").rglob("*.png"))
     first.unlink()
     second.write_bytes(b"other")
-    pipeline.score_paths([smears], tmp_path)
+    pipeline.score_patients(smears, model=model, out=tmp_path)
     assert len(model.seen) == 4
     assert _bytes(tmp_path) == before
 
@@ -184,11 +184,11 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
     sentence = "a scale bar of 81 px was seen in 2 fields, but its number was not read; --scale-bar-um would use it"
     for _ in range(2):  # a field that an earlier run finished is said too
         caplog.clear()
-        pipeline.score_paths([barred.parent], tmp_path / "out")
+        pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out")
         assert caplog.messages == [sentence]
     assert f"A{sentence[1:]}." in (tmp_path / "out" / "reports" / "p1.html").read_text()
     caplog.clear()
-    pipeline.score_paths([barred.parent], tmp_path / "out", scale_bar_um=15.6)
+    pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=15.6)
     assert caplog.messages == []
     quality = (tmp_path / "out" / "quality.csv").read_text()
     assert quality.count("scale bar") == 2
@@ -197,11 +197,11 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
         in (tmp_path / "out/reports/p1.html").read_text()
     )
     caplog.clear()
-    pipeline.score_paths([smears / "p1"], tmp_path / "none", scale_bar_um=15.6)
+    pipeline.score_patients(smears / "p1", model=model, out=tmp_path / "none", scale_bar_um=15.6)
     (message,) = caplog.messages
     assert " and 1 more: expected a scale bar, found none" in message
     caplog.clear()
-    pipeline.score_paths([barred.parent], tmp_path / "out", scale_bar_um=40)
+    pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=40)
     (message,) = caplog.messages  # though their cells would not be equally wide
     assert " and 1 more: at 0.494 µm a pixel (scale bar) its cells would be " in message
 
@@ -211,11 +211,11 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_write_resumes_and_never_looks_whole(
+def test_a_run_killed_at_any_write_resumes_and_never_looks_complete(
     step, smears, model, tmp_path, monkeypatch
 ):
     whole = tmp_path / "whole"
-    pipeline.score_paths([smears], whole)
+    pipeline.score_patients(smears, model=model, out=whole)
     expected, replaced = _bytes(whole), os.replace
     for writes in itertools.count(0, step):
         out, left = tmp_path / str(writes), iter(range(writes))
@@ -228,17 +228,17 @@ def test_a_run_killed_at_any_write_resumes_and_never_looks_whole(
 
         monkeypatch.setattr(os, "replace", dying)
         try:
-            pipeline.score_paths([smears], out)
+            pipeline.score_patients(smears, model=model, out=out)
         except Killed:
             assert not writes or (out / MARKER).is_file()
             assert "index.html" not in _bytes(out) or (out / MARKER).is_file()
-            finished = len(list((out / HIDDEN / "fields").glob("*.npz")))
+            finished = len(list((out / HIDDEN / "fields").glob("[0-9a-f]*.npz")))
         else:
             break
         finally:
             monkeypatch.setattr(os, "replace", replaced)
         model.seen.clear()
-        pipeline.score_paths([smears], out)
+        pipeline.score_patients(smears, model=model, out=out)
         assert len(model.seen) == 4 - finished
         assert _bytes(out) == expected
     assert writes > 40
@@ -250,9 +250,14 @@ from pathlib import Path
 from spherodetect.pipeline import run as pipeline
 from tests.test_pipeline_examine import StandIn
 model = StandIn(Path(sys.argv[3]))
-detect, model.detect = model.detect, lambda *a, **o: (time.sleep(0.2), print("field", flush=True), detect(*a, **o))[2]
-pipeline._load = lambda folder: model
-pipeline.score_paths([Path(sys.argv[1])], Path(sys.argv[2]))
+detect = model.detect
+
+def slowly(*args):
+    time.sleep(0.2)
+    return detect(*args)
+
+model.detect = slowly
+
 """
 
 
@@ -272,7 +277,7 @@ def test_a_process_that_is_killed_loses_no_finished_field(smears, model, tmp_pat
     assert not (out / "index.html").exists()
     kept = len(list((out / HIDDEN / "fields").glob("[0-9a-f]*.npz")))
     assert kept in (2, 3)
-    pipeline.score_paths([smears], out)
+    pipeline.score_patients(smears, model=model, out=out)
     assert len(model.seen) == 4 - kept
-    pipeline.score_paths([smears], tmp_path / "whole")
+    pipeline.score_patients(smears, model=model, out=tmp_path / "whole")
     assert _bytes(out) == _bytes(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""lookscan: a slide scan is as many fields as it has parts, and its results are those of its
+"""examine_scan: a slide scan is as many fields as it has parts, and its results are those of its
 cells."""
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import BadImageError
 from spherodetect.fields import scan as scans
 from spherodetect.fields.find import Field
-from spherodetect.pipeline import examine_scan as lookscan
 from spherodetect.pipeline import run as pipeline
+from spherodetect.pipeline.examine_scan import examine_scan
+from spherodetect.report.overlays import shrunk
 from spherodetect.report.results import Result
 from spherodetect.synthetic import draw_field
 
@@ -63,7 +64,7 @@ def slide(tmp_path_factory, small_scans) -> Path:
 @pytest.fixture(scope="module")
 def scored(slide, tmp_path_factory) -> tuple[Result, Path]:
     out = tmp_path_factory.mktemp("out")
-    return pipeline.score_paths([slide.parents[1]], out, um_per_px=UM_PER_PX), out
+    return pipeline.score_patients(slide.parents[1], out=out, um_per_px=UM_PER_PX), out
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -112,7 +113,7 @@ def test_a_second_run_takes_what_the_first_found(scored, slide, monkeypatch):
     result, out = scored
     monkeypatch.setattr(Model, "detect_tiles", lambda *_, **__: pytest.fail("looked again"))
     (out / "overlays" / "p1" / "slide.tif.png").unlink()
-    again = pipeline.score_paths([slide.parents[1]], out, um_per_px=UM_PER_PX)
+    again = pipeline.score_patients(slide.parents[1], out=out, um_per_px=UM_PER_PX)
     assert repr(again.scores) == repr(result.scores)
     assert (out / "overlays" / "p1" / "slide.tif.png").is_file()
 
@@ -121,18 +122,18 @@ def test_what_shows_no_cell_and_what_has_outlines_are_named(model, small_scans, 
     empty = tmp_path / "empty.tif"
     tifffile.imwrite(empty, np.full((1100, 1200, 3), 228, np.uint8), photometric="rgb")
     with pytest.raises(BadImageError, match=r"'p/empty.tif': expected a smear, found no cell"):
-        lookscan.look_at_scan(Field("p", "p/empty.tif", empty), model, None)
+        examine_scan(Field("p", "p/empty.tif", empty), model, None)
     with pytest.raises(
         BadImageError, match=r"'p/slide.tif': expected a field beside a label image"
     ):
-        lookscan.look_at_scan(Field("p", "p/slide.tif", slide), model, tmp_path / "labels.tif")
+        examine_scan(Field("p", "p/slide.tif", slide), model, tmp_path / "labels.tif")
 
 
 def test_on_a_smaller_copy_cells_keep_their_place_and_size():
     cells = Cells.from_labels(
         [[10, 20, 30, 60]], [1], [np.ones((20, 40), bool)], image_size_hw=(200, 400)
     )
-    small = lookscan.shrunk(replace(cells, um_per_px=0.2), (50, 100))
+    small = shrunk(replace(cells, um_per_px=0.2), (50, 100))
     np.testing.assert_allclose(small.box_yxyx, [[2.5, 5, 7.5, 15]])
     assert small.image_size_hw == (50, 100) and small.um_per_px == pytest.approx(0.8)
 
@@ -142,7 +143,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, tifffile
 from spherodetect import load_model
-from spherodetect.pipeline.run import score_paths
+from spherodetect.pipeline.run import score_patients
 from spherodetect.synthetic import draw_field
 root, side, tile, um_per_px = Path(sys.argv[1]), 20_000, 512, 0.193
 field = draw_field(np.random.default_rng(0), n_cells=80, spherocyte_fraction=0.3, um_per_px=um_per_px).image
@@ -169,7 +170,7 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 cells = model.detect_file(path, um_per_px)
 detecting = peak() - before
-(score,) = score_paths([root / "p1"], root / "out", um_per_px=um_per_px).scores
+(score,) = score_patients(root / "p1", out=root / "out", um_per_px=um_per_px).scores
 print(alone, reds(cells), len(cells), score.n_cells, detecting, peak() - before)
 """
 

@@ -65,26 +65,16 @@ def test_a_label_image_is_told_from_photographs_and_goes_with_its_own(tmp_path, 
 def test_score_counts_the_cells_of_the_label_images(tmp_path, drawn, monkeypatch):
     """The model is stood in for by one that sees everything; in the label image every second cell
     is missing."""
-    card = {
-        "thresholds": {"confidence": 0.3, "p_spherocyte": 0.5},
-        "checksums": {},
-        "provenance": {},
-        "stains_seen": [],
-        "rates": {"blocks": []},
-    }
     rates = ClassifierRates((100,) * 6, (90,) * 6, (600,) * 6, (6,) * 6, name="seer")
     seer = SimpleNamespace(
-        detect=lambda image, um_per_px, *, field_id: replace(
-            drawn.cells, field_id=field_id, measurements={}
-        ),
+        detect=lambda image, um_per_px: replace(drawn.cells, measurements={}),
         rates=rates,
         name="seer",
-        card=card,
     )
-    monkeypatch.setattr(pipeline, "_load", lambda folder: seer)
     photograph(tmp_path / "smears" / "p1" / "a.png", drawn)
     to_label_tiff(drawn.cells[::2], tmp_path / "smears" / "p1" / "a_cp_masks.tif")
-    (patient,) = pipeline.score_paths([tmp_path / "smears"], tmp_path / "out").scores
+    result = pipeline.score_patients(tmp_path / "smears", model=seer, out=tmp_path / "out")
+    (patient,) = result.scores
     assert (patient.patient_id, patient.model, patient.n_cells) == (
         "p1",
         "seer",

@@ -1,10 +1,10 @@
-"""fieldcache: what comes out is what went in, for the same bytes, settings and model, and for no
-other."""
+"""store: a field is stored and loaded unchanged, for the same bytes and settings and no others."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spherodetect.cells import Cells
-from spherodetect.pipeline.store import FieldCache, FinishedField
+from spherodetect.cells_file import read_cells, write_cells
+from spherodetect.errors import SpherodetectError
+from spherodetect.pipeline import store as store_module
+from spherodetect.pipeline.store import FieldStore, FinishedField
 from spherodetect.quality import FieldQuality
-from spherodetect.report.results import ResultsFolder
 from spherodetect.scale.find import Scale
 
 QUALITY = FieldQuality(
@@ -59,53 +61,57 @@ def _same(one: Cells, other: Cells) -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 @pytest.mark.parametrize("um_per_px", [None, 0.193])
-def test_what_comes_out_is_what_went_in(n, um_per_px, tmp_path):
+def test_a_stored_field_is_loaded_unchanged(n, um_per_px, tmp_path):
     rng = np.random.default_rng(n)
     cells = _cells(rng.random((n, 28, 28), np.float32), um_per_px=um_per_px)
-    with ResultsFolder(tmp_path) as results:
-        cache = FieldCache(results, {"model": "a"})
-        cache.save(
-            "k", FinishedField(cells, QUALITY, Scale(0.2, "cells", math.nan, "doubt"), "f00")
-        )
-        back = cache.load("k")
+    cells = dataclasses.replace(cells, cell_id=np.arange(7, 7 + n, dtype=np.int32))
+    scale = Scale(0.2, "cells", math.nan, "doubt")
+    store = FieldStore(str(tmp_path))
+    store.save("k", FinishedField(cells, QUALITY, scale, (True, False)))
+    back = FieldStore(tmp_path).load("k")
     _same(cells, back.cells)
-    assert back.cells.field_id == ""  # a name is the run's, not the picture's
+    assert back.cells.field_id == ""  # a name belongs to the run, not to the image
     assert repr(back.quality) == repr(
         dataclasses.replace(QUALITY, accepted=False, focus=float(np.float32(3.1)), n_cells=3)
     )
-    assert repr(back.scale) == repr(Scale(0.2, "cells", math.nan, "doubt"))
-    assert back.overlay_sha256 == "f00"
+    assert repr(back.scale) == repr(scale)
+    assert back.parts == (True, False)
 
 
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(masks=st.lists(arrays(bool, st.tuples(st.integers(0, 9), st.integers(0, 9))), max_size=5))
-def test_masks_of_pixels_come_back_whatever_their_shapes(masks, tmp_path):
+def test_cells_round_trip_to_disk_whatever_their_masks(masks, tmp_path):
     cells = _cells(masks)
-    with ResultsFolder(tmp_path) as results:
-        cache = FieldCache(results, {})
-        cache.save("k", FinishedField(cells, QUALITY, Scale(None), ""))
-        _same(cells, cache.load("k").cells)
+    write_cells(cells, tmp_path / "cells.npz")
+    back = read_cells(str(tmp_path / "cells.npz"))
+    _same(cells, back)
+    assert back.field_id == cells.field_id
 
 
-def test_a_key_is_of_bytes_settings_and_model(tmp_path, monkeypatch):
-    with ResultsFolder(tmp_path) as results:
-        one, other = FieldCache(results, {"model": "a"}), FieldCache(results, {"model": "b"})
-        keys = [
-            one.key("x"),
-            one.key("y"),
-            one.key("x", "y"),
-            one.key("x", um_per_px=0.2),
-            one.key("xy"),
-            one.key("x", um_per_px=0.1),
-            one.key("x", um_per_px=None),
-            other.key("x"),
-        ]
-        assert len(set(keys)) == len(keys)
-        assert one.key("x") == keys[0]
-        monkeypatch.setattr("spherodetect.pipeline.store._code", lambda: "other code")
-        assert one.key("x") != keys[0]
+def test_a_key_depends_on_bytes_settings_and_code(tmp_path, monkeypatch):
+    store = FieldStore(tmp_path)
+    keys = [
+        store.key("x"),
+        store.key("y"),
+        store.key("x", "y"),
+        store.key("x", um_per_px=0.2),
+        store.key("xy"),
+        store.key("x", um_per_px=0.1),
+        store.key("x", um_per_px=None),
+        store.key("x", model="b"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert store.key("x") == keys[0]
+    monkeypatch.setattr("spherodetect.pipeline.store._code", lambda: "other code")
+    assert store.key("x") != keys[0]
+
+
+def test_the_code_that_cells_follow_from_is_all_there():
+    # A module that moves must not fall out of the key in silence.
+    for name in store_module._CODE:
+        assert store_module._modules(Path(store_module.__file__).parents[1] / name), name
 
 
 @pytest.mark.parametrize(
@@ -118,21 +124,28 @@ def test_a_key_is_of_bytes_settings_and_model(tmp_path, monkeypatch):
     ],
 )
 def test_a_damaged_file_is_no_field(damage, tmp_path):
-    with ResultsFolder(tmp_path) as results:
-        cache = FieldCache(results, {})
-        assert cache.load("k") is None
-        cache.save(
-            "k", FinishedField(_cells(np.ones((2, 28, 28), np.float32)), QUALITY, Scale(None), "")
-        )
-        path = results.root / ".spherodetect" / "fields" / "k.npz"
-        path.write_bytes(damage(path.read_bytes()))
-        assert cache.load("k") is None
+    store = FieldStore(tmp_path)
+    assert store.load("k") is None
+    cells = _cells(np.ones((2, 28, 28), np.float32))
+    store.save("k", FinishedField(cells, QUALITY, Scale(None)))
+    path = tmp_path / "k.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    assert store.load("k") is None
+    with pytest.raises(SpherodetectError, match=r"k\.npz"):
+        read_cells(path)
 
 
 def test_nothing_is_unpickled(tmp_path):
-    with ResultsFolder(tmp_path) as results:
-        cache = FieldCache(results, {})
-        path = results.path(".spherodetect", "fields", "k.npz")
-        path.parent.mkdir(parents=True)
-        np.savez(path, head=np.array([{"a": 1}], dtype=object))
-        assert cache.load("k") is None
+    np.savez(tmp_path / "k.npz", head=np.array([{"a": 1}], dtype=object))
+    assert FieldStore(tmp_path).load("k") is None
+
+
+def test_only_fields_that_were_not_used_are_pruned(tmp_path):
+    cells = _cells(np.ones((1, 28, 28), np.float32))
+    for key in ("a", "b"):
+        FieldStore(tmp_path).save(key, FinishedField(cells, QUALITY, Scale(None)))
+    store = FieldStore(tmp_path)
+    assert store.load("b") is not None
+    store.save("c", FinishedField(cells, QUALITY, Scale(None)))
+    store.prune()
+    assert {path.stem for path in tmp_path.glob("*.npz")} == {"b", "c"}

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from reporting import HOSTILE, a_field, a_score
-from spherodetect.report.files import write_cells, write_patients
+from spherodetect.report.files import CellFiles, write_patients
 from spherodetect.report.results import ResultsFolder
 
 
@@ -25,8 +25,10 @@ def test_all_files_tell_of_the_same_cells(tmp_path):
         a_field(tmp_path, "p/2.png", p=(0.9, 0.2), reason="too dense"),
     ]
     out = tmp_path / "out"
-    with ResultsFolder(out) as results:
-        written = write_cells(fields, results)
+    with ResultsFolder(out) as results, CellFiles(results) as files:
+        for field in fields:
+            files.add(field)
+    written = files.written
     assert all(path.is_file() for path in written.values())
     cells, coco = _rows(written["cells.csv"]), json.loads(written["coco.json"].read_text())
     together = json.loads(written["cells.geojson"].read_text())["features"]

@@ -70,4 +70,4 @@ def identity_of(detector: Any) -> str | None:
     return None if identity is None else str(identity)
 
 
-__all__ = ["Detector", "as_detector", "identity_of", "name_of", "error_rates_of"]
+__all__ = ["Detector", "as_detector", "error_rates_of", "identity_of", "name_of"]

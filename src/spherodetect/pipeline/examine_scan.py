@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, Cells
-from spherodetect.detect.detector import Detector
 from spherodetect.detect.by_tiles import scale_of_scan
+from spherodetect.detect.detector import Detector
 from spherodetect.detect.model import Model
 from spherodetect.detect.tiles import survey
 from spherodetect.errors import BadImageError

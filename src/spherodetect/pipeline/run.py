@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spherodetect.detect.detector import Detector, as_detector, name_of, error_rates_of
+from spherodetect.detect.detector import Detector, as_detector, error_rates_of, name_of
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList

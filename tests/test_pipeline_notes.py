@@ -1,4 +1,4 @@
-"""pipeline: what only shows between the stages; the whole way is in test_end_to_end.py."""
+"""notes: a patient whose cells are mostly small is told how often such cells are flagged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from spherodetect.cells import Cells
-from spherodetect.pipeline import run as pipeline
+from spherodetect.pipeline.notes import look_alike_notes
 
 BLOCKS = [
     {"fine_classes": {"microcyte": {"n": 80, "called": 8}, "normal": {"n": 900, "called": 9}}},
@@ -29,7 +29,7 @@ def fields(relative_diameter: list[float], *, accepted: bool = True) -> list[Sim
 
 
 def test_many_small_cells_are_said_with_how_often_such_cells_are_called():
-    (note,) = pipeline._look_alikes(fields([0.8, 0.7, 1.0, 1.1, 1.0]), BLOCKS)
+    (note,) = look_alike_notes(fields([0.8, 0.7, 1.0, 1.1, 1.0]), BLOCKS)
     assert note.startswith("40 % of the other countable cells are small")
     assert (
         "of microcytes on held-out fields this model called 12.0 % spherocytes, of all other cells 1.0 %"
@@ -39,6 +39,6 @@ def test_many_small_cells_are_said_with_how_often_such_cells_are_called():
 
 
 def test_few_small_cells_rejected_fields_and_none_are_not_worth_a_note():
-    assert pipeline._look_alikes(fields([0.8, *[1.0] * 9]), BLOCKS) == []
-    assert pipeline._look_alikes(fields([0.5] * 9, accepted=False), BLOCKS) == []
-    assert pipeline._look_alikes([], []) == []
+    assert look_alike_notes(fields([0.8, *[1.0] * 9]), BLOCKS) == []
+    assert look_alike_notes(fields([0.5] * 9, accepted=False), BLOCKS) == []
+    assert look_alike_notes([], []) == []
