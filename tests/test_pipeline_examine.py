@@ -257,7 +257,7 @@ def slowly(*args):
     return detect(*args)
 
 model.detect = slowly
-
+pipeline.score_patients(sys.argv[1], model=model, out=sys.argv[2])
 """
 
 
