@@ -126,7 +126,7 @@ def test_a_list_alone_must_say_what_its_categories_mean(tmp_path):
     assert "no image sizes" in " ".join(result.problems)
     ours = [cell | {"category_id": {3: 1, 8: 2, 9: 4}[cell["category_id"]]} for cell in results()]
     source = written(tmp_path / "ours.json", ours)
-    (patient,) = score(tmp_path, source, model=OURS).scores
+    (patient,) = score(tmp_path, source, detector=OURS).scores
     assert (patient.n_countable, patient.n_spherocytes, patient.model) == (36, 12, "theirs")
     with pytest.raises(
         SpherodetectError, match="expected to know the categories' names, got their ids alone; give"
@@ -169,7 +169,7 @@ def test_our_own_files_come_back_as_they_were_counted(tmp_path, drawn):
     )
     assert counts(from_csv) == counts(from_coco) == expected(drawn)
     assert (from_csv.scores[0].n_fields_rejected, from_csv.scores[0].model) == (1, "labels")
-    (corrected,) = score(tmp_path, tmp_path / "cells.csv", model=OURS).scores
+    (corrected,) = score(tmp_path, tmp_path / "cells.csv", detector=OURS).scores
     assert corrected.model == "theirs" and corrected.hs_score != corrected.raw_percent
 
 
