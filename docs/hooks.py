@@ -39,9 +39,9 @@ TEXTS = {
 PUBLIC = (
     "cells", "detect.model", "errors", "evaluation.run", "fields.find", "graph.serving", "labels",
     "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "quality",
-    "records.tfrecords", "records.view", "report.fhir", "report.index", "report.interop",
-    "report.overlays", "report.patient", "report.tables", "scale.find", "score.counts",
-    "score.grades", "score.rates", "segment", "synthetic", "training.curves",
+    "records.tfrecords", "records.view", "report.crops", "report.fhir", "report.index",
+    "report.interop", "report.overlays", "report.patient", "report.tables", "scale.find",
+    "score.counts", "score.grades", "score.rates", "segment", "synthetic", "training.curves",
     "training.experiment", "training.export", "training.run", "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)

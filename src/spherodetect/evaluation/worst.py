@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 from spherodetect.cells import Cells
 from spherodetect.measure import measure
-from spherodetect.report.overlays import crop_gallery, draw_overlay
+from spherodetect.report.crops import crop_gallery
+from spherodetect.report.overlays import draw_overlay
 
 FALSE_SPHEROCYTES, MISSED_SPHEROCYTES, MISSED_CELLS = (
     "false spherocytes",

@@ -18,6 +18,7 @@ import numpy as np
 from spherodetect.examined import Examined
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
+from spherodetect.report.coco import coco_head
 from spherodetect.report.fhir import to_observation
 from spherodetect.report.results import Result, ResultsFolder
 from spherodetect.report.streams import JsonList, TableFiles
@@ -112,7 +113,7 @@ class CellFiles:
             self._annotations.add(annotation | ids)
 
     def _finish(self) -> None:
-        coco = interop.coco_head(self._class_names or ())
+        coco = coco_head(self._class_names or ())
         images, annotations = self._images.text(), self._annotations.text()
         _write_object(
             self._place("coco.json"), coco | {"images": images, "annotations": annotations}

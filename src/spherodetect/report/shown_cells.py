@@ -19,7 +19,7 @@ from spherodetect.cells import Cells
 from spherodetect.examined import Examined
 from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import Scan, is_scan
-from spherodetect.report.overlays import crop_gallery
+from spherodetect.report.crops import crop_gallery
 
 #: What tells how alike two cells are; each in units of its spread among the patient's counted
 #: cells.

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from spherodetect.cells import Cells
-from spherodetect.report import interop
+from spherodetect.report import interop, label_images
 
 SIZE_HW = (60, 90)
 
@@ -247,7 +247,7 @@ def test_of_two_cells_alike_the_earlier_is_on_top_and_no_scale_is_made_up(tmp_pa
 
 def test_a_label_image_of_several_strips(tmp_path, monkeypatch):
     tifffile = pytest.importorskip("tifffile")
-    monkeypatch.setattr(interop, "_STRIP_PX", 7 * SIZE_HW[1])
+    monkeypatch.setattr(label_images, "_STRIP_PX", 7 * SIZE_HW[1])
     cells = _cells()
     interop.to_label_tiff(cells, tmp_path / "labels.tif")
     with tifffile.TiffFile(tmp_path / "labels.tif") as file:

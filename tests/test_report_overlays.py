@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spherodetect.cells import Cells
-from spherodetect.report.overlays import crop_gallery, draw_overlay
+from spherodetect.report.crops import crop_gallery
+from spherodetect.report.overlays import draw_overlay
 
 SLIDE = 215
 BLUE = np.array([0, 72, 186])
