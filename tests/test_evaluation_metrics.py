@@ -1,4 +1,4 @@
-"""metrics: closed forms, and figures that do not depend on the order of the cells."""
+"""rows, metrics, shares and bootstrap: closed forms, and invariance to the order of the cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from spherodetect.evaluation import metrics
+from spherodetect.evaluation import metrics, shares
+from spherodetect.evaluation.bootstrap import compare, intervals
+from spherodetect.evaluation.rows import figures, read_rows, spread
 
 
 def row(
@@ -20,7 +22,7 @@ def row(
     fine: str = "",
     **more,
 ) -> dict:
-    """A labelled cell; called "" is a missed one."""
+    """A labelled cell; without a call it is missed."""
     p = p if p is not None else 0.9 if called == "spherocyte" else 0.1 if called else 0.0
     return {
         "field": field,
@@ -45,7 +47,7 @@ ROWS = [
 
 
 def test_figures_by_hand():
-    assert metrics.figures(ROWS) == {
+    assert figures(ROWS) == {
         "n_labels": 32,
         "n_spherocytes": 10,
         "recall": pytest.approx(29 / 32),
@@ -54,32 +56,32 @@ def test_figures_by_hand():
         "f1": pytest.approx(14 / 19),
         "specificity": pytest.approx(18 / 19),
     }
-    assert metrics.figures(ROWS[::-1]) == pytest.approx(metrics.figures(ROWS))
+    assert figures(ROWS[::-1]) == pytest.approx(figures(ROWS))
 
 
-def test_what_cannot_be_measured_is_nan():
-    nothing = metrics.figures([])
+def test_a_rate_without_cells_is_nan():
+    nothing = figures([])
     assert all(
         math.isnan(nothing[name])
         for name in ("recall", "precision", "sensitivity", "f1", "specificity")
     )
-    only_others = metrics.figures([row(RBC, RBC)])
+    only_others = figures([row(RBC, RBC)])
     assert math.isnan(only_others["f1"]) and only_others["specificity"] == 1
-    assert math.isnan(metrics.within_field([row(RBC, RBC)])["auc"])
-    assert math.isnan(metrics.agreement([])["bias"])
-    assert metrics.leave_one_out(ROWS, key="block") == []
+    assert math.isnan(shares.within_field([row(RBC, RBC)])["auc"])
+    assert math.isnan(shares.agreement([])["bias"])
+    assert shares.leave_one_out(ROWS, key="block") == []
 
 
-def test_rows_come_back_from_a_file_as_they_went(tmp_path):
+def test_rows_of_a_file_give_the_same_figures(tmp_path):
     path = tmp_path / "labelled_cells.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(ROWS[0]))
         writer.writeheader()
         writer.writerows(ROWS)
-    assert metrics.figures(metrics.read_rows(path)) == metrics.figures(ROWS)
+    assert figures(read_rows(path)) == figures(ROWS)
 
 
-def test_confusion_accounts_for_every_label_and_every_extra():
+def test_confusion_counts_every_label_and_every_extra():
     extras = [row("", SPHERE), row("", RBC), row("", RBC)]
     table = metrics.confusion(ROWS, extras, ("rbc", "spherocyte", "wbc", "platelet"))
     assert table["columns"] == ["rbc", "spherocyte", "wbc", "platelet", "missed"]
@@ -94,7 +96,7 @@ def test_confusion_accounts_for_every_label_and_every_extra():
     assert dict(fine["rows"])["uncategorised"] == [1, 0, 0, 0, 0]
 
 
-def test_reliability_of_probabilities_that_mean_what_they_say():
+def test_reliability_of_calibrated_probabilities():
     rng = np.random.default_rng(0)
     p = rng.random(20_000)
     bins = metrics.reliability(p, rng.random(len(p)) < p)
@@ -115,7 +117,7 @@ def test_reliability_of_probabilities_that_mean_what_they_say():
     ]
 
 
-def test_precision_and_recall_step_at_each_score_and_never_at_a_missed_cell():
+def test_precision_and_recall_have_a_step_at_each_score_but_not_at_missed_cells():
     p, truth = np.array([0.9, 0.8, 0.8, 0.3, 0.0]), np.array([True, False, True, False, True])
     recall, precision = metrics.precision_recall(p, truth)
     assert recall.tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3])
@@ -133,29 +135,29 @@ def test_agreement_is_that_of_bland_and_altman():
             row(RBC, RBC, field=field)
         ] * (20 - max(true, called))
     rows += [row(SPHERE, SPHERE, field="few")] * 9
-    agreement = metrics.agreement(rows)
+    agreement = shares.agreement(rows)
     assert [f["field"] for f in agreement["fields"]] == ["a", "b", "c"]
     assert (agreement["bias"], agreement["sd"]) == pytest.approx((0, 5))
     assert (agreement["low"], agreement["high"]) == pytest.approx((-9.8, 9.8))
 
 
-def test_what_tells_slides_apart_does_not_help_within_a_field():
-    # In each field p is the same for all, but the field with more spherocytes has the higher p.
+def test_differences_between_slides_do_not_count_within_a_field():
+    # All cells of a field have one p, and the field with more spherocytes has the higher p.
     rows = [row(SPHERE, SPHERE, 0.9, field="a")] * 9 + [row(RBC, SPHERE, 0.9, field="a")]
     rows += [row(SPHERE, RBC, 0.1, field="b")] + [row(RBC, RBC, 0.1, field="b")] * 9
-    found = metrics.within_field(rows)
+    found = shares.within_field(rows)
     assert found["auc"] == pytest.approx(0.9)
     assert (found["auc_within_field"], found["n_fields"]) == (pytest.approx(0.5), 2)
 
 
-def test_spread_is_over_groups_with_cells_enough():
+def test_spread_is_over_groups_with_enough_cells():
     rows = [row(SPHERE, SPHERE, block="a")] * 8 + [row(SPHERE, RBC, block="a")] * 2
     rows += (
         [row(SPHERE, SPHERE, block="b")] * 6
         + [row(SPHERE, RBC, block="b")] * 4
         + [row(SPHERE, RBC, block="c")] * 4
     )
-    sensitivity = metrics.spread(rows, "block")["sensitivity"]
+    sensitivity = spread(rows, "block")["sensitivity"]
     assert sensitivity == {
         "median": pytest.approx(0.7),
         "mean": pytest.approx(0.7),
@@ -164,10 +166,10 @@ def test_spread_is_over_groups_with_cells_enough():
         "sd": pytest.approx(0.2 / math.sqrt(2)),
         "n": 2,
     }
-    assert metrics.spread(rows, "block")["specificity"]["n"] == 0
+    assert spread(rows, "block")["specificity"]["n"] == 0
 
 
-def test_intervals_hold_the_figure_and_narrow_with_fields():
+def test_intervals_contain_the_rate_and_become_narrower_with_fields():
     def fields(n: int) -> list[dict]:
         rng = np.random.default_rng(1)
         calls = rng.random((n, 10)) < 0.8
@@ -175,13 +177,10 @@ def test_intervals_hold_the_figure_and_narrow_with_fields():
             row(SPHERE, SPHERE if hit else RBC, field=f"{k}") for k in range(n) for hit in calls[k]
         ]
 
-    few, many = (
-        metrics.intervals(fields(10))["sensitivity"],
-        metrics.intervals(fields(160))["sensitivity"],
-    )
+    few, many = (intervals(fields(10))["sensitivity"], intervals(fields(160))["sensitivity"])
     for rows, (low, high) in ((fields(10), few), (fields(160), many)):
-        assert low < metrics.figures(rows)["sensitivity"] < high
-    # A binomial of 1,600 cells has a standard error of 0.01, so 90 % lie within +-0.0165.
+        assert low < figures(rows)["sensitivity"] < high
+    # A binomial of 1,600 cells has a standard error of 0.01, so 90 % are within +-0.0165.
     assert many[1] - many[0] == pytest.approx(0.033, abs=0.006)
     assert few[1] - few[0] > 2.5 * (many[1] - many[0])
 
@@ -200,20 +199,20 @@ def detector(sensitivity: float, *, n_fields: int = 60, seed: int = 0) -> list[d
     return rows
 
 
-def test_compare_finds_a_difference_and_does_not_invent_one():
-    better = metrics.compare(detector(0.9), detector(0.7, seed=1))
+def test_compare_finds_a_difference_and_finds_none_between_equals():
+    better = compare(detector(0.9), detector(0.7, seed=1))
     assert better.difference == pytest.approx(0.12, abs=0.03)
     assert 0 < better.low < better.difference < better.high
-    same = metrics.compare(detector(0.8), detector(0.8))
+    same = compare(detector(0.8), detector(0.8))
     assert (same.difference, same.low, same.high) == (0, 0, 0)
-    back = metrics.compare(detector(0.7, seed=1), detector(0.9))
+    back = compare(detector(0.7, seed=1), detector(0.9))
     assert (back.low, back.high) == pytest.approx((-better.high, -better.low))
     assert "F1 0.9" in str(better) and "60 fields" in str(better)
 
 
 def test_compare_is_paired():
-    # Two detectors that differ on one cell in each field vary between fields, but their difference
-    # hardly does.
+    # The two detectors differ on one cell in each field. Their rates vary between fields, and their
+    # difference hardly varies.
     rng = np.random.default_rng(3)
     hits = rng.integers(2, 20, 50)
     a = [
@@ -226,20 +225,18 @@ def test_compare_is_paired():
         for k, n in enumerate(hits)
         for i in range(20)
     ]
-    paired = metrics.compare(a, b)
-    low, high = metrics.intervals(a)["f1"]
+    paired = compare(a, b)
+    low, high = intervals(a)["f1"]
     assert paired.low > 0
     assert paired.high - paired.low < 0.2 * (high - low)
 
 
-def test_compare_wants_the_same_labels():
-    with pytest.raises(ValueError, match="fields in common with the same labels, got none"):
-        metrics.compare([row(SPHERE, SPHERE, field="a")], [row(SPHERE, SPHERE, field="b")])
-    with pytest.raises(ValueError, match=r"other labels in '1\.jpg'"):
-        metrics.compare([row(SPHERE, SPHERE)], [row(RBC, SPHERE)])
-    common = metrics.compare(
-        [row(SPHERE, SPHERE), row(RBC, RBC, field="mine")], [row(SPHERE, SPHERE)]
-    )
+def test_compare_needs_the_same_labels():
+    with pytest.raises(ValueError, match="got none"):
+        compare([row(SPHERE, SPHERE, field="a")], [row(SPHERE, SPHERE, field="b")])
+    with pytest.raises(ValueError, match=r"'1\.jpg'"):
+        compare([row(SPHERE, SPHERE)], [row(RBC, SPHERE)])
+    common = compare([row(SPHERE, SPHERE), row(RBC, RBC, field="mine")], [row(SPHERE, SPHERE)])
     assert common.n_fields == 1
 
 
@@ -255,16 +252,16 @@ def test_each_group_is_corrected_by_the_others():
         rows += [
             row(*call, field=f"{patient}_{k % 10}", patient=patient) for k, call in enumerate(calls)
         ]
-    groups = metrics.leave_one_out(rows, key="patient")
+    groups = shares.leave_one_out(rows, key="patient")
     assert [(g["patient"], g["labelled_percent"]) for g in groups] == [
         (p, pytest.approx(100 * share)) for p, share in shares.items()
     ]
     assert all(g["holds"] and g["n_fields"] == 10 and g["n_cells"] == 600 for g in groups)
     assert groups[2]["called_percent"] == pytest.approx(27.5)
     assert groups[2]["corrected_percent"] == pytest.approx(30, abs=1)
-    # What a patient's own cells say of the error rates does not reach its own estimate.
-    spoilt = [
+    # The error rates of a patient's own cells are not used for its own estimate.
+    changed = [
         r | {"called": RBC} if r["patient"] == "p3" and r["label"] == SPHERE else r for r in rows
     ]
-    own = metrics.leave_one_out(spoilt, key="patient")[2]
+    own = shares.leave_one_out(changed, key="patient")[2]
     assert own["called_percent"] == pytest.approx(3.5) and own["corrected_percent"] < 3.5

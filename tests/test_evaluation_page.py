@@ -1,5 +1,4 @@
-"""evaluation_page: a page can be made of very little, says what is not known, and lets no name do
-anything."""
+"""evaluation.page: empty results, warnings about held-out fields, and hostile names."""
 
 from __future__ import annotations
 
@@ -8,9 +7,11 @@ import re
 
 import pytest
 
-from spherodetect.evaluation import metrics
+from spherodetect.evaluation import metrics, shares
+from spherodetect.evaluation.bootstrap import intervals
 from spherodetect.evaluation.page import write_evaluation_page
 from spherodetect.evaluation.result import Evaluation
+from spherodetect.evaluation.rows import figures, known_cells, spread
 from spherodetect.evaluation.worst import Gallery
 
 HOSTILE = "$\\frac{1}{$ <img src=x onerror=alert(1)>\u202e\n"
@@ -38,19 +39,19 @@ def page_of(
     warning: str = "",
     calibrated: bool = False,
 ) -> str:
-    p, truth = metrics.known_cells(rows)
+    p, truth = known_cells(rows)
     classes = ("rbc", "spherocyte")
     details = {
-        "intervals": metrics.intervals(rows, draws=50),
+        "intervals": intervals(rows, draws=50),
         "confusion": metrics.confusion(rows, (), classes),
         "confusion_fine": metrics.confusion(rows, (), classes, key="fine"),
         "threshold": 0.5,
         "reliability": metrics.reliability(p, truth),
-        "agreement": metrics.agreement(rows),
-        "within_field": metrics.within_field(rows),
+        "agreement": shares.agreement(rows),
+        "within_field": shares.within_field(rows),
         "robustness": {},
-        "spread": {key: metrics.spread(rows, key) for key in ("block", "field")},
-        "leave_one_out": {"unit": "patient", "groups": metrics.leave_one_out(rows, key="patient")},
+        "spread": {key: spread(rows, key) for key in ("block", "field")},
+        "leave_one_out": {"unit": "patient", "groups": shares.leave_one_out(rows, key="patient")},
         "coco": {kind: {"refused": "the labels are points"} for kind in ("box", "mask")},
         "fields": [],
         "provenance": {
@@ -63,7 +64,6 @@ def page_of(
             "calibrated_on_it": calibrated,
         },
     }
-    figures = metrics.figures(rows)
     result = Evaluation(
         model="m",
         n_fields=2,
@@ -75,23 +75,24 @@ def page_of(
         blocks=(),
         warning=warning,
         details=details,
-        **figures,
+        **figures(rows),
     )
     write_evaluation_page(tmp_path / "evaluation.html", result, rows, Gallery())
     return (tmp_path / "evaluation.html").read_text()
 
 
-def test_a_page_of_next_to_nothing(tmp_path):
+def test_a_page_of_a_single_cell(tmp_path):
     page = page_of([row("p1", "red cell", "rbc")], tmp_path)
     without_pictures = re.sub(r"base64,[^\"]+", "", page)
     assert "\N{EN DASH}" in page and not re.search(
         r"\bnan\b|\binf\b|\bNone\b(?!\.<)", without_pictures
     )
     assert page.count("not measured: the labels are points") == 2
-    assert "no field is fully labelled" in page
+    # Without a fully labelled field there is no share of extra detections.
+    assert re.search(r"Extra detections</span><b>\N{EN DASH}</b>", page)
 
 
-def test_hostile_names_reach_page_and_plots_as_text(tmp_path):
+def test_hostile_names_are_text_in_page_and_plots(tmp_path):
     rows = [
         row(f"{HOSTILE}{k}", *call)
         for k in range(3)
@@ -106,24 +107,18 @@ def test_hostile_names_reach_page_and_plots_as_text(tmp_path):
     ("held_out", "warning", "calibrated", "says", "is_red"),
     [
         ("held-out", "", False, None, False),
-        ("held-out", "", True, "p_spherocyte was calibrated on this split", False),
+        ("held-out", "", True, "calibrated", False),
         (
             "not-known",
-            "model.json does not say",
+            "reason of the model",
             False,
-            "Not known to be held out: model.json does not say.",
+            "Not known to be held out: reason of the model.",
             False,
         ),
-        (
-            "trained-on",
-            "the model was trained on it",
-            False,
-            "Not held out: the model was trained on it.",
-            True,
-        ),
+        ("trained-on", "reason of the model", False, "Not held out: reason of the model.", True),
     ],
 )
-def test_the_page_says_what_to_think_of_its_figures(
+def test_the_page_warns_of_fields_that_are_not_held_out(
     tmp_path, held_out, warning, calibrated, says, is_red
 ):
     page = page_of(

@@ -1,5 +1,4 @@
-"""evaluate: drawn smears whose truth is known, judged by a stand-in for the model that errs as it
-is told."""
+"""evaluate: drawn smears with known truth, and a stand-in for the model that makes known errors."""
 
 from __future__ import annotations
 
@@ -20,13 +19,15 @@ from spherodetect.cells import CLASS_NAMES, Cells
 from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds
 from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import SpherodetectError
-from spherodetect.evaluation import metrics
+from spherodetect.evaluation.bootstrap import compare
+from spherodetect.evaluation.rows import figures, read_rows
 from spherodetect.labels.recipe import load_recipe
 from spherodetect.labels.source import read_labels
 from spherodetect.synthetic import SyntheticField, draw_field
 
 pytest.importorskip("pycocotools", reason="the extra [train] is not installed")
 from spherodetect.evaluation import run as module
+from tests.test_architecture import _GUARDED, _python
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert(1)<script>"
@@ -40,8 +41,8 @@ split: {by: export}
 
 
 class StandIn:
-    """Knows the truth of every field, and errs: it misses some cells, misnames some, doubles some,
-    and invents one."""
+    """Knows the truth of every field and makes errors: in each field some cells are missed, some
+    have the wrong class, and one is detected twice."""
 
     name, class_names = f"model {HOSTILE}", CLASS_NAMES
 
@@ -143,7 +144,7 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(recipe, tmp_path_factory):
-    """The stand-in's evaluation with all that is optional, and where it lies."""
+    """The stand-in's evaluation with all options, and its folder."""
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         model = StandIn(recipe)
@@ -176,7 +177,7 @@ def test_figures_are_those_of_the_errors_made(judged):
     assert f"  f1                {result.f1:.3f}" in str(result).splitlines()
 
 
-def test_a_model_that_knows_everything_has_perfect_figures(recipe, tmp_path, monkeypatch):
+def test_a_model_without_errors_has_perfect_figures(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_model", lambda folder: StandIn(recipe, errs=False))
     result = module.evaluate(Path("m"), recipe, split="train", out=tmp_path)
     for figure in ("recall", "precision", "sensitivity", "f1", "specificity", "average_precision"):
@@ -224,12 +225,12 @@ def test_json_holds_all_figures_and_no_nan(judged):
     assert {w["label"] for w in data["worst"]["missed cells"]} == {"rbc"}
 
 
-def test_tables_give_the_figures_back(judged):
+def test_the_tables_give_the_same_figures(judged):
     result, out, _ = judged
-    rows = metrics.read_rows(out / "labelled_cells.csv")
-    again = metrics.figures(rows)
+    rows = read_rows(out / "labelled_cells.csv")
+    again = figures(rows)
     assert again["f1"] == pytest.approx(result.f1) and again["n_labels"] == result.n_labels
-    assert metrics.compare(rows, rows).difference == 0
+    assert compare(rows, rows).difference == 0
     with (out / "extra_cells.csv").open() as file:
         assert csv.DictReader(file).fieldnames == list(rows[0])
 
@@ -242,8 +243,7 @@ def test_robustness_tries_every_change_on_the_stated_fields(judged):
         "none",
         *(k for k in ("blur", "tint", "scale", "JPEG") for _ in "123"),
     ]
-    # The stand-in knows the truth whatever it is shown, so that points that kept their cells change
-    # no figure.
+    # The stand-in ignores the image. If the points keep their cells, no figure changes.
     assert (
         len(
             {
@@ -257,7 +257,7 @@ def test_robustness_tries_every_change_on_the_stated_fields(judged):
     assert len(shapes) == 4
 
 
-def test_the_page_stands_alone_and_escapes(judged):
+def test_the_page_needs_no_other_file_and_escapes_names(judged):
     _, out, _ = judged
     page = (out / "evaluation.html").read_text()
     assert HOSTILE not in page and "&lt;script&gt;" in page
@@ -281,16 +281,14 @@ def test_the_same_run_writes_the_same_page(judged, recipe, tmp_path, monkeypatch
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_a_leak_is_refused_and_force_says_so_in_red(recipe, tmp_path, monkeypatch):
+def test_a_leak_is_refused_and_with_force_marked_on_the_page(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_model", lambda folder: StandIn(recipe, trained=True))
-    with pytest.raises(
-        SpherodetectError, match="got a leak: the model was trained on split 'train' of 'drawn'"
-    ) as error:
+    with pytest.raises(SpherodetectError, match="leak: .*'train' of 'drawn'") as error:
         module.evaluate(Path("m"), recipe, split="train", out=tmp_path / "a")
     assert "--force" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "a").exists()
     result = module.evaluate(Path("m"), recipe, split="train", out=tmp_path / "b", force=True)
-    assert "not to be relied on: the model was trained on" in str(result)
+    assert result.warning and result.warning in str(result)
     assert 'class="banner leak">Not held out' in (tmp_path / "b" / "evaluation.html").read_text()
     assert (
         json.loads((tmp_path / "b" / "evaluation.json").read_text())["provenance"]["held_out"]
@@ -299,8 +297,8 @@ def test_a_leak_is_refused_and_force_says_so_in_red(recipe, tmp_path, monkeypatc
 
 
 def test_extra_detections_count_in_fully_labelled_fields_only(recipe, tmp_path, monkeypatch):
-    """A detection of nothing is an extra; where a third of the cells has no label it may be any of
-    them."""
+    """An unmatched detection is an extra. In a field where a third of the cells has no label it may
+    be one of these cells."""
     real = module.open_truth
 
     def with_gaps(share: float):
@@ -340,9 +338,16 @@ def test_extra_detections_count_in_fully_labelled_fields_only(recipe, tmp_path, 
     assert partial.recall == full.recall == 1
 
 
+def test_it_runs_without_model_garden(recipe, bundled_model, tmp_path):
+    options = ("--split", "train", "--robustness", "0", "--force", "--out", str(tmp_path / "out"))
+    done = _python(_GUARDED, "evaluate", str(bundled_model), "--data", str(recipe), *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["n_fields"] == 4
+
+
 @pytest.mark.slow
 def test_the_bundled_model_on_real_fields(bundled_model, shared_data, tmp_path):
-    """Whole files through the real model; held out or not, every labelled cell is accounted for."""
+    """Whole files through the real model; every labelled cell has a row."""
     chula = shared_data / "chula-rbc-12"
     n_labels = 0
     for number in (72, 81, 303):
@@ -360,16 +365,16 @@ def test_the_bundled_model_on_real_fields(bundled_model, shared_data, tmp_path):
         bundled_model, tmp_path / "few.yaml", out=tmp_path / "out", force=True, robustness=1
     )
     assert result.n_fields == 3 and result.recall > 0.95 and result.duplicates < 0.02
-    rows = metrics.read_rows(tmp_path / "out" / "labelled_cells.csv")
+    rows = read_rows(tmp_path / "out" / "labelled_cells.csv")
     assert sum(row["label"] != "duplicate" for row in rows) == n_labels
     assert len(result.details["robustness"]["changes"]) == 13
     assert result.details["coco"]["mask"] == {"refused": "the labels are points"}
 
 
-def test_other_red_cells_are_told_from_spherocytes_in_whatever_classes_a_model_has():
-    from spherodetect.evaluation.run import _side
+def test_other_red_cells_are_one_class_whatever_the_classes_of_a_model():
+    from spherodetect.evaluation.judge import two_class
 
     assert [
-        _side(name)
+        two_class(name)
         for name in ("target cell", "erythrocyte", "spherocyte", "wbc", "red cell", "unknown")
     ] == ["rbc", "rbc", "spherocyte", "wbc", "red cell", "unknown"]

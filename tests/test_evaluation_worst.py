@@ -12,8 +12,8 @@ from spherodetect.evaluation.worst import (
     FALSE_SPHEROCYTES,
     MISSED_CELLS,
     MISSED_SPHEROCYTES,
-    MOST,
-    MOST_A_FIELD,
+    MAX_ERRORS,
+    MAX_ERRORS_A_FIELD,
     Gallery,
 )
 
@@ -121,9 +121,9 @@ def test_no_field_fills_the_gallery_and_the_worst_remain():
         rows({k: called(0.5 + 0.01 * n) for k in range(8)}, name=f"{n}.png") for n in range(12)
     ]
     shown = offered(*fields).errors[FALSE_SPHEROCYTES]
-    assert len(shown) == MOST
+    assert len(shown) == MAX_ERRORS
     names = [e.row["field"] for e in shown]
-    assert max(names.count(name) for name in set(names)) == MOST_A_FIELD
+    assert max(names.count(name) for name in set(names)) == MAX_ERRORS_A_FIELD
     assert {"11.png", "10.png"} <= set(names) and not {"0.png", "1.png", "2.png"} & set(names)
     again = offered(*reversed(fields)).errors[FALSE_SPHEROCYTES]
     assert [e.row["p_spherocyte"] for e in again] == [e.row["p_spherocyte"] for e in shown]

@@ -24,7 +24,7 @@ def test_the_flood_reaches_what_is_connected_to_the_border(diameter, share):
     parts, n = ndimage.label(slide, structure=np.ones((3, 3)))
     border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     expected = np.isin(parts, border[border > 0])
-    np.testing.assert_array_equal(diameter.flooded(slide.astype(np.float32)).numpy() > 0, expected)
+    np.testing.assert_array_equal(diameter.flood_fill(slide.astype(np.float32)).numpy() > 0, expected)
     assert n > 1
 
 

@@ -1,4 +1,4 @@
-"""card: says what the provenance says, of whichever data the model was taught by."""
+"""model_card: stains, patients, data and blocks as the provenance states them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def card(
         "train": part(12, 40, [f"p{k}" for k in range(patients)]),
         "val": part(5, 7, ["q"] if patients else []),
     }
-    block = {"called_of_true": 5, "called_of_others": 1}
+    counts = ("true_spherocytes", "called_of_true", "true_others", "called_of_others")
     return {
         "format": MODEL_FORMAT,
         "name": "mine",
@@ -49,8 +49,8 @@ def card(
         "rates": {
             "folds": 1,
             "blocks": [
-                {"name": "q", "true_spherocytes": 7, "true_others": 90, **block},
-                {"name": "silent", "true_spherocytes": 0, "true_others": 0, **block},
+                {"name": "q", **dict(zip(counts, (7, 5, 90, 1), strict=True))},
+                {"name": "silent", **dict.fromkeys(counts, 0)},
             ],
         },
         "provenance": {
@@ -60,21 +60,21 @@ def card(
     }
 
 
-def test_it_says_which_stain_the_model_saw_and_that_it_never_saw_mgg_only_where_that_is_so(text_of):
-    assert "- Stains seen: May-Grünwald-Giemsa." in text_of()
-    assert "It never saw May-Grünwald-Giemsa stain. Stains seen: Leishman." in text_of(
-        stain="Leishman"
-    )
+def test_it_names_the_stains_and_warns_of_missing_mgg(text_of):
+    never = "never saw May-Grünwald-Giemsa"
+    assert "seen: May-Grünwald-Giemsa." in text_of() and never not in text_of()
+    other = text_of(stain="Leishman")
+    assert "seen: Leishman." in other and never in other
 
 
-def test_it_counts_patients_where_they_are_known_and_says_so_where_they_are_not(text_of):
-    assert "- mgg: spherocytes of 3 patients." in text_of()
-    assert "no patient ids exist" in text_of(patients=0)
-    assert "All real spherocytes come from one data set, mgg." in text_of()
-    assert "All real" not in text_of(stain="drawn")
+def test_it_counts_patients_where_they_are_known(text_of):
+    assert "mgg: spherocytes of 3 patients" in text_of()
+    assert "mgg: no patient ids" in text_of(patients=0)
+    assert "one data set, mgg." in text_of()
+    assert "one data set" not in text_of(stain="drawn")
 
 
-def test_what_taught_is_training_data_and_the_rest_evaluation_data(text_of):
+def test_training_splits_are_training_data_and_the_others_evaluation_data(text_of):
     def rows(text: str, heading: str) -> str:
         return text.partition(f"## {heading}\n")[2].partition("\n##")[0].strip()
 
@@ -85,6 +85,6 @@ def test_what_taught_is_training_data_and_the_rest_evaluation_data(text_of):
     assert rows(everything, "Evaluation data").startswith("- none")
 
 
-def test_blocks_that_say_nothing_have_no_row(text_of):
+def test_blocks_without_used_cells_have_no_row(text_of):
     text = text_of()
     assert "| q | 7 | 5 | 90 | 1 |" in text and "silent" not in text

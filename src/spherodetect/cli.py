@@ -325,7 +325,6 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    _require_model_garden(args.command)
     from spherodetect.evaluation.run import evaluate
 
     options = {"split": args.split, "force": args.force, "robustness": max(0, args.robustness)}

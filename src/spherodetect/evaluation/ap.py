@@ -1,9 +1,8 @@
-"""COCO's average precision of boxes and masks, a class at a time, by pycocotools.
+"""COCO's average precision of boxes and masks for each class, by pycocotools.
 
-Only fully labelled fields are judged, and only what people drew: an unlabelled cell would make a
-right detection wrong, and a box or mask that nobody drew is no truth. A detection stands in every
-class with its probability of being a cell of that class; cells of unknown class excuse what is
-found there.
+Only fully labelled fields count, because an unlabelled cell would turn a right detection into a
+false positive. Only boxes and masks that people drew count. A detection is scored for every class,
+with its probability of being a cell of that class. Labels of unknown class are ignore regions.
 """
 
 from __future__ import annotations
@@ -19,31 +18,32 @@ from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.evaluation.truth import RED_CELL, Labelled, Truth
 from spherodetect.report.interop import to_coco
 
-#: A class less probable than this is no claim.
+#: Classes with a lower score are left out.
 _MIN_SCORE = 0.01
-#: Far more cells than COCO's hundred lie in one field.
-_MOST = 3000
+#: Most detections of one field; a field has far more cells than COCO's default of 100.
+_MAX_DETECTIONS = 3000
 _KINDS = {"box": "bbox", "mask": "segm"}
 
 
 class ApJudge:
-    """Collects fields, then tells the average precisions.
+    """Collects fields and computes the average precisions.
 
     >>> judge = ApJudge(truth, model.class_names)  # doctest: +SKIP
-    >>> judge.add(labelled, cells); judge.result()["box"]["classes"]["spherocyte"]["ap50"]  # doctest: +SKIP
+    >>> judge.add(labelled, cells)  # doctest: +SKIP
+    >>> judge.result()["box"]["classes"]["spherocyte"]["ap50"]  # doctest: +SKIP
     """
 
     def __init__(self, truth: Truth, class_names: tuple[str, ...]) -> None:
         self.refused = {"box": truth.no_boxes, "mask": truth.no_masks}
         self.names = [*class_names, RED_CELL]
-        self.n_seen = self.n_full = 0
+        self.n_fields = self.n_full = 0
         self.sizes: list[tuple[int, int]] = []
         self.labels: list[dict[str, Any]] = []
         self.found: list[dict[str, Any]] = []
 
     def add(self, labelled: Labelled, cells: Cells) -> None:
-        """Take in a field, if it is fully labelled and boxes can be judged at all."""
-        self.n_seen += 1
+        """Add a field; it counts if it is fully labelled and has drawn boxes or masks."""
+        self.n_fields += 1
         if all(self.refused.values()) or not labelled.full:
             return
         self.n_full += 1
@@ -79,24 +79,30 @@ class ApJudge:
             ]
 
     def _categories(self, name: str) -> list[dict[str, int]]:
-        """In which categories a label counts, and in which it only excuses."""
+        """The categories in which a label counts, or in which it is an ignore region (iscrowd)."""
         if name not in self.names:
             return [{"category_id": k, "iscrowd": 1} for k in range(1, len(self.names) + 1)]
-        wanted = [name] if name == RED_CELL or name not in RED_CELLS else [name, RED_CELL]
-        return [{"category_id": self.names.index(one) + 1} for one in wanted]
+        is_kind = name in RED_CELLS and name != RED_CELL
+        names = [name, RED_CELL] if is_kind else [name]
+        return [{"category_id": self.names.index(one) + 1} for one in names]
 
     def result(self) -> dict[str, Any]:
-        """For box and mask why it is `refused`, or n_fields and `classes` with n, ap (0.50 to
-        0.95), ap50, ap75."""
+        """For `box` and `mask` the reason why it is `refused`, or n_fields, n_partial and classes.
+
+        Each class has n, ap (mean over IoU 0.50 to 0.95), ap50 and ap75.
+        """
         partial = ""
         if self.n_full == 0:
-            partial = f"the labels are partial: each of the {self.n_seen} fields holds cells without a label"
+            partial = (
+                f"the labels are partial: each of the {self.n_fields} fields holds cells without a "
+                "label"
+            )
         return {
             kind: {"refused": self.refused[kind] or partial}
             if self.refused[kind] or partial
             else {
                 "n_fields": self.n_full,
-                "n_partial": self.n_seen - self.n_full,
+                "n_partial": self.n_fields - self.n_full,
                 "classes": self._classes(kind),
             }
             for kind in _KINDS
@@ -157,7 +163,7 @@ class ApJudge:
                 truth, truth.loadRes(self.found) if self.found else COCO(), _KINDS[kind]
             )
             judge.params.maxDets, judge.params.areaRng, judge.params.areaRngLbl = (
-                [_MOST],
+                [_MAX_DETECTIONS],
                 [[0, 1e10]],
                 ["all"],
             )
@@ -167,7 +173,7 @@ class ApJudge:
 
 
 def _flat(annotation: dict[str, Any]) -> list[list[float]]:
-    """A box as an outline: it excuses, and is never a truth."""
+    """A box as an outline, used only as an ignore region."""
     x, y, w, h = annotation["bbox"]
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation, as a named record."""
+"""The result of an evaluation as one record."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; printed, it is a short table.
+    """The figures of an evaluation; printed, it is a short table.
 
     Attributes:
         n_fields, n_labels, n_spherocytes: fields with labels, labelled red cells, and labelled
             spherocytes among them.
-        recall: labelled red cells that have a detection.
-        precision, sensitivity, f1: of the class spherocyte; a missed cell counts as missed, a
-            double one against.
-        specificity: of the labelled other red cells that were found.
-        average_precision: of p_spherocyte; missed spherocytes count.
+        recall: share of the labelled red cells that have a detection.
+        precision, sensitivity, f1: of the class spherocyte. A missed spherocyte is a false
+            negative, a duplicate is a false positive.
+        specificity: of the other labelled red cells that were found.
+        average_precision: of p_spherocyte; a missed spherocyte has a score of 0.
         brier, ece: of p_spherocyte on found cells.
-        duplicates: second detections of a matched cell, as a share of all detections.
-        white_or_platelet_called: labelled white cells and platelets, and how many of them were
-            called spherocytes.
-        blocks: figures a block of fields.
-        extras: fully labelled fields, whole cells detected in them, and those of them on which
-            there is no label.
-        warning: why the figures are not of held-out fields, or may not be; empty if they are.
-        details: everything else that evaluation.json holds.
+        duplicates: share of the detections that are second detections of a matched cell.
+        white_or_platelet_called: white cells and platelets called spherocytes, and all labelled
+            ones.
+        blocks: figures of each block of fields.
+        extras: fully labelled fields, whole cells detected in them, and those without a label.
+        warning: why the fields are not, or may not be, held out; empty if they are.
+        details: the other content of evaluation.json.
     """
 
     model: str
@@ -68,5 +67,5 @@ class Evaluation:
             f"  detections without a label: {extra} of {detected}, in {full} fully labelled fields"
         )
         return "\n".join(
-            [*lines, *([f"  not to be relied on: {self.warning}"] if self.warning else [])]
+            [*lines, *([f"  not known to be held out: {self.warning}"] if self.warning else [])]
         )

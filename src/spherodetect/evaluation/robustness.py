@@ -1,9 +1,8 @@
-"""How a model's figures change as the photographs get worse: blur, tint, scale and JPEG, each at
-three strengths.
+"""Changes of an image for the robustness test: blur, tint, scale and JPEG, in three strengths.
 
-Images are uint8 RGB (H, W, 3) and points (M, 2) (y, x) in their pixels. The changes are those that
-microscopes and cameras bring about: out of focus by part of a red cell, a lamp too warm or too
-cold, fewer or more pixels to a cell, and compression.
+Images are uint8 RGB (H, W, 3) and points (M, 2) (y, x) in their pixels. Microscopes and cameras
+make such changes: defocus, a lamp that is too warm or too cold, another number of pixels in a cell,
+and compression.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-#: Fields that are tried where nobody says how many.
-N_FIELDS = 12
-
 
 @dataclass(frozen=True)
 class Change:
-    """One change of a photograph: what, how much, and by `apply(image, rbc_diameter_px)` the image
-    changed.
+    """One change of an image.
 
-    `factor` is how many pixels there are afterwards to one before.
+    Attributes:
+        kind: none, blur, tint, scale or JPEG.
+        strength: in words.
+        apply: (image, rbc_diameter_px) to the changed image.
+        factor: new pixels for one old pixel, along each side.
     """
 
     kind: str
@@ -35,7 +34,7 @@ class Change:
 
 
 def changes() -> Iterator[Change]:
-    """All of them, by kind and rising strength; the first leaves the photograph as it is."""
+    """All changes by kind and rising strength; the first is no change."""
     yield Change("none", "as it is", lambda image, diameter: image)
     for share in (0.02, 0.04, 0.08):
         yield Change("blur", f"{100 * share:.0f} % of a cell", partial(blur, share=share))
@@ -52,7 +51,7 @@ def changes() -> Iterator[Change]:
 
 
 def blur(image: np.ndarray, rbc_diameter_px: float, *, share: float) -> np.ndarray:
-    """Defocus, as a Gaussian whose standard deviation is this share of a red cell."""
+    """The image with a Gaussian blur; `share` is its standard deviation in red cell diameters."""
     from scipy.ndimage import gaussian_filter
 
     sigma = share * rbc_diameter_px
@@ -62,27 +61,30 @@ def blur(image: np.ndarray, rbc_diameter_px: float, *, share: float) -> np.ndarr
 def tint(
     image: np.ndarray, rbc_diameter_px: float = 0, *, red: float = 1.0, blue: float = 1.0
 ) -> np.ndarray:
-    """Another colour of the lamp: channels scaled by 0 to 1, green by the mean of both, so that
-    none saturates."""
+    """The image under a lamp of another colour.
+
+    Red and blue are multiplied by factors of 0 to 1, and green by their mean, so that no channel
+    saturates.
+    """
     return np.rint(image * np.array([red, (red + blue) / 2, blue])).astype(np.uint8)
 
 
 def resize(image: np.ndarray, rbc_diameter_px: float = 0, *, factor: float) -> np.ndarray:
-    """The same field with more or fewer pixels."""
+    """The image with more or fewer pixels."""
     height, width = image.shape[:2]
     size = max(16, round(width * factor)), max(16, round(height * factor))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 def recompress(image: np.ndarray, rbc_diameter_px: float = 0, *, quality: int) -> np.ndarray:
-    """Saved as JPEG of this quality and read again."""
+    """The image, compressed as JPEG of this quality and decoded."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def subset(fields: Sequence[str], n: int) -> list[str]:
-    """n of the fields, evenly spaced, all if there are fewer.
+    """n evenly spaced fields, or all if there are fewer.
 
     >>> subset(["a", "b", "c", "d"], 2)
     ['a', 'd']

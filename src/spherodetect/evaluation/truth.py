@@ -1,10 +1,9 @@
-"""The labelled fields that a model is measured on: a split of a recipe's images, or of a folder of
-records.
+"""The labelled fields on which a model is evaluated: a split of a recipe, or of records.
 
-Images are uint8 RGB (H, W, 3), as their files have them but for a stretch that an export gave them;
-points are (y, x) and boxes (ymin, xmin, ymax, xmax) in their pixels. Labels may be partial: a field
-counts as fully labelled where nearly every whole cell that segmentation finds carries a label, or
-where the recipe says that every cell does.
+Images are uint8 RGB (H, W, 3) as in their files, except that a stretch by an export is undone.
+Points are (y, x) and boxes (ymin, xmin, ymax, xmax) in their pixels. Labels may be partial. A field
+counts as fully labelled if nearly every whole cell that segmentation finds has a label, or if the
+recipe says that every cell has one.
 """
 
 from __future__ import annotations
@@ -23,30 +22,35 @@ from spherodetect.labels.check.coverage import MIN_UNLABELLED_SHARE
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import quoted
 
-#: A label of unknown class: a red cell of whatever kind, or a cell of which nothing is known.
+#: A label of unknown class: a red cell of unknown kind, or a cell of unknown kind.
 RED_CELL, UNKNOWN = "red cell", ""
 _POINTS = "the labels are points"
-_REFINED = "the records' boxes and masks are refined by segmentation, nobody drew them; evaluate the recipe instead"
+_REFINED = (
+    "the records' boxes and masks are refined by segmentation, nobody drew them; "
+    "evaluate the recipe instead"
+)
 _RECTANGLES = "most outlines are the boxes themselves, and a mask is more than its box"
+#: Records that are read to find out whether their labels are points.
+_SAMPLE_RECORDS = 5
 
 Progress = Callable[..., None]
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A field's image and its M labelled cells.
+    """One field with its M labelled cells.
 
     Attributes:
-        field, patient: names; patient is empty where nobody knows.
+        field, patient: names; patient is empty if it is not known.
         image: (H, W, 3) uint8.
-        points_yx: (M, 2) the labelled point, or the box's centre.
+        points_yx: (M, 2) the labelled point, or the centre of the box.
         classes: (M,) class name, RED_CELL or UNKNOWN.
-        fine: (M,) the annotator's own name.
+        fine: (M,) the annotator's own class name.
         n_cells, n_unlabelled: whole cells that segmentation finds, and those without a label.
-        box_yxyx: (M, 4) as drawn; NaN where nobody drew one.
-        outlines: (M,) COCO run lengths of the drawn outline, None where there is none beside the
-            box; empty for a field that is not fully labelled.
-        um_per_px: pixel size in µm, None where the data set does not state it.
+        box_yxyx: (M, 4) as drawn; NaN without a drawn box.
+        outlines: (M,) COCO run lengths of the drawn outline, None where only a box was drawn; empty
+            for a field that is not fully labelled.
+        um_per_px: pixel size in µm, or None if the data set does not state it.
     """
 
     field: str
@@ -63,7 +67,7 @@ class Labelled:
 
     @property
     def full(self) -> bool:
-        """Whether a detection of nothing labelled is one of nothing."""
+        """Whether the field is fully labelled: an unmatched detection is a false positive."""
         return self.n_unlabelled <= MIN_UNLABELLED_SHARE * self.n_cells
 
 
@@ -73,13 +77,14 @@ class Truth:
 
     Attributes:
         name, split: of the data set.
-        n_fields: about to be read; in records those without a label are among them, and passed
-            over.
-        digests: `tfrecords.file_digest` of their files, empty where the records do not tell.
-        patients: that are known.
-        checksums: of the records, empty for a recipe.
-        no_boxes, no_masks: why nothing can be said of boxes and masks; empty if something can.
-        read: yields the fields, those named or all.
+        n_fields: number of fields, at most. Records may have fields without a label, which are
+            skipped.
+        digests: `records.account.file_digest` of the image files; empty if the records have none.
+        patients: the patients that are known.
+        read: yields the fields with the given names, or all.
+        checksums: of the records; empty for a recipe.
+        no_boxes, no_masks: why boxes and masks cannot be evaluated; empty if they can.
+        keep: an object that must live as long as the files are read.
     """
 
     name: str
@@ -106,7 +111,8 @@ def open_truth(
     truth = _from_recipe(data, split, progress) if is_recipe else _from_records(data, split)
     if not truth.n_fields:
         raise SpherodetectError(
-            f"{quoted(data)}: expected labelled fields in split {split!r}, got none"
+            f"{quoted(data)}: expected labelled fields in split {split!r}, got none; "
+            "name another with --split"
         )
     return truth
 
@@ -170,7 +176,7 @@ def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
         field.patient_id or "",
         image,
         np.array(
-            [a.point_yx or _centre(box) for a, box in zip(field.annotations, drawn, strict=True)],
+            [a.point_yx or _center(box) for a, box in zip(field.annotations, drawn, strict=True)],
             float,
         ),
         np.array([m.class_name or (RED_CELL if m.red_cell else UNKNOWN) for m in meanings], object),
@@ -183,7 +189,7 @@ def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
     )
 
 
-def _centre(box_yxyx: np.ndarray) -> np.ndarray:
+def _center(box_yxyx: np.ndarray) -> np.ndarray:
     return (box_yxyx[:2] + box_yxyx[2:]) / 2
 
 
@@ -208,13 +214,14 @@ def _from_records(folder: Path, split: str) -> Truth:
         repaired, checksums = manifest["annotations"]["repaired"], manifest["checksums"]
     except (KeyError, TypeError) as problem:
         raise SpherodetectError(
-            f"{quoted(folder / 'manifest.json')}: expected the manifest of records, got {problem!r:.60}; "
-            "write them with `spherodetect tfrecords`"
+            f"{quoted(folder / 'manifest.json')}: expected the manifest of records, got "
+            f"{problem!r:.60}; write them with `spherodetect tfrecords`"
         ) from problem
     shards = sorted(folder.glob(f"{name}-{split}-*.tfrecord"))
     if not shards or split not in splits:
         raise SpherodetectError(
-            f"{quoted(folder)}: expected records of split {split!r}, got none; known: {', '.join(splits)}"
+            f"{quoted(folder)}: expected records of split {split!r}, got none; known: "
+            f"{', '.join(splits)}"
         )
 
     def read(only: Collection[str] | None) -> Iterator[Labelled]:
@@ -236,7 +243,7 @@ def _from_records(folder: Path, split: str) -> Truth:
     )
 
 
-def _first(examples: Iterable[Any], n: int = 5) -> Iterator[Any]:
+def _first(examples: Iterable[Any], n: int = _SAMPLE_RECORDS) -> Iterator[Any]:
     return (example for example, _ in zip(examples, range(n), strict=False))
 
 
@@ -246,8 +253,8 @@ def _of_record(example: dict[str, Any], classes: tuple[str, ...]) -> Labelled:
     box = example["box_yxyx"]
     known = np.array([bool(name) for name in example["name"]], bool)
     points = np.where(example["point_yx"] >= 0, example["point_yx"], (box[:, :2] + box[:, 2:]) / 2)
-    # The bits of class/set tell a red cell of unknown kind from a cell of which nothing is known
-    # (bit 0, background).
+    # In class/set, bit 0 (background) is set for a cell of unknown kind, and not for a red cell of
+    # unknown kind.
     unknown = np.where(example["class_set"] & 1, UNKNOWN, RED_CELL)
     names = np.where(
         example["class_id"] > 0, np.array(classes, object)[example["class_id"]], unknown

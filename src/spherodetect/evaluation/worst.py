@@ -1,8 +1,8 @@
-"""The worst errors of an evaluation, with pictures: confident false spherocytes, missed
-spherocytes, missed cells.
+"""The worst errors of an evaluation, with pictures.
 
-Pictures are PIL RGB, all of one field at one scale, the cell in the middle. Only what is shown in
-the end is kept, so that thousands of fields cost no more memory than a few.
+There are three kinds: confident false spherocytes, missed spherocytes and missed cells. Pictures
+are PIL RGB with the cell in the middle; all pictures of one field have one scale. Only the errors
+that are shown in the end are kept, so that memory does not grow with the number of fields.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FALSE_SPHEROCYTES, MISSED_SPHEROCYTES, MISSED_CELLS = (
     "missed cells",
 )
 KINDS = (FALSE_SPHEROCYTES, MISSED_SPHEROCYTES, MISSED_CELLS)
-#: So many of a kind are shown, and so many of them from one field.
-MOST, MOST_A_FIELD = 20, 3
+#: Most errors of one kind, and most of them from one field.
+MAX_ERRORS, MAX_ERRORS_A_FIELD = 20, 3
 _CROP_PX = 160
-#: Side of a crop in diameters of a red cell.
+#: Side of a crop in red cell diameters.
 _WINDOW = 2.2
 EVIDENCE = (
     "diameter_px",
@@ -42,8 +42,14 @@ EVIDENCE = (
 
 @dataclass(frozen=True, eq=False)
 class Error:
-    """One wrong call: its row of labelled_cells.csv, how bad it is, its picture, and what was
-    measured."""
+    """One error.
+
+    Attributes:
+        row: of labelled_cells.csv.
+        badness: order of the errors; a higher value is worse.
+        picture: of the cell.
+        evidence: measurements of the detection; empty for a missed cell.
+    """
 
     row: Mapping[str, Any]
     badness: tuple[float, ...]
@@ -53,7 +59,12 @@ class Error:
 
 @dataclass
 class Gallery:
-    """Collects the worst errors of each kind, field by field."""
+    """Collects the worst errors of each kind, field by field.
+
+    Attributes:
+        errors: by kind, the worst first.
+        n_seen: errors of each kind in all fields.
+    """
 
     errors: dict[str, list[Error]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     n_seen: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -65,8 +76,14 @@ class Gallery:
         rows: Sequence[Mapping[str, Any]],
         detection: np.ndarray,
     ) -> None:
-        """Look at a field's labelled cells; rows[k] was judged by cells[detection[k]], or missed
-        where that is -1."""
+        """Add the errors of a field.
+
+        Args:
+            image: (H, W, 3) uint8.
+            cells: its detections.
+            rows: its labels, see rows.py.
+            detection: (M,) detection of each row, -1 for a missed cell.
+        """
         chosen: dict[str, list[tuple[tuple[float, ...], int]]] = {kind: [] for kind in KINDS}
         for k, row in enumerate(rows):
             if (kind := _kind(row)) is not None:
@@ -88,16 +105,16 @@ class Gallery:
                 }
                 self.errors[kind].append(Error(rows[k], badness, picture, evidence))
             self.errors[kind] = sorted(self.errors[kind], key=lambda e: e.badness, reverse=True)[
-                :MOST
+                :MAX_ERRORS
             ]
 
     def _better(
         self, kind: str, candidates: list[tuple[tuple[float, ...], int]]
     ) -> list[tuple[tuple[float, ...], int]]:
-        """A field's worst errors that are worse than the least bad of those kept."""
+        """The worst candidates of a field that are worse than the least bad kept error."""
         kept = self.errors[kind]
-        least = kept[-1].badness if len(kept) == MOST else (-math.inf,)
-        return [c for c in sorted(candidates, reverse=True)[:MOST_A_FIELD] if c[0] > least]
+        least = kept[-1].badness if len(kept) == MAX_ERRORS else (-math.inf,)
+        return [c for c in sorted(candidates, reverse=True)[:MAX_ERRORS_A_FIELD] if c[0] > least]
 
 
 def _kind(row: Mapping[str, Any]) -> str | None:
@@ -116,8 +133,10 @@ def _kind(row: Mapping[str, Any]) -> str | None:
 
 
 def _badness(kind: str, row: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[float, ...]:
-    """The surer the wrong call the worse; a missed cell is worse if it is a spherocyte, and away
-    from the border."""
+    """The order of errors of one kind: a wrong call is worse the more confident it is.
+
+    A missed cell is worse if it is a spherocyte, and the farther it is from the border.
+    """
     if kind == MISSED_CELLS:
         y, x = row["y_px"], row["x_px"]
         return float(row["label"] == "spherocyte"), float(min(y, x, size_hw[0] - y, size_hw[1] - x))
@@ -127,8 +146,10 @@ def _badness(kind: str, row: Mapping[str, Any], size_hw: tuple[int, int]) -> tup
 def _crops(
     image: np.ndarray, cells: Cells, rows: Sequence[Mapping[str, Any]], *, outlined: bool
 ) -> list[Image.Image]:
-    """A picture a row, the labelled point in its middle; for missed cells with the outlines of what
-    was found."""
+    """A picture for each row, with the labelled point in the middle.
+
+    With `outlined` the detections of the field are drawn, and a cross marks the point.
+    """
     if not rows:
         return []
     diameter = cells.rbc_diameter_px or 40.0
@@ -151,7 +172,7 @@ def _crops(
 
 
 def _marked(crop: Image.Image) -> Image.Image:
-    """With a cross at the labelled point."""
+    """The crop with a cross in the middle."""
     draw, middle, arm = ImageDraw.Draw(crop), crop.width // 2, 7
     for color, width in (((255, 255, 255), 5), ((213, 94, 0), 2)):
         draw.line((middle - arm, middle, middle + arm, middle), color, width)

@@ -1,1 +1,1 @@
-"""The inference graph that a SavedModel holds: what decides class, p_spherocyte and countable."""
+"""The inference graph of a SavedModel, which decides class, p_spherocyte and countable."""

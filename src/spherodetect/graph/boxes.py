@@ -1,7 +1,7 @@
-"""Boxes in the inference graph: anchors, decoding, overlap, and features sampled inside of them.
+"""Boxes in the inference graph: anchors, decoding, IoU, and sampling of features in a box.
 
-Boxes are float32 (N, 4), (ymin, xmin, ymax, xmax) in the network's pixels; features are (H, W, C),
-one image.
+Boxes are float32 (N, 4), (ymin, xmin, ymax, xmax) in the network's pixels. Features are (H, W, C)
+of one image.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-#: A box of this side is pooled from level 4, one of half the side from level 3 (Lin et al. 2017).
+#: Boxes of this side use level 4, boxes of half this side use level 3 (Lin et al. 2017).
 _SIDE_OF_LEVEL_4 = 224.0
 
 
 def anchors(
     size: tf.Tensor, levels: Sequence[int], shapes: Sequence[tuple[float, float]]
 ) -> tf.Tensor:
-    """All anchors of an image, (A, 4), level by level, row by row, in Model Garden's order.
+    """All anchors of an image, (A, 4), in Model Garden's order: by level, then by row.
 
     Args:
-        size: (2,) int32 of the image, a multiple of the coarsest stride.
-        levels: whose stride is 2**level.
-        shapes: height and width of the anchors at one place, in strides.
+        size: (2,) int32, height and width of the image, multiples of the coarsest stride.
+        levels: of the pyramid; the stride of a level is 2**level.
+        shapes: height and width of the anchors at one position, in strides.
     """
     parts = []
     for level in levels:
@@ -39,8 +39,13 @@ def anchors(
 def decode(
     offsets: tf.Tensor, references: tf.Tensor, weights: tuple[float, float, float, float]
 ) -> tf.Tensor:
-    """Boxes from Faster R-CNN's offsets (Ren et al. 2015), as Model Garden's
-    box_ops.decode_boxes."""
+    """The boxes of Faster R-CNN's offsets (Ren et al. 2015), as Model Garden's decode_boxes.
+
+    Args:
+        offsets: (N, 4), of centre and log extent.
+        references: (N, 4) anchors or proposals.
+        weights: the factors of the offsets in training.
+    """
     offsets = offsets / tf.constant(weights)
     extent = references[:, 2:] - references[:, :2]
     center = references[:, :2] + 0.5 * extent + offsets[:, :2] * extent
@@ -49,12 +54,12 @@ def decode(
 
 
 def clip(boxes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Boxes within an image of a size (2,)."""
+    """Boxes clipped to an image of height and width `size`, (2,)."""
     return tf.clip_by_value(boxes, 0.0, tf.tile(size, [2]))
 
 
 def whole(boxes: tf.Tensor, size: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
-    """(N,) bool, boxes that keep clear of the image's border."""
+    """(N,) bool, boxes with at least `margin` pixels to the border of the image."""
     return tf.reduce_all(boxes[:, :2] >= margin, axis=1) & tf.reduce_all(
         boxes[:, 2:] <= size - margin, axis=1
     )
@@ -79,17 +84,17 @@ def align(
     first_level: int,
     gathered: bool = False,
 ) -> tf.Tensor:
-    """Bilinear samples of features in each box, (N, crop, crop, C), where Model Garden's RoIAlign
-    takes them.
+    """Bilinear samples of features in each box, (N, crop, crop, C), as Model Garden's RoIAlign.
 
-    Sample i lies at y0 + (i + 0.5) / crop * height in units of the features' pixels, clamped to the
-    border.
+    Sample i is at y0 + (i + 0.5) / crop * height in pixels of the features, clamped to the border.
 
     Args:
-        pyramid: features of first_level and coarser; a box is sampled from the level that suits its
-            size.
-        gathered: with operations that XLA compiles; the same samples, several times slower on a
-            CPU.
+        pyramid: features of first_level and of coarser levels. The size of a box decides its level.
+        boxes: (N, 4).
+        crop: samples along each side.
+        first_level: level of the first features.
+        gathered: use operations that XLA compiles. The samples are the same, and on a CPU it is
+            several times slower.
     """
     samples = _gathered if gathered else _cropped
     pooled = samples(pyramid[0], boxes / 2**first_level, crop)
@@ -104,8 +109,8 @@ def align(
 
 
 def _cropped(features: tf.Tensor, boxes: tf.Tensor, crop: int) -> tf.Tensor:
-    # The border is repeated once, so that what is sampled beyond the last pixel's centre is that
-    # pixel.
+    # The border is repeated once, so that samples beyond the centre of the last pixel have its
+    # value.
     features = tf.pad(features, [[0, 1], [0, 1], [0, 0]], mode="SYMMETRIC")
     inset = (boxes[:, 2:] - boxes[:, :2]) * 0.5 / crop
     corners = tf.concat([boxes[:, :2] + inset, boxes[:, 2:] - inset], axis=1)

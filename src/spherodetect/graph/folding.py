@@ -1,7 +1,7 @@
-"""A traced function with batch normalisation folded into the convolutions before it.
+"""Folds batch normalisation into the convolutions before it.
 
-It changes the answers by rounding only: TensorFlow then takes bias and activation along with the
-convolution.
+The results differ by rounding only. TensorFlow can then compute convolution, bias and activation in
+one step.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-#: Operations whose weights can take a scale of their outputs along, and the shape of that scale.
+#: Operations that can be scaled through their weights: (weights, scale of each output) to weights.
 _SCALED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "Conv2D": lambda weights, scale: weights * scale,
     "DepthwiseConv2dNative": lambda weights, scale: weights * scale.reshape(weights.shape[2:]),
     "Conv2DBackpropInput": lambda weights, scale: weights * scale[:, np.newaxis],
 }
-#: Constants of more than this become variables: a SavedModel repeats constants in every function
-#: that it loads.
+#: Larger constants become variables, because a SavedModel repeats its constants in every function.
 _LARGE_BYTES = 2000
-#: Where such an operation has its weights.
+#: The input of these operations that has the weights.
 _WEIGHTS = 1
 
 
 class Folded(tf.Module):
-    """A function of tensors with weights of its own; see `folded`."""
+    """A function of tensors with its weights; see `folded`."""
 
     def __init__(self, run: Callable[..., Any], weights: Sequence[tf.Variable]) -> None:
         super().__init__()
@@ -39,7 +38,10 @@ class Folded(tf.Module):
 
 
 def folded(function: Callable[..., Any], *specs: tf.TensorSpec) -> Folded:
-    """The function as it is traced for such arguments; it gives a tensor or a tuple of them."""
+    """The function, traced for these arguments, with batch normalisation folded.
+
+    It returns a tensor or a tuple of tensors, as before.
+    """
     traced = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     inputs, outputs = (
@@ -69,17 +71,20 @@ def folded(function: Callable[..., Any], *specs: tf.TensorSpec) -> Folded:
         ]
         return tf.nest.pack_sequence_as(structure, found)
 
-    # A concrete function is the same one wherever it is called, and is saved once.
+    # A concrete function is saved only once, however often it is called.
     concrete = tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
     return Folded(concrete, list(weights.values()))
 
 
-def fold(definition: Any, wanted: Sequence[str]) -> Any:
-    """Fold every inference-mode FusedBatchNormV3 of a GraphDef that directly follows a convolution
-    or its bias.
+def fold(definition: Any, outputs: Sequence[str]) -> Any:
+    """Fold each FusedBatchNormV3 in inference mode that directly follows a convolution or its bias.
+
+    Args:
+        definition: a GraphDef; it is changed.
+        outputs: names of the nodes that are needed.
 
     Returns:
-        what the wanted nodes need; the GraphDef that was given is changed.
+        a GraphDef of the nodes that the outputs need.
     """
     nodes = {node.name: node for node in definition.node}
     uses = Counter(
@@ -87,8 +92,7 @@ def fold(definition: Any, wanted: Sequence[str]) -> Any:
     )
 
     def source(node: Any, k: int) -> Any:
-        """What an input of a node is the first output of, past identities; None for another
-        output."""
+        """The node of input k, skipping identities; None if the input is not its first output."""
         name = node.input[k].removesuffix(":0")
         found = nodes.get(name)
         return source(found, 0) if found is not None and found.op == "Identity" else found
@@ -107,8 +111,7 @@ def fold(definition: Any, wanted: Sequence[str]) -> Any:
         if before is not None and before.op == "BiasAdd" and uses[before.name] == 1:
             bias, before = value(before, 1), source(before, 0)
         gamma, beta, mean, variance = (value(norm, k) for k in (1, 2, 3, 4))
-        # Others read what the convolution gives, or the statistics are those of the batch: leave
-        # it.
+        # Not foldable: another node reads the convolution, or the statistics are of the batch.
         if (
             before is None
             or before.op not in _SCALED
@@ -130,7 +133,7 @@ def fold(definition: Any, wanted: Sequence[str]) -> Any:
         norm.op = "BiasAdd"
         for name in set(norm.attr) - {"T", "data_format"}:
             del norm.attr[name]
-    return _needed(definition, list(wanted))
+    return _needed(definition, list(outputs))
 
 
 def _constant(definition: Any, name: str, value: np.ndarray) -> str:
@@ -141,14 +144,14 @@ def _constant(definition: Any, name: str, value: np.ndarray) -> str:
 
 
 def _needed(definition: Any, waiting: list[str]) -> Any:
-    """The part of a GraphDef that some of its nodes need."""
+    """The part of a GraphDef that the waiting nodes need."""
     nodes: dict[str, Any] = {node.name: node for node in definition.node}
     needed: set[str] = set()
     while waiting:
         name = waiting.pop().partition(":")[0]
         if name not in needed:
             needed.add(name)
-            # Nothing in here has an effect that others would have to wait for.
+            # Control inputs are dropped: no node here has a side effect.
             nodes[name].input[:] = [
                 other for other in nodes[name].input if not other.startswith("^")
             ]

@@ -1,6 +1,6 @@
 """The layers of a trained Mask R-CNN as three functions of tensors, for one image of any size.
 
-What a function is given and gives back has no batch axis: regions of interest take its place.
+The functions have no batch axis of images. Their first axis is that of the regions of interest.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from spherodetect.graph.folding import folded
 
 
 class Network(tf.Module):
-    """`features`, `classify` and `outline`, from Model Garden's layers.
+    """The functions `features`, `classify` and `outline`, made of Model Garden's layers.
 
     Args:
         model: the Keras model with its trained weights.
         config: the model's configuration.
-        finest_only: regions are sampled from the finest level alone, because none is large.
+        finest_only: sample all regions from the finest level, because no cell is large.
 
     Raises:
-        SpherodetectError: a variant of Mask R-CNN that the graph does not know.
+        SpherodetectError: a variant of Mask R-CNN that the graph does not support.
     """
 
     def __init__(self, model: Any, config: Any, *, finest_only: bool = True) -> None:
         super().__init__()
-        _require_known(model, config)
+        _require_supported(model, config)
         self.levels = range(config.min_level, config.max_level + 1)
-        #: The sides of an image that the layers take are multiples of this.
+        #: The sides of the input are multiples of this.
         self.stride = 2**config.max_level
         self.region_levels = self.levels[:1] if finest_only else self.levels
         anchor = config.anchor
-        #: Height and width of the anchors at one place, in strides.
+        #: Height and width of the anchors at one position, in strides.
         self.anchor_shapes = [
             (size * aspect**-0.5, size * aspect**0.5)
             for size in (
@@ -59,16 +59,17 @@ class Network(tf.Module):
         self.outline = folded(partial(self._outline, model), masks, tf.TensorSpec([None], tf.int32))
 
     def n_anchors(self, size_hw: Sequence[int]) -> int:
-        """Anchors of an image, sides multiples of the stride."""
+        """The number of anchors of an image; its sides are multiples of the stride."""
         places = sum((size_hw[0] >> level) * (size_hw[1] >> level) for level in self.levels)
         return places * len(self.anchor_shapes)
 
     def _features(self, model: Any, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Scores (A,) and offsets (A, 4) of all anchors, then the features of each of
-        region_levels, (h, w, C).
+        """Scores (A,) and offsets (A, 4) of all anchors, and the features (h, w, C) of each level.
+
+        The levels are `region_levels`.
 
         Args:
-            image: (H, W, 3), sides multiples of the coarsest stride.
+            image: (H, W, 3); the sides are multiples of the coarsest stride.
         """
         pyramid = model.decoder(model.backbone(image[tf.newaxis], training=False), training=False)
         scores, offsets = model.rpn_head(pyramid, training=False)
@@ -81,38 +82,40 @@ class Network(tf.Module):
         return flat_scores, flat_offsets, *(pyramid[str(level)][0] for level in self.region_levels)
 
     def _classify(self, model: Any, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Class probabilities (N, K + 1), background first, and offsets (N, 4), those of the
-        likeliest class."""
-        # One region an example, because the head wants the number of regions to be known.
+        """Class probabilities (N, K + 1), background first, and box offsets (N, 4).
+
+        Offsets for each class are reduced to those of the most probable class.
+        """
+        # Each region is an example, because the head needs a known number of regions.
         logits, offsets = model.detection_head[0](pooled[:, tf.newaxis], training=False)
         logits, offsets = logits[:, 0], offsets[:, 0]
         if self.per_class_boxes:
-            likeliest = 1 + tf.argmax(logits[:, 1:], axis=1)
+            most_probable = 1 + tf.argmax(logits[:, 1:], axis=1)
             offsets = tf.gather(
-                tf.reshape(offsets, [-1, self.n_classes + 1, 4]), likeliest, batch_dims=1
+                tf.reshape(offsets, [-1, self.n_classes + 1, 4]), most_probable, batch_dims=1
             )
         return tf.nn.softmax(logits), offsets
 
     def _outline(self, model: Any, pooled: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
-        """Masks, (N, mask_size, mask_size) probabilities; N is at least 1."""
+        """Mask probabilities, (N, mask_size, mask_size); N is at least 1."""
         return tf.sigmoid(
             model.mask_head([pooled[:, tf.newaxis], class_ids[:, tf.newaxis]], training=False)[:, 0]
         )
 
 
-def _require_known(model: Any, config: Any) -> None:
-    unknown = {
+def _require_supported(model: Any, config: Any) -> None:
+    unsupported = {
         "more than one detection head": len(model.detection_head) > 1,
         "no mask head": model.mask_head is None,
         "sigmoid class probabilities": config.detection_generator.use_sigmoid_probability,
         "outer boxes": config.outer_boxes_scale != 1.0,
-        "regions sampled elsewhere": {
+        "another sample offset": {
             config.roi_aligner.sample_offset,
             config.mask_roi_aligner.sample_offset,
         }
         != {0.5},
     }
-    if found := [what for what, is_so in unknown.items() if is_so]:
+    if found := [what for what, is_so in unsupported.items() if is_so]:
         raise SpherodetectError(
             f"expected Model Garden's Mask R-CNN with one detection head, got {', '.join(found)}"
         )

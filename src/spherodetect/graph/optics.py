@@ -1,8 +1,7 @@
-"""Optical density as the network and the exported graph see it: one TensorFlow implementation for
-both.
+"""Optical density and resizing in TensorFlow, the same code in training and in the exported graph.
 
-Images are float32 (H, W, 3), 0 to 255. The method is that of segment.py (a quadratic background
-surface, fitted to what is not cell), in operations that a SavedModel carries.
+Images are float32 (H, W, 3), 0 to 255. The method is that of segment: a quadratic surface of the
+background light is fitted to the empty slide. All operations can be part of a SavedModel.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-#: The long side of the copy that the background is fitted on.
+#: Longest side of the copy on which the background is fitted.
 COARSE_PX = 160
 _GREEN = 1
 _BINS = 128
@@ -24,8 +23,7 @@ _POWERS = np.array([(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)])
 def optical_density(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
     """-log10(I / background), (H, W, 3) float32; about 0 on the empty slide.
 
-    With a window, (4,) int32 (y0, x0, y1, x1), only that part of the image: the values are the
-    same.
+    With a window, (4,) int32 (y0, x0, y1, x1), the result is only that part, with the same values.
     """
     light = background(image, window=window)
     if window is not None:
@@ -34,8 +32,7 @@ def optical_density(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.
 
 
 def background(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tensor:
-    """The empty slide's intensity at every pixel of the image, or of a window of it, (H, W, 3)
-    float32."""
+    """The intensity of empty slide at each pixel of the image or of a window, (H, W, 3)."""
     height, width = tf.unstack(tf.shape(image)[:2])
     y, x = _powers(height), _powers(width)
     step = tf.maximum(1, tf.maximum(height, width) // COARSE_PX)
@@ -46,8 +43,12 @@ def background(image: tf.Tensor, *, window: tf.Tensor | None = None) -> tf.Tenso
 
 
 def _fit(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """The quadratic surface a channel, (3, 3, 3) for `_surface`, through what is empty slide in (h,
-    w, 3) values."""
+    """The quadratic surface of each channel through the empty slide, (3, 3, 3) for `_surface`.
+
+    Args:
+        values: (h, w, 3) of a small copy.
+        y, x: (h, 5) and (w, 5), see `_powers`.
+    """
     pixels = tf.size(values) // 3
     counts = tf.stack([_histogram(values[..., c], low=0.0, high=256.0, bins=256) for c in range(3)])
     below = tf.cumsum(counts, axis=1) <= pixels * 95 // 100
@@ -63,7 +64,7 @@ def _fit(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         )
         weight = tf.cast(empty, tf.float32)
         count = tf.reduce_sum(weight)
-        # With next to no empty slide in the field, the brightest pixels stand in.
+        # With hardly any empty slide in the field, the surface stays at the brightest pixels.
         enough = count > 0.02 * tf.cast(pixels, tf.float32)
         fitted = _least_squares(values, weight / tf.maximum(count, 1.0), y, x)
         coefficients = tf.where(enough, fitted, coefficients)
@@ -71,8 +72,10 @@ def _fit(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def _least_squares(values: tf.Tensor, weight: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """(3, 3, 3) coefficients; all that the normal equations need are the moments of the weights and
-    of the values."""
+    """The coefficients of a weighted least-squares fit, (3, 3, 3).
+
+    The normal equations need only the moments of the weights and of the values.
+    """
     shape = tf.shape(values)
     moments = tf.matmul(y, tf.matmul(weight, x), transpose_a=True)
     normal = (
@@ -86,9 +89,11 @@ def _least_squares(values: tf.Tensor, weight: tf.Tensor, y: tf.Tensor, x: tf.Ten
 
 
 def _solved(normal: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """The solution of positive definite equations, (n, n) and (n, m), by Gauss and Jordan: LiteRT
-    has no solver."""
-    n = len(_POWERS)  # normal may come without a static shape
+    """The solution of positive definite equations, (n, n) and (n, m), by Gauss-Jordan elimination.
+
+    LiteRT has no solver of its own.
+    """
+    n = len(_POWERS)  # `normal` may have no static shape
     rows = tf.concat([normal, right], axis=1)
     for k in range(n):
         pivot = rows[k : k + 1] / rows[k, k]
@@ -97,15 +102,14 @@ def _solved(normal: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def _surface(coefficients: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """(H, W, 3) from a channel's coefficients (3, 3, 3) of the powers of y and x, (H, 5) and (W,
-    5)."""
+    """The surface (H, W, 3) of coefficients (3, 3, 3) and the powers of y and x, (H, 5), (W, 5)."""
     across = tf.einsum("cij,wj->iwc", coefficients, x[:, :3])
     surface = tf.matmul(y[:, :3], tf.reshape(across, [3, -1]))
     return tf.reshape(surface, [tf.shape(y)[0], tf.shape(x)[0], 3])
 
 
 def _powers(size: tf.Tensor) -> tf.Tensor:
-    """(size, 5): powers 0 to 4 of the position, which runs from -0.5 to 0.5 over the image."""
+    """Powers 0 to 4 of the position along a side, (size, 5); the position is -0.5 to 0.5."""
     position = tf.cast(tf.range(size, dtype=tf.int32) / tf.maximum(size - 1, 1), tf.float32) - 0.5
     return tf.stack([position**power for power in range(5)], axis=-1)
 
@@ -114,17 +118,17 @@ def otsu(values: tf.Tensor) -> tf.Tensor:
     """Otsu's threshold (1979) of densities, scalar; values are clipped to [-0.05, 0.45]."""
     low, high = -0.05, 0.45
     counts = tf.cast(_histogram(values, low=low, high=high, bins=_BINS), tf.float32)
-    centres = low + (tf.range(_BINS, dtype=tf.float32) + 0.5) * (high - low) / _BINS
+    centers = low + (tf.range(_BINS, dtype=tf.float32) + 0.5) * (high - low) / _BINS
     below, total = tf.cumsum(counts), tf.reduce_sum(counts)
-    moment = tf.cumsum(counts * centres)
+    moment = tf.cumsum(counts * centers)
     above = total - below
     mean_below = moment / tf.maximum(below, 1e-6)
     mean_above = (moment[-1] - moment) / tf.maximum(above, 1e-6)
-    return centres[tf.argmax(below * above * (mean_above - mean_below) ** 2)]
+    return centers[tf.argmax(below * above * (mean_above - mean_below) ** 2)]
 
 
 def _histogram(values: tf.Tensor, *, low: float, high: float, bins: int) -> tf.Tensor:
-    """tf.histogram_fixed_width, (bins,) int32, in operations that XLA compiles."""
+    """The result of tf.histogram_fixed_width, (bins,) int32, by operations that XLA compiles."""
     place = tf.cast((tf.reshape(values, [-1]) - low) * (bins / (high - low)), tf.int32)
     place = tf.clip_by_value(place, 0, bins - 1)
     return tf.math.unsorted_segment_sum(tf.ones_like(place), place, bins)
@@ -137,19 +141,18 @@ def resampled(
     origin: tf.Tensor | None = None,
     canvas: tf.Tensor | Sequence[int] | None = None,
 ) -> tf.Tensor:
-    """A float32 (H, W, C) image at another size (2,): averaged where it shrinks, cubic where it
-    grows.
+    """A float32 (H, W, C) image at another size (2,): averaged to shrink, cubic to enlarge.
 
-    A cell of few pixels, enlarged by straight lines between them, loses its pallor: in the fields
-    of benchmarks/invariance.py at half their size the number of spherocytes changed by 10 %, and by
-    2.5 % with cubic ones.
+    Linear interpolation blurs the pallor of a cell of few pixels. In the fields of
+    benchmarks/invariance.py at half their size, it changed the number of spherocytes by 10 %, and
+    cubic interpolation by 2.5 %.
 
     Args:
-        origin: where the image's corner lies in the result, (0, 0) by default; size and origin may
-            be fractions.
-        canvas: height and width of the result, by default the size; what the image does not cover
-            is 0. As numbers that are known beforehand, the work is done by matrix products, which
-            XLA compiles.
+        image: float32 (H, W, C).
+        size: (2,), height and width of the image in the result; may be fractions.
+        origin: position of the image's corner in the result, by default (0, 0); may be fractions.
+        canvas: height and width of the result, by default the size. Pixels outside of the image are
+            0. If these are Python numbers, the work is done by matrix products, which XLA compiles.
     """
     origin = tf.zeros([2]) if origin is None else origin
     scale = size / tf.cast(tf.shape(image)[:2], tf.float32)
@@ -179,8 +182,10 @@ def resampled(
 def _shares(
     scale: tf.Tensor, origin: tf.Tensor, n_in: int, n_out: int, *, cubic: tf.Tensor
 ) -> tf.Tensor:
-    """(n_out, n_in): of every pixel of the old axis in each of the new, by a kernel around its
-    centre."""
+    """Weights of the old pixels in each new pixel along one axis, (n_out, n_in).
+
+    The kernel is centred on the new pixel: Keys' cubic one, or a triangle that averages.
+    """
     center = (tf.range(n_out, dtype=tf.float32) + 0.5 - origin) / scale
     away = tf.abs(tf.range(n_in, dtype=tf.float32) + 0.5 - center[:, tf.newaxis])
     near = 1.0 + away * away * (1.5 * away - 2.5)  # Keys 1981, a = -0.5
@@ -192,13 +197,15 @@ def _shares(
 
 
 def softened(density: tf.Tensor, softness: tf.Tensor | float = 1.0) -> tf.Tensor:
-    """Optical density (H, W, C) a little out of focus: mixed with means over 3x3 pixels, at 0 as it
-    was, at 1 these."""
+    """Optical density (H, W, C), mixed with its means over 3x3 pixels.
+
+    A softness of 0 is no change, and 1 gives the means.
+    """
     return density + softness * (tf.nn.avg_pool2d(density[tf.newaxis], 3, 1, "SAME")[0] - density)
 
 
 def network_input(density: tf.Tensor) -> tf.Tensor:
-    """Densities as the network wants them: the slide at -0.5, a red cell's rim near 1.5."""
+    """Densities scaled for the network: the slide is -0.5, the rim of a red cell about 1.5."""
     return tf.clip_by_value(density, -0.2, 1.0) * 6.0 - 0.5
 
 

@@ -12,9 +12,10 @@ from spherodetect.score import counts as score
 def score_counts(
     spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """score.score_counts in the graph, from counts a field (J,) and the model's table (M, 3).
+    """The score of counts of each field (J,) and of the model's table (M, 3), in the graph.
 
-    The steps, constants and their sources are in score.py; a test holds the two to 1e-4.
+    It is score.counts.score_counts in TensorFlow; the steps, constants and sources are explained
+    there. A test asserts that both agree to 1e-4.
     """
     some = countable > 0
     s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
@@ -46,7 +47,7 @@ def score_counts(
     code = tf.where(wide, score.STATUSES.index("low_confidence"), score.STATUSES.index("ok"))
     code = tf.where(blank, score.STATUSES.index("at_or_below_limit_of_blank"), code)
     code = tf.where(few, score.STATUSES.index("insufficient_cells"), code)
-    nothing = tf.constant(math.nan, tf.float64)
+    unknown = tf.constant(math.nan, tf.float64)
     figures = {
         "raw_percent": 100 * p,
         "hs_score": percent,
@@ -54,7 +55,7 @@ def score_counts(
         "hs_score_high": high,
     }
     return {
-        name: tf.cast(tf.where(n > 0, value, nothing), tf.float32)
+        name: tf.cast(tf.where(n > 0, value, unknown), tf.float32)
         for name, value in figures.items()
     } | {"status_code": tf.cast(code, tf.int32)}
 
@@ -86,7 +87,7 @@ def _is_blank(called: tf.Tensor, n: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
 
 
 def _quantile(ordered: tf.Tensor, q: float) -> tf.Tensor:
-    """Linear between order statistics, as numpy.quantile."""
+    """The quantile of sorted values, linear between order statistics, as numpy.quantile."""
     at = q * (tf.cast(tf.size(ordered), tf.float64) - 1)
     low = tf.cast(tf.floor(at), tf.int32)
     high = tf.minimum(low + 1, tf.size(ordered) - 1)

@@ -1,9 +1,9 @@
-"""The signatures of the exported SavedModel, for those who have nothing but TensorFlow.
+"""The signatures of the exported SavedModel, which needs only TensorFlow.
 
-serving_image takes pixels, serving_default a batch of files' bytes (JPEG or PNG, any sizes),
-score_patient the files of one patient; serving_static takes pixels of one size and is compiled by
-XLA, tried on CPUs and on no TPU. Boxes are in native pixels of the image that went in. um_per_px is
-0 where it is unknown.
+serving_image takes pixels. serving_default takes a batch of the bytes of files (JPEG or PNG, of any
+sizes). score_patient takes the files of one patient. serving_static takes pixels of one size and is
+compiled by XLA; it was tested on CPUs, not on TPUs. Boxes are in native pixels of the input image.
+um_per_px is 0 where it is unknown.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class SmearModule(tf.Module):
-    """What is saved: the detector, the score's constants, and the functions.
+    """The object that is saved: the detector, the constants of the score, and the functions.
 
     Args:
         detector: with its weights and thresholds.
-        table: (M, 3) of rates.ClassifierRates.table.
-        canvas: the fixed shapes of serving_static; without them there is none.
-        assets: files that travel inside the SavedModel.
+        table: (M, 3), the `table` of score.rates.ClassifierRates.
+        canvas: the fixed shapes of serving_static; None leaves that signature out.
+        assets: files that are stored in the SavedModel.
     """
 
     def __init__(
@@ -82,19 +82,23 @@ class SmearModule(tf.Module):
         return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def image(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cells of one uint8 (H, W, 3) image; N rows."""
+        """The cells of one uint8 (H, W, 3) image; N rows."""
         return self.detector(image, um_per_px)
 
     def static(self, image: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cells of an image of the canvas's size, uint8 (1, H, W, 3); fixed rows, the first
-        num_detections are."""
+        """The cells of an image of the canvas's size, uint8 (1, H, W, 3).
+
+        The number of rows is fixed, and the first num_detections are cells.
+        """
         assert self._static_detector is not None
         cells = self._static_detector(image[0], um_per_px[0])
         return {name: value[tf.newaxis] for name, value in cells.items()}
 
     def batch(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cells of files' bytes, (B, most cells of the batch, ...); only a row's first
-        num_detections are cells."""
+        """The cells of the bytes of files, (B, most cells of one image, ...).
+
+        The first num_detections of each image are cells.
+        """
         specs = self.detector.specs(MAX_CELLS)
         per_cell = [name for name, spec in specs.items() if spec.shape.rank]
 
@@ -118,13 +122,15 @@ class SmearModule(tf.Module):
         }
 
     def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The score of one patient from all of its fields; status_code is a place in
-        score.STATUSES."""
-        sphere = self.detector.classes.spherocyte or -1
+        """The score of one patient from the bytes of all fields.
+
+        status_code is an index of score.counts.STATUSES.
+        """
+        spherocyte = self.detector.classes.spherocyte or -1
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             cells = self.image(decode(inputs[0]), inputs[1])
-            called = cells["countable"] & (cells["class_ids"] == sphere)
+            called = cells["countable"] & (cells["class_ids"] == spherocyte)
             counts = [cells["num_detections"], _count(cells["countable"]), _count(called)]
             return tf.stack(counts)
 
@@ -139,18 +145,18 @@ class SmearModule(tf.Module):
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:
-    """JPEG or PNG bytes to uint8 (H, W, 3), as `fields.read_image` gives them but for an EXIF turn,
-    which is not done.
+    """The image of JPEG or PNG bytes, uint8 (H, W, 3), as fields.image.read_image reads it.
 
-    The size in the header is read before anything is decoded.
+    The EXIF orientation is ignored. The size in the header is checked before decoding.
     """
     is_png = tf.strings.substr(data, 0, 8) == _PNG
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
-    # Less than a header is nothing, and asking for bytes that are not there would print the file.
+    # A PNG shorter than its header is refused here. Reading missing bytes would print the file in
+    # the error.
     is_png &= tf.strings.length(data) >= 25
     known = tf.debugging.Assert(
         is_png | is_jpeg,
-        ["expected JPEG or PNG bytes, got so many of something else:", tf.strings.length(data)],
+        ["expected JPEG or PNG bytes, got other bytes, so many:", tf.strings.length(data)],
     )
 
     def png_pixels() -> tf.Tensor:
@@ -167,8 +173,8 @@ def decode(data: tf.Tensor) -> tf.Tensor:
         pixels <= MAX_PIXELS, [f"expected at most {MAX_PIXELS} pixels, got", pixels]
     )
     with tf.control_dependencies([fits]):
-        # The accurate transform is what Pillow has; the fast one, a default here, moves a score by
-        # points.
+        # Pillow uses the accurate transform too. The fast one, the default here, changes a score
+        # by several points.
         image = tf.cond(
             is_png,
             lambda: _png(data),
@@ -178,18 +184,18 @@ def decode(data: tf.Tensor) -> tf.Tensor:
 
 
 def _png(data: tf.Tensor) -> tf.Tensor:
-    """uint8 (H, W, 3); what is transparent lies on white."""
+    """The image of PNG bytes, uint8 (H, W, 3); transparent pixels are laid on white."""
     image = tf.io.decode_png(data, 4)
     colours, opacity = image[..., :3], image[..., 3:]
-    # Of less than 8 bits TensorFlow takes the highest value for its opacity, as if that were not
-    # 255.
+    # With less than 8 bits TensorFlow returns the highest value of that depth as the opacity,
+    # instead of 255.
     coarse = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0] < 8
 
-    def laid() -> tf.Tensor:
+    def on_white() -> tf.Tensor:
         lack = 255.0 - tf.cast(colours, tf.float32)
         return tf.cast(tf.round(255.0 - lack * tf.cast(opacity, tf.float32) / 255.0), tf.uint8)
 
-    return tf.cond(coarse | tf.reduce_all(opacity == 255), lambda: colours, laid)
+    return tf.cond(coarse | tf.reduce_all(opacity == 255), lambda: colours, on_white)
 
 
 def _count(values: tf.Tensor) -> tf.Tensor:
@@ -197,5 +203,5 @@ def _count(values: tf.Tensor) -> tf.Tensor:
 
 
 def _as_long(um_per_px: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
-    """One pixel size an image: a single one stands for all."""
+    """One pixel size for each image; a single value stands for all."""
     return um_per_px + tf.zeros(tf.shape(image_bytes), tf.float32)

@@ -1,1 +1,1 @@
-"""The only rooms that import Model Garden: from records to a trained and exported model."""
+"""Training with Model Garden, from records to an exported model; nothing else imports it."""

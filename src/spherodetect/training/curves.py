@@ -1,5 +1,4 @@
-"""What a run wrote down on its way, losses and held-out figures, from TensorBoard's files as a
-table."""
+"""Reads the curves of a run, losses and held-out figures, from TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -16,15 +15,14 @@ if TYPE_CHECKING:
 
 
 def read_curves(run: str | Path) -> pd.DataFrame:
-    """The curves of a run folder, also of one that is still training.
+    """The curves of a run folder; the run may still be training.
 
     Returns:
-        A row a figure and step, in their order: part (train or validation), name, step, value. Of
-            steps that a resumed
-        run made again, the later value.
+        A row for each value and step, sorted: part (train or validation), name, step, value. If a
+        resumed run repeated a step, the later value counts.
 
     Raises:
-        SpherodetectError: no run, or one that wrote nothing yet.
+        SpherodetectError: no run, or a run without curves.
 
     >>> read_curves("runs/mine").query("name == 'training_loss'")  # doctest: +SKIP
     """
@@ -39,9 +37,8 @@ def read_curves(run: str | Path) -> pd.DataFrame:
             event.wall_time,
         )
         for file in sorted(Path(run).glob("*/events.out.tfevents.*"))
-        for record in tf.data.TFRecordDataset(str(file))
-        .ignore_errors()
-        .as_numpy_iterator()  # the last may be cut off
+        # The last record of a run that is still training may be incomplete.
+        for record in tf.data.TFRecordDataset(str(file)).ignore_errors().as_numpy_iterator()
         for event in [tf.compat.v1.Event.FromString(record)]
         for value in event.summary.value
         if value.HasField("tensor") and not value.tensor.tensor_shape.dim
@@ -50,12 +47,9 @@ def read_curves(run: str | Path) -> pd.DataFrame:
         raise SpherodetectError(
             f"{quoted(run)}: expected a run folder with curves, got none; train first"
         )
-    frame = pd.DataFrame(rows, columns=["part", "name", "step", "value", "time"]).sort_values(
-        "time", kind="stable"
-    )
-    frame = frame.drop_duplicates(["part", "name", "step"], keep="last").sort_values(
-        ["part", "name", "step"]
-    )
+    key = ["part", "name", "step"]
+    frame = pd.DataFrame(rows, columns=[*key, "value", "time"]).sort_values("time", kind="stable")
+    frame = frame.drop_duplicates(key, keep="last").sort_values(key)
     return frame.drop(columns="time").reset_index(drop=True)
 
 

@@ -1,7 +1,7 @@
 """The experiment `spherodetect_maskrcnn_mobilenet`, registered with Model Garden's factory.
 
-It is `maskrcnn_mobilenet_coco` with the differences stated below; a YAML in experiments/ overrides
-it further. Importing this module registers it.
+It is `maskrcnn_mobilenet_coco` with the changes below. A YAML in experiments/ changes it further.
+Importing this module registers it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
 
 @dataclasses.dataclass
 class SmearParserConfig(base.Parser):
-    """How records become training examples; augment.py says what each jitter and share does."""
+    """How records become training examples; augment.py explains each jitter and share."""
 
     rbc_px: float = 32.0
     scale_jitter: float = 1.25
@@ -33,12 +33,15 @@ class SmearParserConfig(base.Parser):
 
 @dataclasses.dataclass
 class SmearDataConfig(base.DataConfig):
-    """A data set of ours; input_path may be a pattern, or a name and a pattern a data set, with
-    `weights` beside."""
+    """A data set of records.
+
+    input_path is a file pattern, or a mapping from the name of each data set to its pattern. In the
+    second case `weights` maps each name to how often it is drawn.
+    """
 
     dtype: str = "float32"
-    # The number of the first example of an endless, fixed sequence; a resumed run goes on where it
-    # was.
+    # Number of the first example in an endless, fixed sequence. A resumed run continues where it
+    # stopped.
     first_example: int = 0
     seed: int = 1
     parser: SmearParserConfig = dataclasses.field(default_factory=SmearParserConfig)
@@ -46,8 +49,7 @@ class SmearDataConfig(base.DataConfig):
 
 @dataclasses.dataclass
 class SmearTask(base.MaskRCNNTask):
-    """The task of task.py; class_names are the classes in the order of their ids, without
-    background."""
+    """The task of task.py; class_names are in the order of the class ids, without background."""
 
     class_names: list[str] = dataclasses.field(
         default_factory=lambda: ["rbc", "spherocyte", "wbc", "platelet"]
@@ -62,8 +64,10 @@ class SmearTask(base.MaskRCNNTask):
 
 @dataclasses.dataclass
 class SmearTrainer(config_definitions.TrainerConfig):
-    """Model Garden's trainer; it ends early after `patience` validations without a gain, 0 for
-    never."""
+    """Model Garden's trainer with early stopping.
+
+    Training ends after `patience` validations without improvement; with 0 it never ends early.
+    """
 
     patience: int = 6
     best_checkpoint_export_subdir: str = "best"
@@ -72,8 +76,7 @@ class SmearTrainer(config_definitions.TrainerConfig):
 
 @exp_factory.register_config_factory(EXPERIMENT)
 def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
-    """Mask R-CNN on MobileNetV2 for red cells of nearly one size, many to a field, on one or two
-    CPU cores."""
+    """Mask R-CNN on MobileNetV2 for many red cells of similar size, on one or two CPU cores."""
     config = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
     stock = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(base.MaskRCNNTask)}
     task = SmearTask(
@@ -86,10 +89,11 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     model = task.model
     model.num_classes = 5
     model.input_size = [384, 384, 3]
-    # A cell of 32 px is four strides of level 3; white cells are twice as wide, platelets a third.
+    # A red cell of 32 px is four strides of level 3. White cells are twice as wide, and platelets
+    # have a third of the width.
     model.min_level, model.max_level = 3, 5
     model.anchor.anchor_size, model.anchor.num_scales, model.anchor.aspect_ratios = 3.0, 2, [1.0]
-    # One box and one mask a cell whatever its class: a cell of unknown class teaches both.
+    # Box and mask do not depend on the class, so that cells of unknown class train both heads.
     model.detection_head.class_agnostic_bbox_pred = True
     model.mask_head.class_agnostic = True
     model.detection_head.num_convs, model.detection_head.fc_dims = 2, 256
@@ -100,26 +104,26 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     model.mask_sampler.num_sampled_masks = 24
     model.detection_generator.max_num_detections = 200
     model.norm_activation.use_sync_bn = False
-    # The first steps have activations of many times the later variance; with the stock 0.99 a run
-    # of 400 steps still carries them in its moving averages, and its detector, which trained well,
-    # finds nothing.
+    # The activations of the first steps have many times the later variance. With the default of
+    # 0.99 the moving averages of a run of 400 steps still contain them, and the trained detector
+    # finds nothing in inference mode.
     model.norm_activation.norm_momentum = 0.97
     task.annotation_file, task.use_coco_metrics = None, False
     task.losses.l2_weight_decay = 0.0
     for data in (task.train_data, task.validation_data):
         data.global_batch_size = 4
         data.shuffle_buffer_size = 400
-        # Fields of 180 cells occur; what the stock cap of 100 drops would be taught as background.
+        # Some fields have 180 cells. The default limit of 100 would make the others background.
         data.parser.max_num_instances = 256
-        # Anchors come in two sizes, so that few reach an overlap of 0.7 with a cell between two
-        # strides.
+        # There are only two anchor sizes, so that few anchors reach an IoU of 0.7 with a cell that
+        # lies between two strides.
         data.parser.rpn_match_threshold, data.parser.rpn_unmatched_threshold = 0.55, 0.35
         data.parser.rpn_batch_size_per_im = 192
-    # The stock loss divides by the sampled RoIs where it should divide by the sampled anchors.
+    # The stock loss divides by the number of sampled RoIs instead of sampled anchors.
     task.losses.rpn_score_weight = (
         model.roi_sampler.num_sampled_rois / task.train_data.parser.rpn_batch_size_per_im
     )
-    # Most RoIs on real fields are cells of unknown class, silent in the class loss.
+    # Most RoIs on real fields are cells of unknown class, which do not count in the class loss.
     task.losses.frcnn_class_weight = 2.0
     config.task = task
     config.runtime.mixed_precision_dtype = "float32"
@@ -131,8 +135,8 @@ def smear_maskrcnn_mobilenet() -> base.cfg.ExperimentConfig:
     trainer.max_to_keep = 3
     trainer.optimizer_config = optimization.OptimizationConfig(
         {
-            # gradient_clip_norm would clip each replica's share; global_clipnorm clips the sum, as
-            # one device does.
+            # gradient_clip_norm would clip the gradients of each replica. global_clipnorm clips
+            # their sum, as on one device.
             "optimizer": {
                 "type": "adamw",
                 "adamw": {

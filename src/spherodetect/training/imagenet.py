@@ -1,18 +1,18 @@
-"""ImageNet weights of tf_keras.applications' MobileNetV2 as a start for the detector's backbone.
+"""Converts ImageNet weights of Keras' MobileNetV2 to an initial checkpoint of the backbone.
 
     python -m spherodetect.training.imagenet WEIGHTS.h5 --out START
     spherodetect train EXPERIMENT.yaml --run RUN --set task.init_checkpoint=START \\
         --set task.init_checkpoint_modules=backbone
 
-The two networks are the same at any image size, layer by layer; only names and order differ. Their
-input is not the same: ImageNet's network was taught x / 127.5 - 1 of an intensity x, ours sees u =
-6 OD - 0.5 of an optical density, which is dark where intensity is bright and knows nothing of the
-slide's brightness and colour. Intensity is an exponential of density, so no first layer turns one
-into the other exactly. A straight line is folded into the first layer exactly, and the line through
-the empty slide and a red cell is what is folded: between the two it is off by 0.08 at most, of a
-span of 0.9. Filters and batch-norm statistics then meet the contrast, sign and mean that they were
-trained with. Exactness ends at the last row and column, where both networks pad with zeros of their
-own input.
+The two networks have the same layers; only names and order differ. Their inputs differ. The
+ImageNet network was trained on x / 127.5 - 1 of an intensity x. This detector takes u = 6 OD - 0.5
+of an optical density OD.
+
+Intensity is an exponential function of density, so no linear first layer converts one into the
+other exactly. The first layer gets a linear conversion instead, which is exact for the empty slide
+and for a red cell. Between the two its error is at most 0.08, of a range of 0.9. Filters and
+batch-norm statistics then get the contrast, sign and mean of their training. The last row and
+column differ, because both networks pad their own input with zeros.
 """
 
 from __future__ import annotations
@@ -37,22 +37,20 @@ from spherodetect.safety import quoted
 
 logger = logging.getLogger(__name__)
 
-#: Intensity of the empty slide, and density of a red cell, between which the straight line is
-#: right.
+#: Intensity of the empty slide and density of a red cell, for which the conversion is exact.
 _SLIDE_INTENSITY, _CELL_DENSITY = 230.0, 0.3
 
 
 def write_checkpoint(weights: Path, out: Path, *, fold: bool = True) -> Path:
-    """Convert a file of Keras weights, with or without its classifier, to a checkpoint for
-    `task.init_checkpoint`.
+    """Convert a file of Keras weights to a checkpoint for `task.init_checkpoint`.
 
     Args:
-        weights: .h5 as tf_keras.applications.MobileNetV2 stores it, at width 1.0.
-        out: folder, made if need be.
-        fold: make the first layer take our network input; otherwise it takes x / 127.5 - 1.
+        weights: .h5 of tf_keras.applications.MobileNetV2 at width 1.0, with or without classifier.
+        out: folder; it is made if it is missing.
+        fold: let the first layer take optical density; otherwise it takes x / 127.5 - 1.
 
     Returns:
-        The checkpoint's path, which is what `tf.train.latest_checkpoint(out)` gives.
+        The checkpoint's path, as `tf.train.latest_checkpoint(out)` gives it.
 
     Raises:
         SpherodetectError: no such weights.
@@ -74,33 +72,32 @@ def load_keras(weights: Path) -> tf_keras.Model:
         model.load_weights(str(weights))
     except (OSError, KeyError, ValueError) as error:
         raise SpherodetectError(
-            f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 at width 1.0, "
-            f"got {quoted(str(error))}; save one with model.save_weights"
+            f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 "
+            f"at width 1.0, got {quoted(str(error))}; save one with model.save_weights"
         ) from error
     return model
 
 
 def to_backbone(model: tf_keras.Model) -> mobilenet.MobileNet:
-    """Model Garden's backbone with the weights of a Keras MobileNetV2, batch-norm statistics
-    included."""
+    """Model Garden's backbone with the weights and batch-norm statistics of a Keras MobileNetV2."""
     backbone = backbones.MobileNet("MobileNetV2")
-    ours = list(_layers(backbone))
+    targets = list(_layers(backbone))
     kinds = (
         tf_keras.layers.Conv2D,
         tf_keras.layers.DepthwiseConv2D,
         tf_keras.layers.BatchNormalization,
     )
-    theirs = [layer for layer in model.layers if isinstance(layer, kinds)]
-    for target, source in zip(ours, theirs, strict=True):
+    sources = [layer for layer in model.layers if isinstance(layer, kinds)]
+    for target, source in zip(targets, sources, strict=True):
         target.set_weights(source.get_weights())
     return backbone
 
 
 def fold_input(backbone: mobilenet.MobileNet, scale: float, offset: float) -> None:
-    """Change the first layer in place, so that it takes u where it took scale * u + offset.
+    """Change the first layer in place, so that it takes u instead of scale * u + offset.
 
-    The kernel takes the scale; what the offset adds to each filter's output, batch norm subtracts
-    with its mean.
+    The scale goes into the kernel. The offset adds a constant to the output of each filter, which
+    goes into the mean of the batch norm.
     """
     convolution, norm = list(_layers(backbone))[:2]
     (kernel,) = convolution.get_weights()
@@ -110,17 +107,19 @@ def fold_input(backbone: mobilenet.MobileNet, scale: float, offset: float) -> No
 
 
 def density_line() -> tuple[float, float]:
-    """Scale and offset of ImageNet's input as a line of our network input, through the slide and a
-    red cell."""
+    """Scale and offset that convert this detector's input into ImageNet's input.
+
+    The line is exact for the empty slide and for a red cell.
+    """
     densities = np.array([0.0, _CELL_DENSITY])
-    theirs = _SLIDE_INTENSITY * 10**-densities / 127.5 - 1
-    ours = optics.network_input(densities).numpy()
-    scale = float((theirs[1] - theirs[0]) / (ours[1] - ours[0]))
-    return scale, float(theirs[0] - scale * ours[0])
+    imagenet = _SLIDE_INTENSITY * 10**-densities / 127.5 - 1
+    detector = optics.network_input(densities).numpy()
+    scale = float((imagenet[1] - imagenet[0]) / (detector[1] - detector[0]))
+    return scale, float(imagenet[0] - scale * detector[0])
 
 
 def _layers(backbone: mobilenet.MobileNet) -> Iterator[Any]:
-    """Convolutions, each followed by its batch norm, in the order in which an image meets them."""
+    """Convolutions, each followed by its batch norm, in the order of the computation."""
     for block in backbone.layers:
         if isinstance(block, mobilenet.Conv2DBNBlock):
             yield from (block._conv0, block._norm0)
@@ -139,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", type=Path, help=".h5 of tf_keras.applications.MobileNetV2")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument(
-        "--as-is", action="store_true", help="do not fold our input's scale into the first layer"
+        "--as-is", action="store_true", help="do not convert optical density in the first layer"
     )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

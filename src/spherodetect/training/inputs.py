@@ -1,10 +1,9 @@
-"""Records to training examples: decode, bring to one cell size, vary as microscopes do, assign
-anchors.
+"""Turns records into training examples: decode, resize to one cell size, augment, assign anchors.
 
-The decoder and parser are Model Garden's classes with our content; reader.py calls them. Images
-leave as network input (optical density, see optics.py), float32 (S, S, 3); boxes are in its pixels.
-`gt_classes` carries what is known about a class: the bits of the classes a cell may be, plus
-NO_MASK where a cell teaches no mask, and -1 for padding.
+The decoder and the parser are subclasses of Model Garden's; reader.py calls them. Images become
+network input (optical density, see graph/optics.py), float32 (S, S, 3), with boxes in its pixels.
+`gt_classes` has the bits of the classes that a cell may have, plus NO_MASK for a cell without a
+known mask; padding is -1.
 """
 
 from __future__ import annotations
@@ -21,20 +20,25 @@ from spherodetect.records.examples import MASK_SIZE
 from spherodetect.training import augment
 from spherodetect.training.reader import seeds
 
-#: Added to a cell's class bits where it has no mask.
+#: Added to the class bits of a cell without a known mask.
 NO_MASK = 1 << 20
-#: Of a cell that the crop cuts, less than this tells nothing about its class.
+#: A cell of which less than this share is visible has an unknown class, or is left out.
 _VISIBLE_FOR_CLASS = 0.6
 _VISIBLE_AT_ALL = 0.1
 
 
 class RecordDecoder(decoder.Decoder):
-    """tf.Examples of tfrecords.py to tensors: masks come as one bit string, not as a full-frame PNG
-    a cell."""
+    """Decodes tf.Examples of records/tfrecords.py.
+
+    All masks are one bit string, instead of a full-frame PNG for each cell.
+    """
 
     def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
-        """A record to image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set and mask_known (N,),
-        masks (N, S, S)."""
+        """The tensors of a record.
+
+        They are image (H, W, 3) uint8, boxes (N, 4) in pixels, class_set and mask_known (N,), and
+        masks (N, MASK_SIZE, MASK_SIZE), besides rbc_diameter_px and source_id.
+        """
         floats = tf.io.VarLenFeature(tf.float32)
         ints = tf.io.VarLenFeature(tf.int64)
         sides = ("ymin", "xmin", "ymax", "xmax")
@@ -70,20 +74,23 @@ class RecordDecoder(decoder.Decoder):
 
 
 class SmearParser(parser.Parser):
-    """Decoded records to examples on a square canvas.
+    """Turns decoded records into examples on a square canvas.
 
     Args:
         size: side of the canvas in pixels.
-        rbc_px: diameter that a red cell has on the canvas, before jitter.
-        config: the experiment's parser settings, see experiment.SmearParserConfig.
+        rbc_px: diameter of a red cell on the canvas, before jitter.
+        config: see experiment.SmearParserConfig.
         anchors: keyword arguments of Model Garden's anchor generator.
-        unknown_set: the bits of "nothing is known".
+        unknown_set: class set of a cell of which nothing is known.
     """
 
     def __init__(
         self, *, size: int, rbc_px: float, config: Any, anchors: Mapping[str, Any], unknown_set: int
     ) -> None:
-        self._size, self._rbc_px, self._config, self._unknown = size, rbc_px, config, unknown_set
+        self._size = size
+        self._rbc_px = rbc_px
+        self._config = config
+        self._unknown = unknown_set
         self._anchor_boxes = anchor.build_anchor_generator(**anchors)(image_size=(size, size))
 
     def _parse_train_data(self, data: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, Any]]:
@@ -118,11 +125,11 @@ class SmearParser(parser.Parser):
         jitter: tf.Tensor,
         where: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the canvas shows of the field, as optical density, with the boxes in its pixels.
+        """The canvas as optical density, and the boxes in its pixels.
 
-        Cells come at the nominal size times jitter. The canvas is cut out of the field, or the
-        field laid on a canvas of empty slide; where, (2,) from 0 to 1, says at which place. Only
-        what is shown is computed.
+        Red cells get the nominal size times `jitter`. The canvas is a crop of the field, or the
+        field on a canvas of empty slide; `where`, (2,) from 0 to 1, is the position. Only the
+        visible part is computed.
         """
         diameter = data["rbc_diameter_px"]
         scale = jitter * self._rbc_px / tf.where(diameter > 0, diameter, self._rbc_px)
@@ -163,7 +170,7 @@ class SmearParser(parser.Parser):
             config.rpn_batch_size_per_im,
             config.rpn_fg_fraction,
         )
-        # Every box teaches the proposals, whatever its class.
+        # Every box is a target of the proposals, whatever its class.
         scores, offsets = labeler.label_anchors(
             self._anchor_boxes, clipped, tf.cast(codes[:, None], tf.float32)
         )
@@ -181,11 +188,10 @@ class SmearParser(parser.Parser):
 
 
 def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor:
-    """The part of each mask in the clipped box, at the same number of samples; unchanged where
-    nothing was cut.
+    """The part of each mask in its clipped box, with the same number of samples.
 
-    crop_and_resize maps corner to corner; sample centres are what masks are stored at, hence the
-    half samples.
+    crop_and_resize maps corner to corner, and masks are stored at sample centres, so positions are
+    shifted by half a sample.
     """
     size = tf.cast(tf.shape(masks)[1], tf.float32)
     extent = tf.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
@@ -193,8 +199,8 @@ def _recrop(masks: tf.Tensor, boxes: tf.Tensor, clipped: tf.Tensor) -> tf.Tensor
     share = (clipped[:, 2:] - clipped[:, :2]) / extent
     first = (low * size + 0.5 * share - 0.5) / (size - 1)
     last = (low * size + (size - 0.5) * share - 0.5) / (size - 1)
-    # Finer samples than the stored ones reach over the border by up to half a sample, where there
-    # would be zeros.
+    # The new samples are finer and would reach up to half a sample over the border, where
+    # crop_and_resize gives zeros.
     corners = tf.clip_by_value(tf.concat([first, last], axis=1), 0.0, 1.0)
     part = tf.image.crop_and_resize(
         masks[..., None], corners, tf.range(tf.shape(masks)[0]), [MASK_SIZE, MASK_SIZE]

@@ -1,17 +1,19 @@
-"""A model folder's serving_static as one LiteRT file, for devices on which TensorFlow is too large.
+"""Converts a model folder's serving_static to one LiteRT file, for devices without TensorFlow.
 
     python -m spherodetect.training.lite MODEL --out FILE.tflite [--quantised]
 
-The file has the one signature serving_static and runs with LiteRT's built-in operations alone. It
-takes image, uint8 (1, H, W, 3) of the size that was stated at export (480x640 unless --static said
-otherwise), and um_per_px, float32 (1,), 0 where it is unknown; it gives what serving_static gives,
-in rows of which the first num_detections are cells:
+The file has one signature, serving_static, and needs only LiteRT's built-in operations. Its inputs
+are `image`, uint8 (1, H, W, 3) of the size at export (480x640 by default), and `um_per_px`, float32
+(1,), 0 if it is unknown. Its outputs are those of serving_static; the first num_detections rows are
+cells:
 
-    run = Interpreter("FILE.tflite").get_signature_runner("serving_static")  # of ai_edge_litert.interpreter
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter("FILE.tflite").get_signature_runner("serving_static")
     cells = run(image=image[None], um_per_px=np.array([0.193], np.float32))
 
-Quantised, weights are int8 and what runs through the network is float32: nothing has to be
-calibrated.
+With --quantised the weights are int8 and activations stay float32, so that no calibration data are
+needed.
 """
 
 from __future__ import annotations
@@ -36,13 +38,16 @@ SIGNATURE = "serving_static"
 
 
 def to_lite(model: Path, out: Path, *, quantised: bool = False) -> Path:
-    """Write the LiteRT form of a model folder and return its path; it takes about a minute.
+    """Write a model folder's serving_static as a LiteRT file and return its path.
+
+    It takes about a minute.
 
     Raises:
         BadModelError: no model folder, or a damaged one.
         SpherodetectError: a model that was exported without fixed shapes.
     """
-    load_model(model)  # its pieces and checksums
+    # Checks the files and their checksums.
+    load_model(model)
     saved = saved_model_pb2.SavedModel.FromString(
         (model / "saved_model" / "saved_model.pb").read_bytes()
     )
@@ -50,7 +55,7 @@ def to_lite(model: Path, out: Path, *, quantised: bool = False) -> Path:
         raise SpherodetectError(
             f"{quoted(model)}: expected the signature {SIGNATURE}, got none; export the run again"
         )
-    _unmark(saved)
+    _allow_inlining(saved)
     with tempfile.TemporaryDirectory() as temporary:
         plain = shutil.copytree(model / "saved_model", Path(temporary) / "saved_model")
         (plain / "saved_model.pb").write_bytes(saved.SerializeToString())
@@ -63,9 +68,11 @@ def to_lite(model: Path, out: Path, *, quantised: bool = False) -> Path:
     return out
 
 
-def _unmark(saved: saved_model_pb2.SavedModel) -> None:
-    """Forget what XLA is to compile: the converter does not inline such a call, and then has no
-    operation for it."""
+def _allow_inlining(saved: saved_model_pb2.SavedModel) -> None:
+    """Remove the marks of functions that XLA compiles.
+
+    The converter does not inline a marked function, and then it has no operation for the call.
+    """
     for function in (
         one for graph in saved.meta_graphs for one in graph.graph_def.library.function
     ):

@@ -1,5 +1,4 @@
-"""MODEL_CARD.md from model.json: what the model is, what it saw, what was measured (headings after
-Mitchell 2019)."""
+"""Writes MODEL_CARD.md: the model, its data and its accuracy (headings after Mitchell 2019)."""
 
 from __future__ import annotations
 
@@ -12,77 +11,95 @@ from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
 _MGG = ("MGG", "May-Grünwald")
 _SECOND_LOOK = (
-    "A second look, a small network that sees each cell's density and mask pixel by pixel and its size (in µm where "
-    "the pixel size is known), has half a say in what is a spherocyte; held-out cells of other detectors taught it. "
+    "A second, small network gets the optical density and the mask of each cell pixel by pixel, "
+    "and its size (in µm if the pixel size is known). The log odds of both networks are averaged. "
+    "The second network was trained on held-out cells of other detectors. "
 )
-_PRIOR = "Where a third of a field's cells and more look like spherocytes, its doubtful cells are judged with that prior. "
+_PRIOR = (
+    "In a field where at least a third of the cells look like spherocytes, this prevalence is the "
+    "prior of each cell. "
+)
+_TEXT = """\
+# Model card: {name}
+
+{research_use} {fixed_sentence}
+
+## Model details
+Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from \
+{initial}. Its input is optical density at {rbc_px:g} px a red cell. {second_look}{prior}\
+p_spherocyte is calibrated on held-out cells. Classes: {classes}.
+
+## Intended use
+Research: the share of spherocytes among the separate, whole red cells of a thin smear. Not for \
+diagnosis, and not for thick smears, electron microscopy or unstained cells.
+
+## Factors and limits
+- {stains}
+{patients}- Where labels are points or boxes, masks are pseudo-labels, refined by segmentation of \
+optical density.
+- Microcytes and burr cells look like spherocytes; model.json has the counts of each fine class.
+- The limit of blank is a proxy: there are no public healthy controls.
+
+## Training data
+{training_data}
+
+## Evaluation data
+{evaluation_data}
+
+## Quantitative analyses
+The figures are of cells that were found in held-out fields, by {folds} detector(s). Neither the \
+detector nor its second network was trained on the fields on which it was evaluated. Calibration \
+and error rates are joint. If less than a third of a block is labelled, its other red cells are \
+not used, because people then labelled conspicuous cells. Missed cells are not in these figures; \
+`spherodetect evaluate` counts them.
+
+{figures}
+
+| block | spherocytes | called | other cells | called |
+|---|---|---|---|---|
+{blocks}"""
 
 
 def model_card(card: ModelCard) -> str:
     """The text of MODEL_CARD.md."""
     data = card.provenance.data
-    initial = card.provenance.initial
-    taught = card.provenance.training_splits()
-    figures = card.held_out_figures
-    second = card.provenance.second_look
-    return "\n".join(
-        [
-            f"# Model card: {card.name}",
-            "",
-            f"{RESEARCH_USE} {FIXED_SENTENCE}",
-            "",
-            "## Model details",
-            "Mask R-CNN on MobileNetV2 with a feature pyramid, trained with TensorFlow Model Garden from "
-            f"{'the weights of an earlier checkpoint' if initial else 'random weights'}; it sees optical density at "
-            f"{card.rbc_px:g} px a red cell. {_SECOND_LOOK if second else ''}{_PRIOR}p_spherocyte is the odds so "
-            "found, calibrated on held-out cells. Classes: " + ", ".join(card.class_names) + ".",
-            "",
-            "## Intended use",
-            "Research: what share of the separate, whole red cells of a thin smear look like spherocytes. Not for "
-            "diagnosis, not for thick smears, electron microscopy or unstained cells.",
-            "",
-            "## Factors and limits",
-            f"- {_stains(card.stains_seen)}",
-            *_patients(data, taught),
-            "- Where labels are points or boxes, masks are pseudo-labels, refined by segmentation of optical density.",
-            "- Microcytes and burr cells are the look-alikes; the counts by fine class are in model.json.",
-            "- The limit of blank is a proxy: no healthy controls are public.",
-            "",
-            "## Training data",
-            *_data_rows(data, taught),
-            "",
-            "## Evaluation data",
-            *_data_rows(
-                data,
-                {name: set(manifest["splits"]) - taught[name] for name, manifest in data.items()},
-            ),
-            "",
-            "## Quantitative analyses",
-            f"Class of the cells that were found in held-out fields, from {card.rates.folds} detector(s), "
-            "each judged on fields that neither it nor its second look was taught by; calibration and error rates are "
-            "joined. A block of which less than a third is labelled says nothing about other cells: there people "
-            "labelled what struck them. Missed cells are not in these figures; `spherodetect evaluate` counts them.",
-            "",
-            *(
-                [
-                    f"- {name.replace('_', ' ')}: "
-                    + (f"{value:.3f}" if isinstance(value, float) else f"{value}")
-                    for name, value in figures.items()
-                ]
-                or ["- not measured: too few labelled spherocytes were held out"]
-            ),
-            "",
-            "| block | spherocytes | called | other cells | called |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {b['name']} | {b['true_spherocytes']} | {b['called_of_true']} "
-                f"| {b['true_others']} | {b['called_of_others']} |"
-                for b in card.rates.blocks
-                if b["true_spherocytes"] + b["true_others"]
-            ),
-            "",
-        ]
+    training = card.provenance.training_splits()
+    held_out = {name: set(manifest["splits"]) - training[name] for name, manifest in data.items()}
+    return _TEXT.format(
+        name=card.name,
+        research_use=RESEARCH_USE,
+        fixed_sentence=FIXED_SENTENCE,
+        initial="an earlier checkpoint" if card.provenance.initial else "random weights",
+        rbc_px=card.rbc_px,
+        second_look=_SECOND_LOOK if card.provenance.second_look else "",
+        prior=_PRIOR,
+        classes=", ".join(card.class_names),
+        stains=_stains(card.stains_seen),
+        patients="".join(f"{line}\n" for line in _patients(data, training)),
+        training_data="\n".join(_data_rows(data, training)),
+        evaluation_data="\n".join(_data_rows(data, held_out)),
+        folds=card.rates.folds,
+        figures="\n".join(_figures(card.held_out_figures)),
+        blocks="".join(f"{row}\n" for row in _block_rows(card.rates.blocks)),
     )
+
+
+def _figures(figures: Mapping[str, float]) -> list[str]:
+    lines = [
+        f"- {name.replace('_', ' ')}: "
+        + (f"{value:.3f}" if isinstance(value, float) else f"{value}")
+        for name, value in figures.items()
+    ]
+    return lines or ["- not measured: too few labelled spherocytes were held out"]
+
+
+def _block_rows(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for block in blocks:
+        if block["true_spherocytes"] + block["true_others"]:
+            yield (
+                f"| {block['name']} | {block['true_spherocytes']} | {block['called_of_true']} "
+                f"| {block['true_others']} | {block['called_of_others']} |"
+            )
 
 
 def _stains(seen: Sequence[str]) -> str:
@@ -94,10 +111,10 @@ def _stains(seen: Sequence[str]) -> str:
     return f"{never}Stains seen: {'; '.join(seen)}."
 
 
-def _patients(data: Mapping[str, Any], taught: Mapping[str, set[str]]) -> Iterator[str]:
-    """What the data sets with spherocytes can and cannot tell of patients."""
+def _patients(data: Mapping[str, Any], training: Mapping[str, set[str]]) -> Iterator[str]:
+    """Lines on the patients of the data sets with spherocytes."""
     parts = {
-        name: [part for split, part in manifest["splits"].items() if split in taught[name]]
+        name: [part for split, part in manifest["splits"].items() if split in training[name]]
         for name, manifest in data.items()
         if manifest.get("stain") != "drawn"
     }
@@ -109,7 +126,8 @@ def _patients(data: Mapping[str, Any], taught: Mapping[str, set[str]]) -> Iterat
         yield f"- {name}: " + (
             f"spherocytes of {len(patients)} patient{'s' * (len(patients) != 1)}."
             if patients
-            else "no patient ids exist; fields of a block of file numbers may be of one slide, and stand for a patient."
+            else "no patient ids exist; fields of one block of file numbers may be of one slide, "
+            "and count as a patient."
         )
     if len(rich) == 1:
         yield f"- All real spherocytes come from one data set, {rich[0]}."

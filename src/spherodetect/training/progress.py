@@ -1,5 +1,4 @@
-"""What looks on while a run trains: how far it is, whether it still gets better, and which
-checkpoint was the best."""
+"""Observes a training run: progress, early stopping and the best checkpoint."""
 
 from __future__ import annotations
 
@@ -9,71 +8,75 @@ from typing import Any
 
 from official.core import train_lib, train_utils
 
-#: The figure of a validation that checkpoints are compared by; see
-#: SmearMaskRCNNTask.validation_step.
+#: The metric by which checkpoints are compared; see SmearMaskRCNNTask.reduce_aggregated_logs.
 METRIC = "spherocyte_ap"
 
 
-class NoLongerImproves(Exception):
-    """Raised out of the training loop when enough validations in a row were no better than the
-    best."""
+class EarlyStop(Exception):
+    """Ends the training loop after enough validations without improvement."""
 
 
-class Watch:
-    """Tells the progress of a run after every loop, and ends it by early stopping.
+class Observer:
+    """Reports the progress of a run after every loop, and stops it early.
 
     Args:
         total: steps of the whole run.
-        step: the step the run starts or resumes at.
-        patience: validations without a gain in METRIC after which the run ends; 0 for never.
-        progress: called with steps done, steps in all, and a line about them.
+        step: at which the run starts or resumes.
+        patience: validations without improvement of METRIC after which the run ends; 0 for never.
+        progress: called with the number of steps done and in total, and a line of text.
     """
 
     def __init__(
         self, total: int, *, step: int, patience: int, progress: Callable[[int, int, str], None]
     ) -> None:
-        self._total, self._step, self._patience, self._progress = total, step, patience, progress
-        self._since, self._validated, self._best, self._waited = (
-            time.monotonic(),
-            "",
-            float("-inf"),
-            0,
-        )
-        self._pace: float | None = None
+        self._total = total
+        self._step = step
+        self._patience = patience
+        self._progress = progress
+        self._since = time.monotonic()
+        self._seconds_a_step: float | None = None
+        self._validation = ""
+        self._best = float("-inf")
+        self._without_improvement = 0
 
     def after_loop(self, step: int, output: Mapping[str, Any]) -> None:
-        """One more loop of training steps has ended."""
+        """Report the steps of a loop that has ended."""
         now = time.monotonic()
         if step > self._step:
-            pace = (now - self._since) / (step - self._step)
-            # The first loop includes building the graph, a minute or two that will not come again.
-            self._pace = pace if self._pace is None else min(pace, 0.7 * self._pace + 0.3 * pace)
-            self._step, self._since = step, now
-            left = (self._total - step) * self._pace
-            line = f"loss {float(output['training_loss']):.3f}, {self._pace:.2f} s a step, {_span(left)} left"
-            self._progress(step, self._total, line + self._validated)
+            seconds = (now - self._since) / (step - self._step)
+            before = self._seconds_a_step
+            # The first loop includes the tracing of the graph, which takes a minute or two, so a
+            # shorter time replaces the average at once.
+            pace = seconds if before is None else min(seconds, 0.7 * before + 0.3 * seconds)
+            self._seconds_a_step, self._step, self._since = pace, step, now
+            left = _duration((self._total - step) * pace)
+            loss = float(output["training_loss"])
+            line = f"loss {loss:.3f}, {pace:.2f} s a step, {left} left"
+            self._progress(step, self._total, line + self._validation)
 
     def after_validation(self, output: Mapping[str, Any]) -> None:
-        """The held-out cells were looked at.
+        """Note the METRIC of a validation.
 
         Raises:
-            NoLongerImproves: METRIC was no better than before for `patience` validations in a row.
+            EarlyStop: METRIC has not improved for `patience` validations.
         """
         value = float(output[METRIC])
-        self._validated = (
+        self._validation = (
             f"; held-out average precision {value:.3f}, best {max(value, self._best):.3f}"
         )
-        self._waited = 0 if value > self._best else self._waited + 1
+        self._without_improvement = 0 if value > self._best else self._without_improvement + 1
         self._best = max(value, self._best)
-        # Validation is no part of a step's time.
+        # The time of a validation does not count as time of steps.
         self._since = time.monotonic()
-        if self._patience and self._waited >= self._patience:
-            raise NoLongerImproves
+        if self._patience and self._without_improvement >= self._patience:
+            raise EarlyStop
 
 
 class BestCheckpoint(train_utils.BestCheckpointExporter):
-    """Model Garden's exporter, which writes its figures before the checkpoint; here a kill leaves
-    the old pair."""
+    """Model Garden's exporter, but the checkpoint is written before its metrics.
+
+    If the run is killed between the two, checkpoint and metrics of the previous best remain.
+    """
 
     def maybe_export_checkpoint(
         self, checkpoint: Any, eval_logs: Any, global_step: int, write_logs: bool = True
@@ -88,7 +91,7 @@ class BestCheckpoint(train_utils.BestCheckpointExporter):
 
 
 class Runner(train_lib.OrbitExperimentRunner):
-    """Model Garden's runner with our keeper of the best checkpoint."""
+    """Model Garden's runner with `BestCheckpoint`."""
 
     def _build_best_checkpoint_exporter(self) -> BestCheckpoint | None:
         trainer = self.params.trainer
@@ -101,10 +104,10 @@ class Runner(train_lib.OrbitExperimentRunner):
         )
 
 
-def _span(seconds: float) -> str:
-    """A length of time as people say it.
+def _duration(seconds: float) -> str:
+    """A duration as text.
 
-    >>> _span(4000), _span(90), _span(8)
+    >>> _duration(4000), _duration(90), _duration(8)
     ('1 h 07 min', '2 min', '8 s')
     """
     if seconds < 60:

@@ -1,9 +1,8 @@
-"""Records to batches: one endless, fixed sequence of examples to train on, or one pass over
-held-out ones.
+"""Reads records as batches: an endless, fixed sequence for training, or one pass for validation.
 
-Model Garden's reader draws an order that a restart draws anew. Here the order, and through a seed
-for every example the variation of the images, is a function of the seed and the example's number,
-so that a resumed run goes on as if it had never stopped.
+Model Garden's reader draws a new order after a restart. Here the order and the augmentation are
+functions of a seed and of the example's number, so that a resumed run continues as if it had never
+stopped.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import tensorflow as tf
 
 from spherodetect.errors import SpherodetectError
 
-#: Records are a third of a megabyte; more of them in the shuffle's buffer would cost more memory
-#: than they bring order.
-_MOST_SHUFFLED = 256
+#: Most records in the shuffle buffer. A record is a third of a megabyte.
+_MAX_SHUFFLE_BUFFER = 256
 _FILES_AT_ONCE = 4
 
 
@@ -27,17 +25,17 @@ def read(
     *,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """A data set of batches, each the dense stack of what `parse` makes of its records.
+    """A data set of batches, which are stacks of the examples that `parse` returns.
 
     Args:
-        config: experiment.SmearDataConfig; input_path is a pattern, or a name and a pattern a data
-            set. `weights` says how often each is drawn to train on; without them all are drawn
-            equally often.
-        parse: a serialised record and a seed, (2,) int32, to images and labels of fixed shapes.
-        context: which of several input pipelines this is, from tf.distribute.
+        config: see experiment.SmearDataConfig. Without `weights` all data sets are drawn equally
+            often.
+        parse: from a serialised record and a seed, (2,) int32, to images and labels of fixed
+            shapes.
+        context: from tf.distribute, where there are several input pipelines.
 
     Raises:
-        SpherodetectError: weights of other data sets.
+        SpherodetectError: weights for other data sets than those of input_path.
     """
     patterns = (
         config.input_path.as_dict()
@@ -49,7 +47,8 @@ def read(
         weights = config.weights.as_dict() if config.weights else dict.fromkeys(patterns, 1.0)
         if set(weights) != set(patterns):
             raise SpherodetectError(
-                f"train_data.weights: expected a number for each of {', '.join(patterns)}, got {', '.join(weights)}"
+                f"train_data.weights: expected a number for each of {', '.join(patterns)}, got "
+                f"{', '.join(weights)}; change the experiment"
             )
         records = tf.data.Dataset.sample_from_datasets(
             streams, [weights[name] for name in patterns], seed=config.seed
@@ -76,8 +75,7 @@ def read(
 
 
 def _records(pattern: str, config: Any) -> tf.data.Dataset:
-    """Serialised records: shuffled again in every round of an endless stream, or once in their
-    order."""
+    """Serialised records: an endless stream, shuffled anew in each epoch, or one pass in order."""
     files = tf.data.Dataset.from_tensor_slices(sorted(tf.io.gfile.glob(pattern)))
     if not config.is_training:
         return files.flat_map(tf.data.TFRecordDataset)
@@ -85,10 +83,10 @@ def _records(pattern: str, config: Any) -> tf.data.Dataset:
         tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE
     )
     return records.shuffle(
-        min(config.shuffle_buffer_size, _MOST_SHUFFLED), seed=config.seed
+        min(config.shuffle_buffer_size, _MAX_SHUFFLE_BUFFER), seed=config.seed
     ).repeat()
 
 
 def seeds(seed: tf.Tensor, names: tuple[str, ...]) -> Mapping[str, tf.Tensor]:
-    """One seed, (2,) int32, to an independent one a name."""
+    """An independent seed for each name, from one seed (2,) int32."""
     return dict(zip(names, tf.unstack(tf.random.split(seed, len(names))), strict=True))

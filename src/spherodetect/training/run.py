@@ -1,10 +1,9 @@
-"""One execution of an experiment: a YAML in experiments/ becomes a run folder with checkpoints,
-curves and provenance.
+"""Runs an experiment: a YAML in experiments/ becomes a run folder.
 
-A run folder holds params.yaml (every setting as it was used), provenance.json, the last
-checkpoints, best/ (the one with the highest held-out average precision) and TensorBoard's files. A
-run that was killed goes on from its last checkpoint: same step, learning rate and position in the
-data.
+A run folder has params.yaml (all settings as they were used), provenance.json, the last
+checkpoints, best/ (the checkpoint with the highest held-out average precision) and TensorBoard's
+files. A run that was killed continues from its last checkpoint, with the same step, learning rate
+and position in the data.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, quoted, read_yaml
 from spherodetect.training import experiment as _experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
-from spherodetect.training.progress import NoLongerImproves, Runner, Watch
+from spherodetect.training.progress import EarlyStop, Observer, Runner
 
 logger = logging.getLogger(__name__)
 
-
-#: What the hardware asks for where no folder hardware/ lies beside the experiment; as in
-#: experiments/hardware/
+#: Settings of the hardware, for an experiment without a folder hardware/ beside it. They are those
+#: of experiments/hardware/.
 _HARDWARE: dict[str, dict[str, Any]] = {
     "cpu": {"runtime": {"mixed_precision_dtype": "float32"}},
     "gpu": {"runtime": {"mixed_precision_dtype": "float32"}},
@@ -48,8 +46,15 @@ _HARDWARE: dict[str, dict[str, Any]] = {
 def load_experiment(
     path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()
 ) -> Any:
-    """An experiment's settings: Model Garden's defaults, ours, the hardware's, the YAML's, then
-    key=value overrides.
+    """The settings of an experiment.
+
+    In this order, each changes the ones before: Model Garden's defaults, those of experiment.py,
+    those of the hardware, the YAML, and the overrides.
+
+    Args:
+        path: the YAML.
+        hardware: cpu, gpu or tpu.
+        overrides: key=value, where the key is a path such as trainer.train_steps.
 
     Raises:
         SpherodetectError: an unknown key, or an override that is not key=value.
@@ -84,7 +89,7 @@ def load_experiment(
             raise SpherodetectError(
                 f"{source}: expected settings that the experiment has, got {error}"
             ) from error
-    # The head has a row for the background and one a class.
+    # The head has one output for the background and one for each class.
     params.task.model.num_classes = 1 + len(params.task.class_names)
     return params
 
@@ -98,12 +103,18 @@ def train(
     resume: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, line: None,
 ) -> Path:
-    """Train an experiment and return the checkpoint to use: the best where there is held-out data,
-    or the last.
+    """Train an experiment and return its best checkpoint, or the last without held-out data.
+
+    Args:
+        path: the YAML of the experiment.
+        run: the run folder.
+        hardware: cpu, gpu or tpu.
+        overrides: key=value, see `load_experiment`.
+        resume: continue the run in the folder.
+        progress: called with the number of steps done and in total, and a line of text.
 
     Raises:
-        SpherodetectError: the run folder holds another run and resume is not given, or there are no
-            records.
+        SpherodetectError: the folder has a run and `resume` is false, or there are no records.
     """
     params = load_experiment(path, hardware=hardware, overrides=overrides)
     _require_records(params)
@@ -113,9 +124,10 @@ def train(
             f"{quoted(run)}: expected an empty run folder, got one with checkpoints; "
             "go on with it by --resume, or name another"
         )
-    # Model Garden wants the folder to exist.
+    # Model Garden needs an existing folder.
     run.mkdir(parents=True, exist_ok=True)
-    step, total = int(last.rsplit("-", 1)[1]) if last else 0, params.trainer.train_steps
+    step = int(last.rsplit("-", 1)[1]) if last else 0
+    total = params.trainer.train_steps
     params.task.train_data.first_example = step * params.task.train_data.global_batch_size
     _write_provenance(run, path, params)
     if params.runtime.mixed_precision_dtype != "float32":
@@ -132,23 +144,23 @@ def train(
         total,
         "building the graph, which takes a minute or two; the time left comes with the first steps",
     )
-    watch = Watch(total, step=step, patience=params.trainer.patience, progress=progress)
+    observer = Observer(total, step=step, patience=params.trainer.patience, progress=progress)
     runner: Runner = Runner(
         strategy,
         task,
         "train_and_eval" if validates else "train",
         params,
         str(run),
-        train_actions=[lambda output: watch.after_loop(int(runner.trainer.global_step), output)],
-        eval_actions=[watch.after_validation],
+        train_actions=[lambda output: observer.after_loop(int(runner.trainer.global_step), output)],
+        eval_actions=[observer.after_validation],
     )
     try:
-        # Orbit prints what it does; people see our progress instead.
+        # Orbit prints its progress to the log; the user sees `progress`.
         with (run / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
             runner.run()
-    except NoLongerImproves:
+    except EarlyStop:
         logger.info(
-            "held-out average precision no longer rises: stopped at step %d",
+            "held-out average precision no longer improves: stopped at step %d",
             int(runner.trainer.global_step),
         )
         runner.checkpoint_manager.save(checkpoint_number=int(runner.trainer.global_step))
@@ -156,18 +168,16 @@ def train(
 
 
 def chosen_checkpoint(run: Path, params: Any) -> str | None:
-    """The checkpoint of a run that is to be used: the best one where the run kept it, or the last;
-    None without any."""
-    best = params.trainer.best_checkpoint_export_subdir
-    return (
-        tf.train.latest_checkpoint(str(run / best)) if best else None
-    ) or tf.train.latest_checkpoint(str(run))
+    """The checkpoint of a run: the best if the run has it, or the last; None without any."""
+    folder = params.trainer.best_checkpoint_export_subdir
+    best = tf.train.latest_checkpoint(str(run / folder)) if folder else None
+    return best or tf.train.latest_checkpoint(str(run))
 
 
 def _strategy(hardware: str) -> tf.distribute.Strategy:
     if hardware == "tpu":
         try:
-            # A machine that holds its own TPU, as Colab's do, need not name it.
+            # On a machine with its own TPU, such as Colab's, TPU_NAME is not needed.
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
                 os.environ.get("TPU_NAME") or "local"
             )
@@ -203,7 +213,8 @@ def _require_records(params: Any) -> None:
     for pattern in _patterns(params):
         if not _records(pattern):
             raise SpherodetectError(
-                f"{quoted(pattern)}: expected records to train on, got none; write them with `spherodetect tfrecords`"
+                f"{quoted(pattern)}: expected records to train on, got none; write them with "
+                "`spherodetect tfrecords`"
             )
 
 
@@ -236,16 +247,17 @@ def _write_provenance(run: Path, path: Path, params: Any) -> None:
 
 
 def _initial(checkpoint: str | None) -> dict[str, Any] | None:
-    """What taught the weights that a run starts from, where their own run says so: these fields are
-    not held out."""
-    place = Path(checkpoint or "").absolute()
-    files = (
-        [folder / "provenance.json" for folder in (place, place.parent, place.parent.parent)]
-        if checkpoint
-        else []
-    )
+    """Provenance of the initial checkpoint; None without a checkpoint, or if it has none.
+
+    The training data of that run are not held out from this one.
+    """
+    if not checkpoint:
+        return None
+    path = Path(checkpoint).absolute()
+    files = [folder / "provenance.json" for folder in (path, path.parent, path.parent.parent)]
     for file in filter(Path.is_file, files):
         known = json.loads(file.read_bytes())
-        taught = {"train_data": {"input_path": known["params"]["task"]["train_data"]["input_path"]}}
-        return {"data": known["data"], "params": {"task": taught}, "initial": known.get("initial")}
+        pattern = known["params"]["task"]["train_data"]["input_path"]
+        task = {"train_data": {"input_path": pattern}}
+        return {"data": known["data"], "params": {"task": task}, "initial": known.get("initial")}
     return None

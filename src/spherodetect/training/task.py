@@ -1,10 +1,9 @@
-"""Model Garden's Mask R-CNN task, taught by labels of different strength.
+"""Model Garden's Mask R-CNN task for labels that are known in part.
 
-Each loss uses what is known of a cell: proposals and boxes learn from every cell, masks from cells
-that have one, and the class loss is the negative logarithm of the probability of the set of classes
-that a cell may be. For a labelled cell that is cross entropy, for "some red cell" it asks for rbc
-or spherocyte without preferring one, and for a cell of unknown class it is exactly zero, gradient
-included.
+Each loss uses the known part of a label. All cells train proposals and boxes, and cells with a mask
+train the mask head. The class loss is the negative logarithm of the probability of the set of
+classes that a cell may have. For a labelled cell this is cross entropy. For "some red cell" it
+favours rbc and spherocyte alike. For a cell of unknown class the loss and its gradient are zero.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
-from spherodetect.cells import RED_CELLS
 from spherodetect.evaluation.metrics import average_precision
-from spherodetect.graph.detector import SPHEROCYTE
+from spherodetect.graph.decide import ClassIds
 from spherodetect.labels.repair.instances import unknown_set
 from spherodetect.training.experiment import SmearTask
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
@@ -42,18 +40,18 @@ def set_loss(logits: tf.Tensor, class_sets: tf.Tensor) -> tf.Tensor:
     logits = tf.cast(logits, tf.float32)
     allowed = tf.where(bits > 0, logits, tf.fill(tf.shape(logits), -1e9))
     loss = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(allowed, axis=-1)
-    # Where everything is allowed the difference is rounding only: weigh it out, and its gradient
-    # with it.
+    # If all classes are allowed, the loss is zero up to rounding. The factor also removes the
+    # gradient of the rounding error.
     informative = tf.cast(tf.reduce_any(bits == 0, axis=-1), tf.float32)
     return loss * informative
 
 
 @task_factory.register_task_cls(SmearTask)
 class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
-    """A Mask R-CNN that learns from half-labelled smears."""
+    """A Mask R-CNN that is trained on partly labelled smears."""
 
     def build_model(self) -> Any:
-        """Model Garden's model; its boxes stay float32 where its layers are bfloat16."""
+        """Model Garden's model; boxes stay float32 if its layers are bfloat16."""
         model = super().build_model()
         keep_boxes_exact(model)
         return model
@@ -61,7 +59,7 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     def build_inputs(
         self, params: Any, input_context: Any = None, dataset_fn: Any = None
     ) -> tf.data.Dataset:
-        """A data set of (images, labels); see inputs.py."""
+        """The data set of (images, labels), see inputs.py."""
         model = self.task_config.model
         parser = SmearParser(
             size=model.input_size[0],
@@ -96,22 +94,22 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
 
     def _build_mask_loss(self, outputs: Mapping[str, Any]) -> tf.Tensor:
         codes = tf.cast(outputs["mask_class_targets"], tf.int32)
-        teaches = tf.where(codes < NO_MASK, codes, 0)
+        # Class 0 is background, which has no mask loss.
+        with_mask = tf.where(codes < NO_MASK, codes, 0)
         loss = maskrcnn_losses.MaskrcnnLoss()(
-            outputs["mask_outputs"], outputs["mask_targets"], teaches
+            outputs["mask_outputs"], outputs["mask_targets"], with_mask
         )
         return tf.reduce_mean(loss)
 
     def build_metrics(self, training: bool = True) -> list[Any]:
-        """The losses, one by one; what is measured on held-out cells comes from validation_step."""
+        """The losses in training; the metrics of validation come from validation_step."""
         return super().build_metrics(training) if training else []
 
     def validation_step(self, inputs: Any, model: Any, metrics: Any = None) -> dict[str, tf.Tensor]:
-        """Log odds of spherocyte against other red cell at every labelled box: (B, N) float32, with
-        the class sets.
+        """Log odds of spherocyte against other red cell and class sets, (B, N) each.
 
-        Given the labelled boxes, the figure is that of the classes alone and has fixed shapes,
-        which a TPU needs; `spherodetect evaluate` counts missed and doubled cells too.
+        The labelled boxes are given, so that the metric measures the class only, and all shapes are
+        fixed, as a TPU needs. `spherodetect evaluate` counts missed and duplicate cells too.
         """
         images, labels = inputs
         features = model.decoder(model.backbone(images, training=False), training=False)
@@ -127,7 +125,7 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     def aggregate_logs(
         self, state: Any = None, step_outputs: Any = None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Gather a step's cells, of every replica."""
+        """The cells of all steps so far, with those of another step on all replicas."""
         parts = zip(step_outputs["log_odds"], step_outputs["class_sets"], strict=True)
         return [
             *(state or []),
@@ -137,29 +135,26 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
     def reduce_aggregated_logs(
         self, aggregated_logs: Any, global_step: Any = None
     ) -> dict[str, float]:
-        """spherocyte_ap, the average precision over all held-out red cells of known class; -1 where
-        there are none."""
+        """The metrics of a validation.
+
+        spherocyte_ap is the average precision over all held-out red cells of known class, or -1
+        without spherocytes.
+        """
         log_odds, sets = (np.concatenate(part) for part in zip(*aggregated_logs, strict=True))
         others, spherocyte = self._red_cells()
-        known, positive = (
-            np.isin(sets, [1 << k for k in (*others, spherocyte)]),
-            sets == 1 << spherocyte,
-        )
-        figure = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
-        return {"spherocyte_ap": figure, "held_out_cells": float(known.sum())}
+        known = np.isin(sets, [1 << k for k in (*others, spherocyte)])
+        positive = sets == 1 << spherocyte
+        ap = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
+        return {"spherocyte_ap": ap, "held_out_cells": float(known.sum())}
 
     def _red_cells(self) -> tuple[list[int], int]:
-        """Class ids of the red cells but spherocytes, and of spherocytes (0, the background, where
-        there are none)."""
-        ids = {name: k for k, name in enumerate(self.task_config.class_names, 1)}
-        return [k for name, k in ids.items() if name in RED_CELLS - {SPHEROCYTE}] or [0], ids.get(
-            SPHEROCYTE, 0
-        )
+        """Class ids of the other red cells, and of spherocytes; 0, the background, without any."""
+        classes = ClassIds.of(self.task_config.class_names)
+        return list(classes.other_red) or [0], classes.spherocyte or 0
 
 
 def keep_boxes_exact(model: Any) -> None:
-    """Let the layers that handle boxes take them as they are: above 256, bfloat16 knows only even
-    pixels."""
+    """Keep boxes in float32 where layers are bfloat16, which rounds integers above 256."""
 
     def exact(tensors: Any) -> Any:
         return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), tensors)
@@ -167,9 +162,10 @@ def keep_boxes_exact(model: Any) -> None:
     propose = model.roi_generator
     for layer in (propose, *model.roi_sampler, model.mask_sampler):
         layer._autocast = False
-    # Anchors are brought to the precision of the scores in there.
+    # The layer converts the anchors to the type of the scores.
     model.roi_generator = lambda boxes, scores, *rest: propose(exact(boxes), exact(scores), *rest)
 
 
 def _bits(codes: tf.Tensor) -> tf.Tensor:
+    """Class sets from the codes of inputs.py, which may have NO_MASK added."""
     return tf.where(codes > 0, codes % NO_MASK, codes)
