@@ -242,9 +242,9 @@ def test_compare_needs_the_same_labels():
 
 def test_each_group_is_corrected_by_the_others():
     # 600 cells a patient; of its spherocytes 80 % are called so, of its other cells 5 %.
-    shares = {"p1": 0.1, "p2": 0.2, "p3": 0.3, "p4": 0.05}
+    truth = {"p1": 0.1, "p2": 0.2, "p3": 0.3, "p4": 0.05}
     rows = []
-    for patient, share in shares.items():
+    for patient, share in truth.items():
         true = round(600 * share)
         calls = [(SPHERE, SPHERE)] * round(0.8 * true) + [(SPHERE, RBC)] * round(0.2 * true)
         calls += [(RBC, SPHERE)] * round(0.05 * (600 - true))
@@ -254,7 +254,7 @@ def test_each_group_is_corrected_by_the_others():
         ]
     groups = shares.leave_one_out(rows, key="patient")
     assert [(g["patient"], g["labelled_percent"]) for g in groups] == [
-        (p, pytest.approx(100 * share)) for p, share in shares.items()
+        (p, pytest.approx(100 * share)) for p, share in truth.items()
     ]
     assert all(g["holds"] and g["n_fields"] == 10 and g["n_cells"] == 600 for g in groups)
     assert groups[2]["called_percent"] == pytest.approx(27.5)

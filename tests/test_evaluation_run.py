@@ -283,7 +283,7 @@ def test_the_same_run_writes_the_same_page(judged, recipe, tmp_path, monkeypatch
 
 def test_a_leak_is_refused_and_with_force_marked_on_the_page(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_model", lambda folder: StandIn(recipe, trained=True))
-    with pytest.raises(SpherodetectError, match="leak: .*'train' of 'drawn'") as error:
+    with pytest.raises(SpherodetectError, match=r"leak: .*'train' of 'drawn'") as error:
         module.evaluate(Path("m"), recipe, split="train", out=tmp_path / "a")
     assert "--force" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "a").exists()

@@ -10,10 +10,10 @@ import pytest
 from spherodetect.cells import Cells
 from spherodetect.evaluation.worst import (
     FALSE_SPHEROCYTES,
-    MISSED_CELLS,
-    MISSED_SPHEROCYTES,
     MAX_ERRORS,
     MAX_ERRORS_A_FIELD,
+    MISSED_CELLS,
+    MISSED_SPHEROCYTES,
     Gallery,
 )
 

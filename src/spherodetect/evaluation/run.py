@@ -8,10 +8,10 @@ positive without a label).
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def evaluate(
 
 
 def _require_libraries() -> None:
-    if missing := [name for name in ("matplotlib", "pycocotools") if find_spec(name) is None]:
+    needed = ("matplotlib", "pycocotools")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise SpherodetectError(
             f"evaluate needs {' and '.join(missing)}; pip install 'spherodetect[train]'"
         )
