@@ -1,19 +1,21 @@
-"""What each part of the model is worth, on held-out cells that were found, every row over the same
-blocks.
+"""The contribution of each part of the model, on found held-out cells of the same blocks.
 
-    nice python -m benchmarks.ablations runs/chula runs/chula_b runs/chula_c     # 15 minutes of two cores, later 5
-    python -m benchmarks.ablations --rows "model=A/labelled_cells.csv@MODEL_A,B/..." "classical=predictions.csv"
+    nice python -m benchmarks.ablations runs/chula runs/chula_b runs/chula_c
+    python -m benchmarks.ablations --rows "model=A/labelled_cells.csv@MODEL_A,B/..." \\
+        "classical=predictions.csv"
 
-The runs held out other fields each; their held-out cells are kept in --cells, and everything about
-class is tried on these. --rows judges tables that `spherodetect evaluate` (labelled_cells.csv) or
-benchmarks/classical.py (predictions.csv) wrote, missed and doubled cells counted; a model folder
-after @ takes that model's own calibration out of its probabilities, so that the cells of several
+The first command takes 15 minutes of two cores, and 5 minutes when it is repeated. Each run held
+out other fields. Their held-out cells are kept in --cells.
+
+--rows evaluates tables of `spherodetect evaluate` (labelled_cells.csv) or of
+benchmarks/classical.py (predictions.csv), including missed and duplicate cells. A model folder
+after @ removes the calibration of that model from its probabilities, so that the cells of several
 models can be ranked together.
 
-F1, sensitivity and specificity are those of one cut, average precision has none. Beside each stands
-the 90 % interval over 1,000 draws of whole blocks with replacement: a few slides hold most
-spherocytes, and their cells are alike. The last column is the difference of average precision to
-the first row, from the same draws.
+F1, sensitivity and specificity are for one threshold; average precision has none. The intervals of
+90 % are from 1,000 bootstraps of whole blocks: a few slides have most of the spherocytes, and their
+cells are similar. The last column is the difference of average precision to the first row, from
+the same bootstraps.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Labelled red cells of many blocks and what was said of them, parallel arrays.
+    """Labelled red cells of many blocks with their calls, as parallel arrays.
 
     Attributes:
         block: (N,) names.
@@ -46,8 +48,7 @@ class Judged:
     score: np.ndarray
 
     def figures(self, weight: np.ndarray) -> np.ndarray:
-        """F1, average precision, sensitivity and specificity where every cell counts weight (N,)
-        times."""
+        """F1, average precision, sensitivity and specificity with a weight (N,) for each cell."""
         hits, called, true = (
             float(weight[of].sum()) for of in (self.called & self.truth, self.called, self.truth)
         )
@@ -62,13 +63,14 @@ class Judged:
 
 
 def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
-    """A Markdown table; all rows are drawn by the same blocks."""
+    """The lines of a Markdown table; all rows use the same bootstraps."""
     blocks = sorted({str(b) for one in judged.values() for b in one.block})
     draws = np.random.default_rng(seed).multinomial(
         len(blocks), np.full(len(blocks), 1 / len(blocks)), DRAWS
     )
     place = {block: k for k, block in enumerate(blocks)}
-    yield "| held out | cells (spherocytes) | F1 | average precision | sensitivity | specificity | difference |"
+    columns = ("held out", "cells (spherocytes)", "F1", "average precision", "sensitivity")
+    yield f"| {' | '.join((*columns, 'specificity', 'difference'))} |"
     yield "|---" * 7 + "|"
     first = None
     for name, one in judged.items():
@@ -79,7 +81,7 @@ def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
         )
         first = many if first is None else first
         low, high = np.quantile(many, [0.05, 0.95], axis=0)
-        told = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(whole, low, high, strict=True)]
+        shown = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(whole, low, high, strict=True)]
         gain = (
             np.quantile(many[:, 1] - first[:, 1], [0.05, 0.95])
             if len(many) == len(first)
@@ -87,11 +89,15 @@ def compare(judged: Mapping[str, Judged], *, seed: int = 1) -> Iterator[str]:
         )
         less = "–" if many is first else f"{gain[0]:+.3f} to {gain[1]:+.3f}"
         cells = f"{len(at):,} ({int(one.truth.sum()):,})"
-        yield f"| {name} | {cells} | {' | '.join(told)} | {less} |"
+        yield f"| {name} | {cells} | {' | '.join(shown)} | {less} |"
 
 
 def variants(folds: Sequence[Any]) -> dict[str, Judged]:
-    """The choices about class, from held-out cells of several detectors (second_look.SecondLookCells)."""
+    """The variants of the classifier, on the held-out cells of several detectors.
+
+    Args:
+        folds: the `training.second_look.SecondLookCells` of each detector.
+    """
     from spherodetect.graph.prevalence import with_field_prior
     from spherodetect.graph.second_look import mean_log_odds
     from spherodetect.training import second_look
@@ -99,9 +105,8 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
 
     columns = ("window", "size", "spherocyte")
 
-    def opinions(fold: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Of a network that the other folds taught: log odds of the labelled cells, and of those
-        beside them."""
+    def second_log_odds(fold: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Log odds of the labelled and of the other cells, by a network of the other folds."""
         others = [other for other in folds if other is not fold]
         model = second_look.fit(
             *(np.concatenate([getattr(other, c) for other in others]) for c in columns)
@@ -111,9 +116,9 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
             for cells in (fold, fold.neighbours)
         )
 
-    looked = [opinions(fold) for fold in folds]
+    second = [second_log_odds(fold) for fold in folds]
     joined = HeldOutCells.join(folds)
-    # The blocks of several folds count in the first, as in HeldOutCells.join.
+    # A block of several folds counts in the first one, as in HeldOutCells.join.
     seen: set[str] = set()
     new = []
     for fold in folds:
@@ -127,7 +132,7 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
     def in_field(fold: Any, own: np.ndarray, beside: np.ndarray) -> np.ndarray:
         return with_field_prior(own, fold.countable, fold.field, beside, fold.neighbours.field)
 
-    pairs = list(zip(folds, looked, strict=True))
+    pairs = list(zip(folds, second, strict=True))
     both = [
         [mean_log_odds(c.log_odds, o) for c, o in zip((f, f.neighbours), s, strict=True)]
         for f, s in pairs
@@ -141,12 +146,12 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
             [in_field(fold, fold.log_odds, fold.neighbours.log_odds) for fold in folds]
         ),
         "Mask R-CNN alone": judged([fold.log_odds for fold in folds]),
-        "second look alone": judged([own for own, _ in looked]),
+        "second look alone": judged([own for own, _ in second]),
     }
 
 
 def from_rows(tables: Sequence[str]) -> Judged:
-    """The rows of FILE[@MODEL]; a field that came in an earlier table is left out."""
+    """The rows of each FILE[@MODEL]; a field of an earlier table is left out."""
     from benchmarks.classical import read_rows
     from spherodetect.labels.splits import block_of
 
@@ -185,8 +190,8 @@ def from_rows(tables: Sequence[str]) -> Judged:
     )
 
 
-def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
-    """A run's held-out cells, from the file that keeps them or from its validation records."""
+def held_out_cells(run: Path, kept: Path, *, um_per_px: float) -> Any:
+    """The held-out cells of a run, from the kept file or from its validation records."""
     from spherodetect.safety import atomic_write
     from spherodetect.training import held_out
     from spherodetect.training.export import restore
@@ -208,8 +213,8 @@ def held_out(run: Path, kept: Path, *, um_per_px: float) -> Any:
         }
         with atomic_write(file) as written:
             np.savez(written, **plain)
-    with np.load(file, allow_pickle=False) as told:
-        columns = {key: told[key] for key in told.files}
+    with np.load(file, allow_pickle=False) as kept_columns:
+        columns = {key: kept_columns[key] for key in kept_columns.files}
     beside = Neighbours(**{f.name: columns.pop(f"beside_{f.name}") for f in fields(Neighbours)})
     return SecondLookCells(
         **columns | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": beside}
@@ -245,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         judged[name] = from_rows(files.split(","))
     if args.runs:
         judged |= variants(
-            [held_out(run, args.cells, um_per_px=args.um_per_px) for run in args.runs]
+            [held_out_cells(run, args.cells, um_per_px=args.um_per_px) for run in args.runs]
         )
     print("\n".join(compare(judged)))
 

@@ -1,14 +1,15 @@
-"""Which statistics should batch normalisation use in the exported detector?
+"""Compares statistics of batch normalisation for the exported detector.
 
     nice python -m benchmarks.batch_norm RUN [--batches 60]
 
-A run trains with batches of four fields and keeps moving averages of their statistics; the export
-folds these into the convolutions. Beside them: the plain mean over many training batches with the
-weights as they ended, without augmentation's extremes being weighted by recency, and the mean over
-the held-out fields themselves, as if every laboratory's fields were at hand before they are judged.
-Group normalisation is not among Model Garden's layers, and there is nothing to freeze in a run that
-starts from random weights. Judged are recall and, of the cells found, F1 at even odds and average
-precision of the detector alone, on held-out fields; run where the run's records lie.
+A run trains with batches of four fields and keeps moving averages of their statistics, which the
+export folds into the convolutions. Two others are compared with them: the plain mean over many
+training batches with the final weights, and the mean over the held-out fields themselves, as if the
+fields of a laboratory were known before. Group normalisation is not among Model Garden's layers,
+and a run that starts from random weights cannot freeze its statistics.
+
+The metrics, on held-out fields, are recall and, for the found cells, F1 at even odds and average
+precision of the Mask R-CNN alone. Run it in the folder from which the run was trained.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 def judge(
     detector: Any, records: Sequence[Path], class_names: Sequence[str]
 ) -> tuple[int, float, float]:
-    """Labelled cells found, and F1 at even odds and average precision of the class."""
+    """Found labelled cells, and F1 at even odds and average precision of the class."""
     from spherodetect.evaluation.metrics import average_precision
     from spherodetect.training.held_out import collect
 
@@ -33,8 +34,7 @@ def judge(
 
 
 def reestimate(model: Any, batches: Any, norms: Sequence[Any]) -> None:
-    """Set the statistics of normalisation to their plain means over batches of a training data
-    set."""
+    """Set the statistics of batch normalisation to their plain means over training batches."""
     for seen, (images, labels) in enumerate(batches):
         for norm in norms:
             norm.momentum = seen / (seen + 1)

@@ -1,5 +1,4 @@
-"""A peer in a process of its own, so that memory and threads are its own, and it computes only
-while it is asked."""
+"""An object in a process of its own, with its own memory and threads."""
 
 from __future__ import annotations
 
@@ -12,20 +11,20 @@ from typing import Any
 
 
 def _serve(channel: Connection, make: Callable[..., Any], *args: Any) -> None:
-    """What the process does: answers (method, arguments...) with the result."""
+    """The loop of the process: answers each (method, arguments...) with the result."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    made = make(*args)
+    instance = make(*args)
     channel.send(None)
     while (request := channel.recv()) is not None:
-        channel.send(getattr(made, request[0])(*request[1:]))
+        channel.send(getattr(instance, request[0])(*request[1:]))
 
 
 class Child:
-    """Something in a process of its own.
+    """An object in a process of its own.
 
     Args:
-        make: makes it there from args; both are pickled.
-        stopped: the whole process, with the threads that prefetch, is stopped between requests.
+        make: makes the object from args in that process; both are pickled.
+        stopped: stop the whole process between requests, including threads that prefetch.
     """
 
     def __init__(self, make: Callable[..., Any], *args: Any, stopped: bool = False) -> None:
@@ -38,7 +37,7 @@ class Child:
         self._signal(signal.SIGSTOP)
 
     def ask(self, *request: Any) -> Any:
-        """Call a method of it."""
+        """Call a method of the object."""
         self._signal(signal.SIGCONT)
         self._channel.send(request)
         answer = self._channel.recv()
@@ -46,7 +45,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """Let the process go."""
+        """End the process."""
         self._signal(signal.SIGCONT)
         self._channel.send(None)
         self._process.join(30)

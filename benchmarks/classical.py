@@ -1,15 +1,17 @@
-"""The classical baseline that the detector has to beat: watershed cells and eleven measurements of
-each.
+"""The classical baseline of the detector: watershed cells and eleven measurements of each.
 
-    nice python -m benchmarks.classical --out runs/classical                           # 10 minutes on one busy core
-    python -m benchmarks.classical --out runs/classical --against A=EVALUATION/labelled_cells.csv ...
+    nice python -m benchmarks.classical --out runs/classical
+    python -m benchmarks.classical --out runs/classical \\
+        --against A=EVALUATION/labelled_cells.csv ...
 
-Cells come from segment.py, what is known of them from measure.py, and a logistic regression calls
-the spherocytes. It is trained and judged on the same folds of whole runs of files as the detector,
-and judged as `spherodetect evaluate` does it: every labelled point of known class counts, a missed
-cell is missed, and a second cell on top of a matched one counts against. `predictions.csv` has a
-row a labelled cell; `--against` compares its F1 with that of an evaluated detector on the same
-fields. Measurements are kept beside it while segment.py and measure.py stay the same.
+It takes 10 minutes on one core. `segment` finds the cells, `measure` measures them, and a logistic
+regression classifies them. Training and evaluation use the same folds as the detector, whole runs
+of files. The evaluation is that of `spherodetect evaluate`: each labelled point of known class
+counts, a missed cell is a false negative, and a duplicate is a false positive.
+
+`predictions.csv` has a row for each labelled cell. `--against` compares the F1 with that of an
+evaluated detector on the same fields. Measurements are kept as long as the code of `segment` and
+`measure` does not change.
 """
 
 from __future__ import annotations
@@ -47,27 +49,25 @@ FEATURES = (
     "relative_diameter", "circularity", "solidity", "aspect_ratio", "nearest_px",
 )  # fmt: skip
 
-#: Probability from which a cell is called a spherocyte. The cut of best F1 on the training fields,
-#: each block called by the others, was tried too: it suits the slides that hold most spherocytes
-#: and no other; F1 fell from 0.873 to 0.818.
+#: A cell with this probability or more is called a spherocyte. A threshold with the best F1 on the
+#: training fields, cross-validated by block, was tried too. It fits only the slides with most of
+#: the spherocytes, and F1 fell from 0.873 to 0.818.
 CUT = 0.5
 
-#: One row a labelled cell, or a second cell on top of one ("duplicate" as its label); the columns
-#: of predictions.csv.
+#: Columns of predictions.csv. A row is a labelled cell, or a duplicate with that label.
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledCells:
-    """Labelled cells with what segmentation and measuring make of them, parallel arrays.
+    """Labelled cells with their segmentation and measurements, as parallel arrays.
 
     Attributes:
         field: (N,) file names.
-        x_px, y_px: (N,) the labelled point, or a duplicate's centre.
+        x_px, y_px: (N,) the labelled point, or the centre of a duplicate.
         label: (N,) rbc, spherocyte, or duplicate.
-        found: (N,) bool, whether a segmented cell stands for it.
-        features: (N, 11) in the order of FEATURES, NaN where there is no cell or it could not be
-            measured.
+        found: (N,) bool, whether it has a segmented cell.
+        features: (N, 11) in the order of FEATURES, NaN without a cell or a measurement.
     """
 
     field: np.ndarray
@@ -84,7 +84,7 @@ def measured_cells(
     *,
     progress: Callable[[str], None] = lambda file: None,
 ) -> LabelledCells:
-    """Segment and measure labelled fields, and match their points of known class to the cells."""
+    """The labelled cells of fields: segmented, measured and matched with their points."""
     parts: dict[str, list[Any]] = {name: [] for name in LabelledCells.__dataclass_fields__}
     for labelled in fields:
         known = [
@@ -132,7 +132,7 @@ def _measured(image: np.ndarray, file: str) -> Cells:
 
 
 def classify(cells: LabelledCells, train: np.ndarray, judged: np.ndarray) -> Rows:
-    """Train on some rows, call others; train and judged are (N,) bool."""
+    """Probabilities of the judged rows by a classifier of the training rows; both (N,) bool."""
     red = np.isin(cells.label, ["rbc", "spherocyte"]) & cells.found
     taught = np.flatnonzero(train & red)
     probability = _regression(cells.features[taught], cells.label[taught] == "spherocyte")
@@ -167,11 +167,10 @@ def _regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarr
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Recall, and F1, average precision, sensitivity and specificity of the class spherocyte; NaN
-    where undefined.
+    """Recall, and F1, average precision, sensitivity and specificity of the class spherocyte.
 
-    A missed cell is not called and has the lowest score; specificity is that of the found other red
-    cells.
+    A missed cell is not called and has the lowest score. Specificity is that of the other red cells
+    that were found. A rate without cells is NaN.
     """
     label, called = (np.array([r[key] for r in rows], object) for key in ("label", "called"))
     found = np.array([int(r["found"]) for r in rows], bool)
@@ -197,8 +196,7 @@ def _ratio(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """F1 of ours less F1 of theirs on the same fields, and between which limits it lies in 90 of
-    100 bootstraps."""
+    """The difference of F1 on the same fields, with its limits in 90 of 100 bootstraps."""
 
     ours: float
     theirs: float
@@ -212,8 +210,9 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"F1 {self.ours:.3f} against {self.theirs:.3f}: {self.difference:+.3f}, 90 % of bootstraps over "
-            f"{self.n_fields} fields between {self.low:+.3f} and {self.high:+.3f}"
+            f"F1 {self.ours:.3f} against {self.theirs:.3f}: {self.difference:+.3f}, "
+            f"90 % of bootstraps over {self.n_fields} fields between {self.low:+.3f} and "
+            f"{self.high:+.3f}"
         )
 
 
@@ -224,15 +223,13 @@ def paired_bootstrap(
     draws: int = 4000,
     seed: int = 1,
 ) -> Difference:
-    """Draw fields with replacement, the same for both, and compare F1 of the class spherocyte
-    (Efron 1979).
+    """Compare F1 of the class spherocyte by a paired bootstrap over fields (Efron 1979).
 
     Args:
-        ours, theirs: rows with `field`, `label` and `called`, as predictions.csv and
-            labelled_cells.csv have them.
+        ours, theirs: rows of predictions.csv or labelled_cells.csv.
 
     Raises:
-        ValueError: no field in common, or a field with other labels in one than in the other.
+        ValueError: no field in common, or a field with different labels.
     """
     a, b = _counts(ours), _counts(theirs)
     fields = sorted(a.keys() & b.keys())
@@ -240,7 +237,8 @@ def paired_bootstrap(
     if not fields or differing:
         got = f"other labels in {differing[0]!r}" if differing else "none"
         raise ValueError(
-            f"expected fields in common with the same labels, got {got}; judge both by the same recipe"
+            f"expected fields in common with the same labels, got {got}; evaluate both with the "
+            "same recipe"
         )
     counts = np.array([[a[f], b[f]] for f in fields], float)
     drawn = np.random.default_rng(seed).multinomial(
@@ -257,7 +255,7 @@ def paired_bootstrap(
 
 
 def _counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Of each field: spherocytes called so, cells called so, and spherocytes."""
+    """True positives, called spherocytes and labelled spherocytes of each field."""
     counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3, int))
     for row in rows:
         if row["label"] in ("rbc", "spherocyte", "duplicate"):
@@ -275,7 +273,7 @@ def read_rows(path: Path) -> Rows:
 def run(
     out: Path, *, root: Path | None = None, progress: Callable[[str], None] = lambda file: None
 ) -> dict[str, Rows]:
-    """The rows of every fold; predictions.csv and the measurements lie in out afterwards."""
+    """The rows of all folds; predictions.csv and the measurements are written to `out`."""
     recipes = {
         fold: load_recipe(ROOT / "tfrecords" / name, root=root) for fold, name in FOLDS.items()
     }
@@ -308,7 +306,7 @@ def run(
 
 
 def table(results: Mapping[str, Rows]) -> str:
-    """The folds' figures and, for each, those of its blocks, as a Markdown table."""
+    """The figures of the folds and of their blocks, as a Markdown table."""
     columns = (
         "fields",
         "cells",
@@ -369,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _by_fold(rows: Mapping[str, Rows]) -> Rows:
-    """Rows whose fields are told apart by fold: near-duplicates may be held out by two."""
+    """The rows with the fold in the name of each field, since two folds may hold out one field."""
     return [
         row | {"field": f"{fold} {row['field']}"} for fold, part in rows.items() for row in part
     ]

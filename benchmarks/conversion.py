@@ -1,14 +1,14 @@
-"""How many labelled images a second become TFRecords, beside Model Garden's
-`create_coco_tf_record`.
+"""The speed of conversion to TFRecords, compared with Model Garden's `create_coco_tf_record`.
 
     python -m benchmarks.conversion [--fields 8] [--cells 120] [--workers 1] [--rounds 5]
 
-Expected: at least 3 times as many; a minute on one core. Both read one export of drawn fields,
-JPEGs of 640 x 480 pixels and a COCO file with the outline of every cell (some 25 corners, as people
-click them), and write it with a mask of every cell, in equally many processes (1: this one alone).
-Ours is all of `spherodetect tfrecords`: it also checks the labels, looks for near-duplicates,
-splits by source, decodes and re-encodes each image and writes an account. The peer is the script's
-own function with `include_masks`. What both wrote is compared: as many cells, masks of one area.
+Expected: at least 3 times as fast; a minute on one core. Both read the same export of drawn fields:
+JPEGs of 640 x 480 pixels and a COCO file with the outline of every cell (about 25 corners, as
+people click them). Both write a mask of every cell, with the same number of processes (1 is this
+process alone). Ours is the whole of `spherodetect tfrecords`: it also checks the labels, looks for
+near-duplicates, splits by source, decodes and encodes each image, and writes a manifest. The peer
+is the function of the script with `include_masks`. Both results must have the same cells, with
+masks of the same area.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LABELS = "_annotations.coco.json"
 
 
 def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int = 5) -> Comparison:
-    """Convert drawn fields both ways; asserts that both wrote the same cells."""
+    """Convert drawn fields with both; asserts that both wrote the same cells."""
     from absl import flags
     from official.vision.data import create_coco_tf_record as peer
 
@@ -76,7 +76,7 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
 
 
 def write_export(folder: Path, *, fields: int, cells: int) -> Path:
-    """An export as Roboflow writes one: images and one COCO file in a folder."""
+    """An export as Roboflow writes it: images and one COCO file in a folder."""
     from PIL import Image
 
     from spherodetect.synthetic import draw_field  # each of several processes imports this module
@@ -97,7 +97,7 @@ def write_export(folder: Path, *, fields: int, cells: int) -> Path:
 
 
 def _outlines(drawn: SyntheticField) -> Iterator[Annotation]:
-    """The cells as somebody would click them: half a pixel from the true outline at most."""
+    """The outlines of the cells as a person clicks them, at most half a pixel off."""
     from skimage.measure import approximate_polygon, find_contours
 
     named = zip(drawn.cells.names, drawn.cells.pixel_masks(), strict=True)
@@ -109,7 +109,7 @@ def _outlines(drawn: SyntheticField) -> Iterator[Annotation]:
 
 
 def _mask_areas(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """For each record the area of every cell."""
+    """The areas of all cells of each record."""
     import tensorflow as tf
 
     for raw in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator():

@@ -1,14 +1,16 @@
-"""How often does the 95 % interval of the HS score hold the truth? Simulated patients, whose truth
-is known.
+"""The coverage of the 95 % interval of the HS score, on simulated patients with known truth.
 
-    python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt   # 7 minutes of one core
+    python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt
 
-A patient has a true fraction of spherocytes; its fields scatter around that as a beta distribution
-of the stated intra-field correlation; its slide has a sensitivity and a specificity of its own.
-These come from the distribution between slides that the bundled model's blocks imply, and, in a
-second run, from a made-up well-behaved classifier that is known from twelve blocks only. Beside
-ours stand the interval of the percentage as counted, uncorrected, and that of an oracle that knows
-each patient's design effect. Fractions and rates are 0 to 1, printed percentages 0 to 100.
+It takes 7 minutes of one core. A patient has a true fraction of spherocytes. Its fields have a beta
+distribution around that fraction, with a given intra-field correlation. Its slide has its own
+sensitivity and specificity. These are drawn from the distribution between slides of the bundled
+model's blocks and, in a second run, of an invented good classifier that is known from twelve blocks
+only.
+
+Two other intervals are compared: that of the counted, uncorrected percentage, and that of an oracle
+that knows the design effect of each patient. Fractions and rates are 0 to 1, printed percentages 0
+to 100.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ CONDITIONS = tuple(itertools.product(FRACTIONS, FIELDS, CORRELATIONS, CELLS_A_FI
 BUNDLED = Path(scoring.__file__).parents[1] / "models" / "bundled" / "model.json"
 
 _CHUNK = 64  # patients whose draws are in memory together
-_STEPS = 1024  # of the grid in angle; 4096 moves a limit by less than a thousandth of the interval's width
+#: Steps of the grid in angle. With 4096 steps a limit moves by less than a thousandth of the
+#: interval's width.
+_STEPS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Slides:
-    """A classifier: the rates that the score is told, and (conditions, B) those that new slides
-    really have."""
+    """A classifier: the rates that the score uses, and the true rates of new slides.
+
+    The true rates are (conditions, B).
+    """
 
     rates: ClassifierRates
     sensitivity: np.ndarray
@@ -52,8 +58,7 @@ class Slides:
 def bundled_slides(
     rng: np.random.Generator, patients: int, *, model_json: Path = BUNDLED
 ) -> Iterator[Slides]:
-    """New slides of the classifier of a model.json, from the distribution that its own blocks
-    imply."""
+    """New slides of the classifier of a model.json, drawn from the distribution of its blocks."""
     rates = ClassifierRates.from_model_json(read_json(model_json))
     yield Slides(
         rates, *(rng.choice(rates.table[:, k], (len(CONDITIONS), patients)) for k in (0, 1))
@@ -63,10 +68,10 @@ def bundled_slides(
 def well_behaved_slides(
     rng: np.random.Generator, patients: int, *, models: int = 20
 ) -> Iterator[Slides]:
-    """New slides of classifiers of sensitivity 0.87 (0.78 to 0.94) and specificity 0.985 (0.95 to
+    """New slides of good classifiers: sensitivity 0.87 (0.78 to 0.94), specificity 0.985 (0.95 to
     0.999).
 
-    The score learns of them from twelve validation blocks, each a slide with rates of its own.
+    The score knows them from twelve validation blocks; each block is a slide with its own rates.
     """
     for part in np.array_split(np.arange(patients), models):
         n_spherocyte, n_other = rng.integers(30, 200, 12), rng.integers(200, 800, 12)
@@ -80,12 +85,12 @@ def well_behaved_slides(
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """Figures of each of CONDITIONS, (320,): shares of patients 0 to 1, mean widths as fractions.
+    """Results of each of CONDITIONS, (320,): shares of patients and mean widths, 0 to 1.
 
     Attributes:
-        held, uncorrected_held: intervals that hold the truth, ours and that of the percentage as
-            counted.
-        low_is_zero: intervals that begin at 0.
+        held, uncorrected_held: share of the intervals that contain the truth, of the score and of
+            the counted percentage.
+        low_is_zero: share of the intervals that begin at 0.
         width, oracle_width: mean widths.
     """
 
@@ -98,14 +103,13 @@ class Coverage:
 
     @property
     def groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which conditions are the main ones (5 % and above, 5 fields and more), the other ones
-        above 0, those at 0."""
+        """The main conditions (5 % and more, 5 fields and more), the others above 0, those at 0."""
         fraction, fields = np.array(CONDITIONS).T[:2]
         main, zero = (fraction >= 0.05) & (fields >= 5), fraction == 0
         return main, ~main & ~zero, zero
 
     def figures(self) -> dict[str, float]:
-        """The figures that a promise is made of."""
+        """The summary of the coverage."""
         main, other, zero = self.groups
         return {
             "main, mean coverage": self.held[main].mean(),
@@ -135,7 +139,8 @@ class Coverage:
             )
         )
         lines = [
-            f"{self.patients} patients a cell; coverage in percent by cells a field and intra-field correlation",
+            f"{self.patients} patients a cell; coverage in percent by cells a field and "
+            "intra-field correlation",
             f"true %  fields | {' '.join(f'{m:3d} {rho:3g}'.rjust(7) for m, rho in columns)}"
             " | uncorrected | width, points | of the oracle's",
         ]
@@ -151,7 +156,7 @@ class Coverage:
 
 
 def simulate(slides: Sequence[Slides], *, rng: np.random.Generator) -> Coverage:
-    """Score each slide as a patient under each condition."""
+    """The coverage of patients, one a slide, under each condition."""
     parts = [_outcomes(one, rng) for one in slides]
     held, raw, zero, width, oracle = np.concatenate(parts, axis=2)
     return Coverage(
@@ -160,7 +165,7 @@ def simulate(slides: Sequence[Slides], *, rng: np.random.Generator) -> Coverage:
 
 
 def _outcomes(slides: Slides, rng: np.random.Generator) -> np.ndarray:
-    """(5, conditions, patients) of what Coverage has the means of."""
+    """The values of each patient, (5, conditions, patients), of which Coverage has the means."""
     table, n_patients = slides.rates.table, slides.sensitivity.shape[1]
     blank_limit = cache(lambda n: scoring.limit_of_blank(n, model=slides.rates) / 100)
     outcomes = np.empty((5, len(CONDITIONS), n_patients))
@@ -203,8 +208,7 @@ def _counts(
     correlation: float,
     cells: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(B, J) cells called spherocytes, and countable cells, of each slide as a patient; se and sp
-    are (B, 1)."""
+    """Called spherocytes and countable cells of each field, (B, J); se and sp are (B, 1)."""
     shape = len(se), n_fields
     countable = np.maximum(rng.poisson(cells, shape), 1)
     field = np.full(shape, fraction)
@@ -219,7 +223,7 @@ def _counts(
 def _true_effect(
     se: np.ndarray, sp: np.ndarray, fraction: float, correlation: float, cells: int
 ) -> np.ndarray:
-    """(B,) the design effect of the called cells, which only an oracle knows."""
+    """The true design effect of the called cells, (B,), which the score does not know."""
     youden = se + sp - 1
     q = np.clip(fraction * youden + 1 - sp, 1e-9, 1 - 1e-9)
     return 1 + (cells - 1) * correlation * youden**2 * fraction * (1 - fraction) / (q * (1 - q))
@@ -228,8 +232,10 @@ def _true_effect(
 def _limits(
     share: np.ndarray, n_effective: np.ndarray, dof: np.ndarray, table: np.ndarray
 ) -> np.ndarray:
-    """(2, B) limits of many patients; a table of two rows without errors gives those of the counted
-    percentage."""
+    """The limits of many patients, (2, B).
+
+    A table of two rows without errors gives those of the counted percentage.
+    """
     parts = []
     for first in range(0, len(share), _CHUNK):
         some = slice(first, first + _CHUNK)
@@ -241,8 +247,10 @@ def _limits(
 
 
 def plot(results: dict[str, Coverage], path: Path) -> None:
-    """Coverage against the true percentage: a row a classifier, a column a number of fields, ours
-    and uncorrected."""
+    """Plot the coverage against the true percentage, of the score and without correction.
+
+    A row is a classifier, and a column is a number of fields.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

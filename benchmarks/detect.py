@@ -1,20 +1,20 @@
-"""What detecting costs: our exported model beside Model Garden's stock experiment by its own
-export.
+"""The time and memory of detection, compared with the export of Model Garden's stock experiment.
 
     python -m benchmarks.detect [--model MODEL] [--stock RUN] [--fields 8] [--rounds 5] [--profile]
 
 Expected: at least 3 times as many fields a second (goal 4), and at most half the memory above the
-loaded, idle process. Both get the same 640x480 fields of 115 to 135 cells as pixels: real ones of
-Chula RBC-12 where they lie beside the repository, drawn ones elsewhere. The stock model is
-`maskrcnn_mobilenet_coco` with the 300 detections that such fields ask for and everything else as it
-is; it resizes to what our network sees of such a field, rounded up to its strides, or with
---stock-hw to any size. Its weights are those of RUN, which `benchmarks.stock` trained on our
-records and judges; without one they are random, and its threshold is set so that it finds about as
-many cells as ours, because the time of its suppression depends on that. Each runs in a process of
-its own that waits while the other is timed.
+loaded, idle process. Both get the same 640x480 fields of 115 to 135 cells as pixels: real fields of
+Chula RBC-12 if they are beside the repository, otherwise drawn ones.
 
-Beside it: the time of each stage from a file to a score, the network's multiply-adds against those
-of a matrix product on this machine, the classical baseline's time, and what larger images cost.
+The stock model is `maskrcnn_mobilenet_coco` with at most 300 detections. It resizes a field to the
+size of our network's input, rounded up to its strides, or to --stock-hw. Its weights are those of
+RUN, see `benchmarks.stock`. Without a run they are random, and its threshold is set so that it
+finds as many cells as ours, because the time of its suppression depends on their number. Each runs
+in its own process, which waits while the other is timed.
+
+Also printed are the time of each stage from a file to a score, the multiply-adds of the network
+compared with a matrix product on this machine, the time of the classical baseline, and the time for
+larger images.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from benchmarks.train_step import operation_times
 ROOT = Path(__file__).resolve().parents[1]
 CHULA = ROOT.parent / "shared" / "data" / "chula-rbc-12" / "images"
 UM_PER_PX = 0.193
-#: Chula's fields in which the bundled model finds 115 to 135 cells, far from each other.
+#: Fields of Chula in which the bundled model finds 115 to 135 cells.
 CROWDED = (69, 96, 150, 177, 249, 375, 456, 672)
-#: What our network sees of such a field: 32 px a cell, sides multiples of its stride of 32.
+#: Size of the network input for such a field: 32 px a cell, multiples of the stride of 32.
 SEEN_HW = 416, 544
 
 
@@ -62,51 +62,46 @@ def write_fields(folder: Path, n: int) -> list[Path]:
     return paths
 
 
-def export_stock(
-    folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int
-) -> Path:
-    """The stock model with random weights, by Model Garden's own export; it finds about n_cells in
-    the image."""
+def random_stock(run: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int) -> Path:
+    """Write a run of the stock experiment with random weights that finds n_cells in the image."""
     import tensorflow as tf
     from official.core import exp_factory
+    from official.modeling import hyperparams
     from official.vision.configs import maskrcnn  # noqa: F401  (importing registers the experiment)
-    from official.vision.serving import detection, export_saved_model_lib
+    from official.vision.serving import detection
 
     params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
     model = params.task.model
     model.input_size, model.num_classes = [*size_hw, 3], 5
     model.detection_generator.max_num_detections = STOCK_DETECTIONS
-
-    def module() -> Any:
-        return detection.DetectionModule(
-            params=params, batch_size=1, input_image_size=list(size_hw), input_type="image_tensor"
-        )
-
     tf.keras.utils.set_random_seed(1)
-    built = module()
-    tf.train.Checkpoint(model=built.model).save(str(folder / "ckpt"))
+    built = detection.DetectionModule(
+        params=params, batch_size=1, input_image_size=list(size_hw), input_type="image_tensor"
+    )
+    run.mkdir(parents=True)
+    tf.train.Checkpoint(model=built.model).save(str(run / "ckpt"))
+    generator = built.model.detection_generator
     low, high = 0.0, 1.0
     for _ in range(8):
-        threshold = built.model.detection_generator._config_dict["pre_nms_score_threshold"] = (
-            low + high
-        ) / 2
+        threshold = (low + high) / 2
+        generator._config_dict["pre_nms_score_threshold"] = threshold
         found = int(built.serve(tf.constant(image[None]))["num_detections"][0])
         low, high = (threshold, high) if found > n_cells else (low, threshold)
     model.detection_generator.pre_nms_score_threshold = high
-    export_saved_model_lib.export_inference_graph(
-        input_type="image_tensor",
-        batch_size=1,
-        input_image_size=list(size_hw),
-        params=params,
-        checkpoint_path=str(folder / "ckpt-1"),
-        export_dir=str(folder / "stock"),
-        log_model_flops_and_params=False,
-    )
-    return folder / "stock"
+    hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
+    return run
+
+
+def export_random_stock(
+    folder: Path, image: np.ndarray, *, size_hw: tuple[int, int], n_cells: int
+) -> Path:
+    """The SavedModel of `random_stock`, by the export of `benchmarks.stock`."""
+    run = random_stock(folder / "run", image, size_hw=size_hw, n_cells=n_cells)
+    return exported(run, folder / "stock", size_hw=size_hw)
 
 
 class Detector:
-    """A SavedModel that detects, ours or the stock one, in the process that holds it."""
+    """A SavedModel, ours or the stock one, in its process."""
 
     def __init__(self, saved_model: Path, fields: Sequence[Path], um_per_px: float) -> None:
         import tensorflow as tf
@@ -123,7 +118,7 @@ class Detector:
             self.call = lambda image: stock(inputs=image[tf.newaxis])
         self.saved = saved
         self._idle = _memory_mb("VmRSS")
-        # The kernel forgets the highest use so far, which was that of loading.
+        # Resets the highest memory use of the process, which was that of loading.
         Path("/proc/self/clear_refs").write_text("5")
 
     def detect(self) -> tuple[float, float]:
@@ -135,11 +130,11 @@ class Detector:
         return time.perf_counter() - wall, time.process_time() - processor
 
     def found(self) -> list[int]:
-        """Cells in each field, as they were found the last time."""
+        """Cells in each field in the last call of `detect`."""
         return self.counts
 
     def memory(self) -> tuple[float, float]:
-        """MB of the loaded, idle process, and the most that was used above that since."""
+        """MB of the loaded, idle process, and the most that was used in addition since."""
         return self._idle, _memory_mb("VmHWM") - self._idle
 
     def profile(self) -> dict[str, float]:
@@ -157,7 +152,7 @@ class Detector:
         }
 
     def by_size(self, factors: Sequence[int] = (1, 2, 4, 8, 16)) -> list[tuple[float, float]]:
-        """Megapixels and seconds of images that are so many fields beside each other."""
+        """Megapixels and seconds of images made of several fields side by side."""
         import tensorflow as tf
 
         times = []
@@ -171,7 +166,7 @@ class Detector:
         return times
 
     def multiply_adds(self) -> dict[str, float]:
-        """Millions in each part of our network for one of the fields."""
+        """Millions of multiply-adds in each part of our network for one field."""
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
@@ -222,20 +217,20 @@ def _memory_mb(name: str) -> float:
 
 @contextmanager
 def children(**args: Sequence[Any]) -> Iterator[dict[str, Child]]:
-    """Detectors by name, each asked once to warm up."""
-    all_of_them: dict[str, Child] = {}
+    """Detectors by name, after a call as a warm-up."""
+    running: dict[str, Child] = {}
     try:
         for name, each in args.items():
-            all_of_them[name] = Child(Detector, *each)
-            all_of_them[name].ask("detect")
-        yield all_of_them
+            running[name] = Child(Detector, *each)
+            running[name].ask("detect")
+        yield running
     finally:
-        for child in all_of_them.values():
+        for child in running.values():
             child.end()
 
 
 def take_turns(both: dict[str, Child], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Each round's times of each, taking turns to begin."""
+    """The times of each in every round, in alternating order."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in both}
     for number in range(rounds):
         for name in sorted(both, reverse=number % 2 == 0):
@@ -244,12 +239,12 @@ def take_turns(both: dict[str, Child], rounds: int) -> dict[str, list[tuple[floa
 
 
 def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, dict[str, float]]:
-    """Cells, and seconds by stage, from files to a score."""
+    """The number of cells, and seconds by stage, from files to a score."""
     from spherodetect import load_model, measure, read_image, score_counts
 
     model = load_model(model_folder)
     model.detect(read_image(fields[0]), UM_PER_PX)
-    model.rates.table  # noqa: B018  (a model has one, whoever is scored)
+    model.rates.table  # noqa: B018  (computed once for a model)
     seconds = dict.fromkeys(("decode", "detect", "measure", "score"), 0.0)
     counts = []
 
@@ -273,7 +268,7 @@ def end_to_end(model_folder: Path | None, fields: Sequence[Path]) -> tuple[int, 
 
 
 def classical(fields: Sequence[Path]) -> float:
-    """Seconds for the classical baseline's cells and measurements."""
+    """Seconds of the classical baseline for cells and measurements."""
     from benchmarks.classical import _measured
     from spherodetect import read_image
 
@@ -285,7 +280,7 @@ def classical(fields: Sequence[Path]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export the stock model, detect in turn, print the ratios and where the time goes."""
+    """Export the stock model, detect in turn, and print the ratios and the times."""
     from spherodetect.detect.model_folder import BUNDLED
     from spherodetect.fields.image import read_image
 
@@ -314,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="size to which the stock model resizes; default: 448 576",
     )
     parser.add_argument(
-        "--unknown-scale", action="store_true", help="let the fields tell their scale"
+        "--unknown-scale", action="store_true", help="estimate the scale from the cells"
     )
     parser.add_argument(
         "--profile", action="store_true", help="also print the time by type of operation"
@@ -325,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ours = (args.model / "saved_model", fields, 0.0 if args.unknown_scale else UM_PER_PX)
         with children(ours=ours) as one:
             n_found = int(np.mean(one["ours"].ask("found")))
-        # What Model Garden needs to export is no part of what its model needs to run.
+        # Another process, so that the memory of the export does not count.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             size_hw = tuple(args.stock_hw)
             if args.stock:
@@ -334,7 +329,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
             else:
                 options = {"size_hw": size_hw, "n_cells": n_found}
-                stock = pool.apply(export_stock, (Path(folder), read_image(fields[0])), options)
+                image = read_image(fields[0])
+                stock = pool.apply(export_random_stock, (Path(folder), image), options)
         with children(ours=ours, stock=(stock, fields, 0.0)) as both:
             _compare(both, rounds=args.rounds, profile=args.profile)
         n_cells, seconds = end_to_end(args.model, fields)
@@ -360,17 +356,18 @@ def _compare(both: dict[str, Child], *, rounds: int, profile: bool) -> None:
     )
     for name, (idle, above) in memory.items():
         print(
-            f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; {np.mean(found[name]):.0f} cells a field"
+            f"{name}: {idle:.0f} MB loaded, at most {above:.0f} MB more; "
+            f"{np.mean(found[name]):.0f} cells a field"
         )
-    print(
-        f"memory above the loaded, idle process: {memory['ours'][1] / memory['stock'][1]:.2f} of stock's"
-    )
+    share = memory["ours"][1] / memory["stock"][1]
+    print(f"memory above the loaded, idle process: {share:.2f} of stock's")
     millions, peak = both["ours"].ask("multiply_adds"), both["ours"].ask("matmul")
     parts = ", ".join(f"{name} {count:.0f}" for name, count in millions.items())
     rate = sum(millions.values()) * n / min(wall for wall, _ in times["ours"])
     print(f"\nnetwork: {sum(millions.values()):.0f} million multiply-adds a field ({parts})")
     print(
-        f"with all of detecting: {rate / 1e3:.1f} thousand million a second; a matrix product: {peak / 1e3:.1f}"
+        f"with all of detecting: {rate / 1e3:.1f} thousand million a second; "
+        f"a matrix product: {peak / 1e3:.1f}"
     )
     sizes = both["ours"].ask("by_size")
     print(

@@ -1,11 +1,11 @@
-"""What do the LiteRT files lose, and what do they cost? Beside the SavedModel that they were made
-from.
+"""Accuracy and speed of the LiteRT files, compared with the SavedModel from which they were made.
 
-    python -m benchmarks.edge MODEL [--every 7]       # 10 minutes of two cores; MODEL held out the fields
+    python -m benchmarks.edge MODEL [--every 7]
 
-On every Nth held-out field of tfrecords/chula.yaml: recall, F1 and the other figures of each form
-of the model, cells whose class differs from the SavedModel's, and seconds a field. All three are
-given the pixel size.
+It takes 10 minutes of two cores. MODEL must have held out the fields: every Nth held-out field of
+tfrecords/chula.yaml. Printed are recall, F1 and the other metrics of each form of the model, the
+cells whose class differs from that of the SavedModel, and seconds for each field. The pixel size is
+given.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ from spherodetect.geometry import box_iou
 UM_PER_PX = 0.193
 SIZE_HW = 480, 640
 COLUMNS = {
-    "box_yxyx": "boxes_yxyx", "class_id": "class_ids", "confidence": "confidences", "p_spherocyte": "p_spherocyte",
-    "class_probabilities": "class_probabilities", "countable": "countable", "masks": "masks",
-}  # fmt: skip
+    "box_yxyx": "boxes_yxyx",
+    "class_id": "class_ids",
+    "class_probabilities": "class_probabilities",
+    "confidence": "confidences",
+    "countable": "countable",
+    "masks": "masks",
+    "p_spherocyte": "p_spherocyte",
+}
 
 
 class Form:
-    """One form of the model, and the cells that it found in each field."""
+    """One form of the model with the cells of each field."""
 
     def __init__(self, run: Callable[[np.ndarray], Cells]) -> None:
         self._run, self.found, self.seconds = run, dict[str, Cells](), list[float]()
 
-    def look(self, labelled: Labelled) -> None:
-        """Find a field's cells and remember them."""
+    def detect(self, labelled: Labelled) -> None:
+        """The cells of a field, which are kept."""
         start = time.perf_counter()
         self.found[labelled.field] = self._run(labelled.image)
         self.seconds.append(time.perf_counter() - start)
@@ -76,7 +81,7 @@ def interpreted(file: Path) -> Callable[[np.ndarray], Cells]:
 
 
 def differing(one: Cells, other: Cells) -> tuple[int, int]:
-    """Cells of one that the other lacks, and those that it has in another class."""
+    """The number of cells of one that the other lacks, and that it has in another class."""
     if not len(one) or not len(other):
         return len(one), 0
     agree = box_iou(one.box_yxyx.astype(float), other.box_yxyx.astype(float))
@@ -87,7 +92,7 @@ def differing(one: Cells, other: Cells) -> tuple[int, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a row a form."""
+    """Print a row for each form."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         by_form = forms(args.model, Path(folder))
         for labelled in fields:
             for form in by_form.values():
-                form.look(labelled)
+                form.detect(labelled)
     first = next(iter(by_form.values()))
     print(f"{len(fields)} fields, {sum(map(len, first.found.values()))} cells")
     for name, form in by_form.items():

@@ -1,16 +1,18 @@
-"""How many training examples a second come out of our decoder and parser, beside Model Garden's
-stock ones.
+"""The speed of the input pipeline, compared with Model Garden's stock decoder and parser.
 
-    python -m benchmarks.input_pipeline [--side 384] [--batch 4] [--fields 12] [--cells 120] [--batches 3] [--rounds 5]
+    python -m benchmarks.input_pipeline [--side 384] [--batch 4] [--fields 12] [--cells 120] \\
+        [--batches 3] [--rounds 5]
 
-Expected: at least 5 times as many; two minutes on one core. Both read the same drawn fields of 640
-x 480 pixels with an outline of every cell, as `spherodetect tfrecords --full-masks` writes them:
-ours from the records with masks in their boxes, the stock decoder and `maskrcnn_input.Parser` from
-those with a mask of the whole frame a cell. The output is equal: batches of float32 images of side
-x side pixels, cut out of the field where chance says with cells at the same size, as many slots for
-instances with masks of 56 x 56, and targets for the same anchors. Ours varies them as
-experiments/chula.yaml trains (optical density, eight symmetries, JPEG once more, pasted overlaps,
-stain, light, noise), the peer flips. Each runs in one thread, and only while it is timed.
+Expected: at least 5 times as fast; two minutes on one core. Both read the same drawn fields of 640
+x 480 pixels with an outline of every cell, as `spherodetect tfrecords --full-masks` writes them.
+Ours reads the records with box-local masks. The stock decoder and `maskrcnn_input.Parser` read the
+records with a full-frame mask for each cell.
+
+The output has the same form: batches of float32 images of side x side pixels, random crops with
+cells of the same size, the same number of instances with masks of 56 x 56, and targets for the same
+anchors. Ours augments as experiments/chula.yaml does (optical density, eight symmetries, JPEG,
+pasted overlaps, stain, light, noise); the peer only flips. Each runs in one thread, and only while
+it is timed.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def compare(
     batches: int = 3,
     rounds: int = 5,
 ) -> Comparison:
-    """Draw examples both ways; asserts that they are of the same shapes and show as many cells."""
+    """Read examples with both; asserts the same shapes and a similar number of cells."""
     from spherodetect.training.run import load_experiment
 
     settings = [
@@ -126,7 +128,7 @@ def _anchors(params: Any) -> dict[str, Any]:
 
 
 def _batches(pattern: Path, example: Callable[[Any, Any], Any], params: Any) -> Any:
-    """An endless data set that works in the caller's time alone."""
+    """An endless data set without threads of its own."""
     import tensorflow as tf
 
     files = sorted(str(path) for path in pattern.parent.glob(pattern.name + ".tfrecord"))
@@ -153,7 +155,7 @@ def _require_equal_output(ours: tuple[Any, Any], peer: tuple[Any, Any]) -> None:
         float(np.mean(np.sum(labels["gt_classes"].numpy() >= 0, axis=1)))
         for labels in (ours[1], peer[1])
     ]
-    # One batch a side, of places that chance chose.
+    # One batch of each, of random crops.
     assert 0.5 < cells[0] / cells[1] < 2, f"expected as many cells an image, got {cells}"
 
 

@@ -1,19 +1,19 @@
-"""How much do the counts of a field change when nothing about its cells does?
+"""The change of the counts of a field under changes of the image that keep its cells.
 
-    python -m benchmarks.invariance [--every N] [--um-per-px F]      # 36 fields, 8 minutes of two cores
+    python -m benchmarks.invariance [--every N] [--um-per-px F]
 
-Fields of Chula RBC-12 (../shared/data), two thirds of them with five or more labelled spherocytes,
-by the bundled model; each is turned over, turned, cropped, enlarged, reduced and cut into tiles.
-Without --um-per-px the field's own cells give the scale, so that its jitter is in the figures. A
-cropped field is compared on what both have in common, a cell's width from the border. No photograph
-of 0.028 µm a pixel is public, so the last row enlarges a part of each field to 2400x1800 at that
-size and compares what is found there and on its reduction by area to 0.193 µm.
+36 fields take 8 minutes of two cores. The fields are of Chula RBC-12 (../shared/data); two thirds
+have five or more labelled spherocytes. The bundled model detects the cells of each field after
+flips, rotations, crops, enlargement, reduction and tiling. Without --um-per-px the scale comes from
+the field's own cells, and its variation is part of the result. A cropped field is compared on the
+common part, without a margin of one cell. No image of 0.028 µm a pixel is public, so the last row
+enlarges a part of each field to 2400x1800 at that pixel size and compares it with its reduction by
+area to 0.193 µm.
 
-Printed are the mean over the fields of the absolute change of a field's number of cells, in percent
-of it, and then sums over the fields of the absolute changes, in percent of the sum of the counts:
-cells, cells called spherocytes, and of both those that are countable. Spherocytes are pooled
-because one more is 50 % in a field of two; a field without any still adds to the changes. Goal: 1 %
-of the cells and 3 % of the spherocytes.
+The first number is the mean over the fields of the absolute change of the number of cells, in
+percent. The others are sums over the fields of the absolute changes, in percent of the sum of the
+counts: cells, spherocytes, countable cells and countable spherocytes. Spherocytes are pooled,
+because one more is 50 % in a field of two. Goal: 1 % of the cells and 3 % of the spherocytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "chula-rbc-12"
 #: Pixels cut off at the top and at the left; none is a multiple of the network's stride.
 SHIFTS = ((3, 0), (0, 5), (7, 7), (13, 22))
 TILES_PX = (160, 250)
-#: What a camera of more pixels sees: height, width and µm a pixel, beside those of Chula.
+#: Height, width and µm a pixel of a camera with more pixels, and of Chula.
 _FINE_HW, _FINE_UM, _UM = (1800, 2400), 0.028, 0.193
 _SPHEROCYTE = "3"
 
@@ -40,8 +40,7 @@ Counts = np.ndarray  #: cells, spherocytes, countable cells, countable spherocyt
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the picture: what it is called and the counts before and after, each (fields,
-    4)."""
+    """One change of the image: its name, and the counts before and after, each (fields, 4)."""
 
     name: str
     before: np.ndarray
@@ -49,7 +48,7 @@ class Change:
 
     @property
     def percent(self) -> np.ndarray:
-        """(4,) change in percent of the counts before."""
+        """The change in percent of the counts before, (4,)."""
         return (
             100
             * np.abs(self.after - self.before).sum(axis=0)
@@ -147,7 +146,7 @@ def _changed(
 
 
 def _counts(cells: Cells, *, inside: tuple[float, float] = (0.0, 0.0)) -> Counts:
-    """Counts of the cells whose box's centre lies below and right of a point."""
+    """Counts of the cells whose centre of the box is below and right of a point."""
     cells = cells[((cells.box_yxyx[:, :2] + cells.box_yxyx[:, 2:]) / 2 >= inside).all(axis=1)]
     sphere = cells.names == "spherocyte"
     return np.array(
@@ -171,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(", ".join(f"{n:.1f}" for n in found[0].before.mean(axis=0)))
     print(
-        "in percent; per field: cells; in sums: cells, spherocytes, countable, countable spherocytes"
+        "in percent; per field: cells; in sums: cells, spherocytes, countable, "
+        "countable spherocytes"
     )
     print("\n".join(map(str, found)))
 

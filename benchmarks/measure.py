@@ -1,13 +1,12 @@
-"""How many cells a second `measure` gets through, beside scikit-image's `regionprops_table` with
-the same columns.
+"""The speed of `measure`, compared with scikit-image's `regionprops_table` with the same columns.
 
     python -m benchmarks.measure [--fields 4] [--cells 120] [--rounds 9]
 
-Expected: at least 5 times as many; half a minute on one core. Both get the same drawn fields of 640
-x 480 pixels, cell by cell the same pixels (as box-local masks, or as a label image), and both find
-the optical density of the whole field first, by our own function, since scikit-image has none.
-Central pallor is an extra property there, written as its definition reads. Two more lines say what
-either part does: with the density at hand on both sides, and without the peer's pallor columns.
+Expected: at least 5 times as fast; half a minute on one core. Both get the same drawn fields of 640
+x 480 pixels with the same pixels of each cell (as box-local masks, or as a label image). Both first
+compute the optical density of the whole field with this package's function, because scikit-image
+has none. Central pallor is an extra property of the peer. Two more lines show the parts: with the
+density known on both sides, and without the peer's pallor columns.
 """
 
 from __future__ import annotations
@@ -26,13 +25,19 @@ from spherodetect.segment import green_density
 from spherodetect.synthetic import draw_field
 
 BUILT_IN = (
-    "centroid", "area", "equivalent_diameter_area", "perimeter_crofton", "solidity", "axis_major_length",
-    "axis_minor_length", "intensity_mean",
-)  # fmt: skip
+    "centroid",
+    "area",
+    "equivalent_diameter_area",
+    "perimeter_crofton",
+    "solidity",
+    "axis_major_length",
+    "axis_minor_length",
+    "intensity_mean",
+)
 
 
 def compare(*, fields: int = 4, cells: int = 120, rounds: int = 9) -> list[Comparison]:
-    """The three comparisons; the first is the figure."""
+    """The three comparisons; the first is the main one."""
     drawn = [_field(seed, cells) for seed in range(fields)]
     photographs = [Photograph(image) for image, _, _ in drawn]
     densities = [photograph.density for photograph in photographs]
@@ -66,8 +71,7 @@ def compare(*, fields: int = 4, cells: int = 120, rounds: int = 9) -> list[Compa
 
 
 def peer(labels: np.ndarray, density: np.ndarray, *, pallor: bool = True) -> dict[str, np.ndarray]:
-    """The columns of `measure` by scikit-image; what follows from others in one step is not worth
-    its time."""
+    """The columns of `measure` by scikit-image, without those that follow from others."""
     from scipy.spatial import KDTree
     from skimage.measure import regionprops_table
 
@@ -86,7 +90,7 @@ def _pallor(mask: np.ndarray, density: np.ndarray) -> tuple[float, float]:
     distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
     od, depth = density[mask], distance / distance.max(initial=1e-6)
     ring = od[(depth > 0.2) & (depth < 0.5)]
-    if not ring.size:  # scikit-image tries the function on a few pixels to see what it returns
+    if not ring.size:  # scikit-image calls the function on a few pixels to find out what it returns
         return float("nan"), float("nan")
     rim = np.percentile(ring, 75)
     return float((od[depth > 0.15] < 0.7 * rim).mean()), float(od[depth > 0.75].mean() / rim)
@@ -111,7 +115,7 @@ def _field(seed: int, cells: int) -> tuple[np.ndarray, np.ndarray, Cells]:
 
 
 def _require_agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> None:
-    """The columns are the same ones; perimeter and hull are defined a little otherwise."""
+    """Assert that the columns agree; perimeter and hull have slightly different definitions."""
     alike = {
         "area_px": "area",
         "diameter_px": "equivalent_diameter_area",

@@ -1,17 +1,16 @@
-"""Does the 95 % interval hold the label share of real fields that the detector never saw?
+"""The coverage of the 95 % interval on real held-out fields, whose truth are the labels.
 
     python -m benchmarks.pseudo_patients [MODEL/model.json]
 
-Every run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient: its
-truth is the share of these cells that people labelled spherocyte, its counts are what the model
-called them, and the error rates come from the other runs alone. A model.json from before counts a
-field were kept has its cells dealt evenly to the block's fields, which understates their scatter.
-The same is printed for single blocks, with the rates of the other runs.
+Each run of neighbouring blocks with at least 50 labelled countable cells is a pseudo-patient. Its
+truth is the share of these cells that people labelled spherocyte. Its counts are the calls of the
+model, and the error rates come from the other runs. A model.json of an earlier version has no
+counts of each field; its cells are then distributed evenly over the fields of a block, which makes
+the fields too similar. The same is printed for single blocks, with the rates of the other runs.
 
-People name cells otherwise when they label them again (calibrate.py has the figures), so a label
-share is itself known within limits only: from all its spherocytes being slips of other cells to as
-many being missed. How many intervals meet these limits stands beside the strict count. Percentages
-are 0 to 100.
+People label some cells differently the second time (see training/calibrate.py), so the labelled
+share is known within limits only. The number of intervals that overlap these limits is printed
+beside the strict count. Percentages are 0 to 100.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ Block = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PseudoPatient:
-    """A run or block: its label share in percent, and the score from the counts and the other runs'
-    rates."""
+    """A run or a block: its labelled share in percent, and the score by the other runs' rates."""
 
     truth: float
     score: PatientScore
@@ -51,8 +49,7 @@ class PseudoPatient:
 
     @property
     def held_within_slips(self) -> bool:
-        """Whether the interval meets the shares that the labels allow, slips being all one way or
-        all the other."""
+        """Whether the interval overlaps the limits of the labelled share."""
         least = (self.truth - 100 * OTHERS_MISNAMED) / (1 - OTHERS_MISNAMED)
         most = self.truth / (1 - SPHEROCYTES_MISNAMED)
         return self.score.hs_score_low <= most and least <= self.score.hs_score_high
@@ -60,7 +57,8 @@ class PseudoPatient:
     def __str__(self) -> str:
         s, mark = self.score, "yes" if self.held else "slips" if self.held_within_slips else "no"
         return (
-            f"{s.patient_id:>9} {s.n_countable:6d} {self.truth:7.1f} {s.raw_percent:7.1f} {s.hs_score:7.1f} "
+            f"{s.patient_id:>9} {s.n_countable:6d} {self.truth:7.1f} {s.raw_percent:7.1f} "
+            f"{s.hs_score:7.1f} "
             f"{s.hs_score_low:6.1f} {s.hs_score_high:6.1f}  {mark:5}  {s.status}"
         )
 
@@ -79,8 +77,10 @@ def pseudo_patients(model: Mapping[str, Any], *, whole_runs: bool = True) -> lis
 
 
 def _runs(blocks: Iterable[Block]) -> list[list[Block]]:
-    """Blocks of file numbers that follow upon each other, which may be of one slide; other blocks
-    are patients."""
+    """Runs of consecutive blocks of file numbers, which may be of one slide.
+
+    Other blocks are patients.
+    """
     runs: list[list[Block]] = []
     end = None
     for block in sorted(blocks, key=lambda block: (_numbers(block) or (0, 0), block["name"])):
@@ -112,11 +112,11 @@ def _patient(blocks: Sequence[Block], rates: ClassifierRates) -> PseudoPatient:
 
 
 def _fields(block: Block) -> np.ndarray:
-    """(J, 2) labelled countable and called cells of each field."""
+    """Labelled countable cells and called cells of each field, (J, 2)."""
     if block.get("fields"):
         return np.array(block["fields"], int)
     field, fine = np.arange(BLOCK_FIELDS), block["fine_classes"].values()
-    # As evenly as whole cells go; so dealt, a part never exceeds its whole.
+    # Distributed evenly in whole cells, so that no field has more called cells than cells.
     totals = sum(kind["n"] for kind in fine), sum(kind["called"] for kind in fine)
     return np.stack([n // BLOCK_FIELDS + (field < n % BLOCK_FIELDS) for n in totals], axis=1)
 
@@ -142,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         n = len(patients)
         print(
-            f"{held} of {n} intervals ({100 * held / n:.0f} %) hold the label share, {within} within its slips\n"
+            f"{held} of {n} intervals ({100 * held / n:.0f} %) hold the label share, {within} "
+            "within its limits\n"
         )
 
 

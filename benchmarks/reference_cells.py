@@ -1,13 +1,12 @@
-"""What labelled cells measure, for the report to draw beside a patient's: prints
-report/reference.py's numbers.
+"""Prints the measurements of labelled cells, which are the numbers of report/reference.py.
 
     python -m benchmarks.reference_cells [--every N]
 
-Normal cells and spherocytes of Chula RBC-12 (../shared/data), found by the bundled model and named
-by the people who labelled them; only countable cells of fields that pass quality control. Sizes in
-µm are by the scale bars' 0.193 µm/px; relative sizes and densities are to the field's median, in
-fields where the model calls at most a third spherocytes, so that this median is that of other
-cells. Quantiles in steps of 5 %.
+The cells are normal cells and spherocytes of Chula RBC-12 (../shared/data), detected by the bundled
+model and labelled by people. Only countable cells of fields that pass quality control are used.
+Sizes in µm use the 0.193 µm/px of the scale bars. Relative sizes and densities are relative to the
+field's median, in fields with at most a third of spherocytes by the model, so that the median is
+that of other cells. Quantiles are in steps of 5 %.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _field(file: Path) -> tuple[Cells, np.ndarray] | None:
-    """The cells of a labelled field, and the class that each is labelled with, -1 for none."""
+    """The cells of a labelled field, and the class of each label, -1 without a label."""
     rows = [line.split() for line in file.read_text().splitlines()]
     points = np.array(
         [[int(y), int(x), int(c)] for x, y, c in (row for row in rows if len(row) == 3)]

@@ -1,21 +1,25 @@
-"""How well does Model Garden's stock experiment do when it is trained on our records?
+"""Trains and evaluates Model Garden's stock experiment on this package's records.
 
-    for d in chula synthetic; do spherodetect tfrecords tfrecords/$d.yaml --full-masks --out tfrecords/records/$d; done
-    nice python -m benchmarks.stock train runs/stock [--steps 1500]            # about an hour of two cores
-    python -m benchmarks.stock renew runs/stock                                # two minutes
-    python -m benchmarks.stock judge runs/stock --ours MODEL [--every 1]       # MODEL held out what is judged
+    for d in chula synthetic; do
+        spherodetect tfrecords tfrecords/$d.yaml --full-masks --out tfrecords/records/$d
+    done
+    nice python -m benchmarks.stock train runs/stock [--steps 1500]
+    python -m benchmarks.stock renew runs/stock
+    python -m benchmarks.stock judge runs/stock --ours MODEL [--every 1]
 
-Speed says little without it: `benchmarks.detect --stock runs/stock` times what was trained here.
-The stock task, network, losses and trainer are Model Garden's; what is ours is what its settings
-ask of any user: class names, room for 300 cells, crops at the scale of `benchmarks.detect`, and,
-because batches hold 4 crops and not 512, the optimiser and its schedule of experiments/chula.yaml.
-Cells of unknown class are crowds to it, which it passes over. After a few hundred steps its moving
-averages of batch normalisation still carry the first ones and it finds nothing at all
-(benchmarks/batch_norm.py), so `renew` takes them anew from training batches.
+`train` takes about an hour of two cores, and `renew` two minutes. MODEL must have held out the
+fields. `benchmarks.detect --stock runs/stock` times the model that was trained here.
 
-Judged are the held-out fields of tfrecords/chula.yaml as `spherodetect evaluate` judges them, by
-the stock export; of two classes on one cell the likelier counts, and its threshold is the one that
-suits it best there.
+Task, network, losses and trainer are Model Garden's. Changed are settings that every user sets:
+class names, at most 300 cells, crops at the scale of `benchmarks.detect`, and, because a batch has
+4 crops and not 512, the optimiser and its schedule of experiments/chula.yaml. Cells of unknown
+class are crowds, which the stock experiment ignores. After a few hundred steps its moving averages
+of batch normalisation still contain the first steps, and it finds nothing (see
+benchmarks/batch_norm.py). So `renew` computes them again from training batches.
+
+The evaluation is that of `spherodetect evaluate` on the held-out fields of tfrecords/chula.yaml,
+by the stock export. If a cell is detected in two classes, the more probable one counts. The
+threshold is the one with the best F1 on these fields.
 """
 
 from __future__ import annotations
@@ -35,8 +39,7 @@ from spherodetect.geometry import box_iou
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, BATCH, STOCK_DETECTIONS = 384, 4, 300
-#: To what it resizes fields of 640x480 (benchmarks/detect.py): 0.9 of their size. Its crops are cut
-#: from this, more or less enlarged.
+#: Size of a resized field of 640x480 (see benchmarks/detect.py), and the scale jitter of the crops.
 SIZE_HW, JITTER = (448, 576), 1.25
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -44,7 +47,7 @@ Detect = Callable[[Labelled], Cells]
 
 
 def experiment(records: Path, *, steps: int) -> Any:
-    """maskrcnn_mobilenet_coco on crops of our records."""
+    """The settings of maskrcnn_mobilenet_coco on crops of the records."""
     from spherodetect.training.run import load_experiment
 
     params = stock_experiment(records, side=SIDE, batch=BATCH)
@@ -57,16 +60,13 @@ def experiment(records: Path, *, steps: int) -> Any:
     ours = load_experiment(ROOT / "experiments" / "chula.yaml", overrides=overrides)
     trainer.optimizer_config = ours.trainer.optimizer_config
     trainer.train_steps, trainer.steps_per_loop, trainer.summary_interval = steps, 20, 20
-    trainer.checkpoint_interval, trainer.max_to_keep, trainer.best_checkpoint_export_subdir = (
-        100,
-        1,
-        "",
-    )
+    trainer.checkpoint_interval, trainer.max_to_keep = 100, 1
+    trainer.best_checkpoint_export_subdir = ""
     return params
 
 
 def train(run: Path, records: Path, *, steps: int) -> None:
-    """Train it by Model Garden's trainer, or go on from its last checkpoint."""
+    """Train with Model Garden's trainer, or continue from the last checkpoint."""
     import tensorflow as tf
     from official.core import task_factory, train_lib
     from official.modeling import hyperparams
@@ -82,8 +82,10 @@ def train(run: Path, records: Path, *, steps: int) -> None:
 
 
 def renew(run: Path, records: Path, *, batches: int = 40) -> None:
-    """Write a checkpoint beside the last one whose statistics of normalisation are means over
-    training batches."""
+    """Write a checkpoint with statistics of batch normalisation from training batches.
+
+    It is in the folder `renewed` of the run.
+    """
     import tensorflow as tf
     import tf_keras
     from official.core import task_factory
@@ -106,8 +108,13 @@ def renew(run: Path, records: Path, *, batches: int = 40) -> None:
 
 
 def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> Path:
-    """The SavedModel of a run by Model Garden's own export, with the detections that a field of 120
-    cells asks for."""
+    """The SavedModel of a run by Model Garden's own export, with STOCK_DETECTIONS detections.
+
+    Args:
+        run: a folder with params.yaml and a checkpoint.
+        folder: of the SavedModel.
+        size_hw: to which images are resized.
+    """
     import tensorflow as tf
     from official.core import exp_factory
     from official.modeling import hyperparams
@@ -117,13 +124,13 @@ def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> 
     params = exp_factory.get_exp_config("maskrcnn_mobilenet_coco")
     params = hyperparams.override_params_dict(params, str(run / "params.yaml"), is_strict=False)
     params.task.model.detection_generator.max_num_detections = STOCK_DETECTIONS
+    renewed = tf.train.latest_checkpoint(str(run / "renewed"))
     export_saved_model_lib.export_inference_graph(
         input_type="image_tensor",
         batch_size=1,
         input_image_size=list(size_hw),
         params=params,
-        checkpoint_path=tf.train.latest_checkpoint(str(run / "renewed"))
-        or tf.train.latest_checkpoint(str(run)),
+        checkpoint_path=renewed or tf.train.latest_checkpoint(str(run)),
         export_dir=str(folder),
         log_model_flops_and_params=False,
     )
@@ -131,8 +138,10 @@ def exported(run: Path, folder: Path, *, size_hw: tuple[int, int] = SIZE_HW) -> 
 
 
 def stock_detector(saved_model: Path) -> Detect:
-    """The cells of an exported stock model in native pixels, their best scores beside as
-    confidence."""
+    """A function from a field to its cells in native pixels, by an exported stock model.
+
+    The best score of a cell is its confidence.
+    """
     import tensorflow as tf
 
     saved = tf.saved_model.load(str(saved_model))
@@ -147,7 +156,7 @@ def stock_detector(saved_model: Path) -> Detect:
         scores, ids = found["detection_scores"][:n], found["detection_classes"][:n].astype(int)
         boxes = found["detection_boxes"][:n] / np.tile(found["image_info"][2], 2)
         best = np.argsort(-scores, kind="stable")
-        # The stock suppression works class by class: one cell may come once for each.
+        # The stock export suppresses each class separately, so a cell may have several classes.
         agree = box_iou(boxes[best], boxes[best]) > 0.5
         kept: list[int] = []
         for k in range(n):
@@ -163,25 +172,26 @@ def stock_detector(saved_model: Path) -> Detect:
         cells.confidence[:] = scores[rows]
         return cells
 
-    detect.saved = saved  # type: ignore[attr-defined]  # the functions die with what was loaded
+    # The functions of a SavedModel need the loaded object.
+    detect.saved = saved  # type: ignore[attr-defined]
     return detect
 
 
 def judge(
     detect: Detect, fields: Sequence[Labelled], *, threshold: float = 0.0
 ) -> dict[str, float]:
-    """Recall of red cells, and sensitivity, precision and F1 of spherocytes, missed and doubled
-    cells counted."""
+    """Recall of red cells, and sensitivity, precision and F1 of spherocytes.
+
+    Missed cells are false negatives, and duplicates are false positives.
+    """
     hits = called = true = red = found = 0
     for labelled in fields:
         cells = detect(labelled)
         cells = cells[cells.confidence >= threshold]
         matching = match_points(cells, labelled.points_yx)
         sphere = cells.names == CLASS_NAMES[1]
-        is_true, is_red = (
-            labelled.classes == "spherocyte",
-            np.isin(labelled.classes, list(RED_CELLS)),
-        )
+        is_true = labelled.classes == "spherocyte"
+        is_red = np.isin(labelled.classes, list(RED_CELLS))
         at, known = matching.detection, is_red & matching.found
         red, found = red + int(is_red.sum()), found + int(known.sum())
         hits += int((sphere[at[known]] & is_true[known]).sum())
@@ -208,10 +218,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--records", type=Path, default=Path("tfrecords/records"), help="folder of the data sets"
     )
     parser.add_argument("--steps", type=int, default=1500, help="default: 1500")
-    parser.add_argument(
-        "--ours", type=Path, help="a model folder that held out the fields that are judged"
-    )
-    parser.add_argument("--every", type=int, default=1, help="judge every Nth held-out field only")
+    parser.add_argument("--ours", type=Path, help="a model folder that held out these fields")
+    parser.add_argument("--every", type=int, default=1, help="evaluate every Nth held-out field")
     args = parser.parse_args(argv)
     if args.what == "train":
         train(args.run, args.records, steps=args.steps)
@@ -223,9 +231,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     fields = list(open_truth(ROOT / "tfrecords" / "chula.yaml", "val").read(None))[:: args.every]
     detect = stock_detector(exported(args.run, args.run / "exported"))
-    remembered = {labelled.field: detect(labelled) for labelled in fields}
+    detected = {labelled.field: detect(labelled) for labelled in fields}
     by_threshold = {
-        t: judge(lambda one: remembered[one.field], fields, threshold=t) for t in THRESHOLDS
+        t: judge(lambda one: detected[one.field], fields, threshold=t) for t in THRESHOLDS
     }
     best = max(by_threshold, key=lambda t: by_threshold[t]["f1"])
     figures = {f"stock, from a score of {best}": by_threshold[best]}

@@ -1,5 +1,4 @@
-"""Two ways to the same result, timed in turn in one process, so that what else the machine does
-disturbs both alike."""
+"""Times two functions in turn in one process, so that other work on the machine affects both."""
 
 from __future__ import annotations
 
@@ -12,8 +11,14 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was timed: a round's entry is (seconds, seconds of processor time) of a call that gets
-    through all items."""
+    """The times of two functions.
+
+    Attributes:
+        name: of the comparison.
+        unit: of the items.
+        items: in each call.
+        ours, peer: (seconds, seconds of processor time) of the call in each round.
+    """
 
     name: str
     unit: str
@@ -23,7 +28,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as many items a second: the peer's median time over ours."""
+        """The speed of ours relative to the peer: the quotient of the median times."""
         return self._ratio(0)
 
     def _ratio(self, clock: int) -> float:
@@ -32,8 +37,9 @@ class Comparison:
     def __str__(self) -> str:
         ours, peer = (self.items / median(t[0] for t in times) for times in (self.ours, self.peer))
         return (
-            f"{self.name}: ours {ours:,.1f}, peer {peer:,.1f} {self.unit} a second: {self.ratio:.1f} times as many; "
-            f"by processor time {self._ratio(1):.1f} times ({len(self.ours)} rounds)"
+            f"{self.name}: ours {ours:,.1f}, peer {peer:,.1f} {self.unit} a second: "
+            f"{self.ratio:.1f} times as many; by processor time {self._ratio(1):.1f} times "
+            f"({len(self.ours)} rounds)"
         )
 
 
@@ -46,7 +52,7 @@ def side_by_side(
     unit: str,
     rounds: int,
 ) -> Comparison:
-    """Call each once to warm up, then both in every round, taking turns to begin."""
+    """Call each once as a warm-up, then both in each round, in alternating order."""
     calls = {"ours": ours, "peer": peer}
     times: dict[str, list[tuple[float, float]]] = {who: [] for who in calls}
     for number in range(-1, rounds):
@@ -59,6 +65,6 @@ def side_by_side(
 
 
 def _processor_s() -> float:
-    """Seconds that this process and the processes it waited for have computed."""
+    """Processor time of this process and of its finished children, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)

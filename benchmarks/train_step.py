@@ -1,16 +1,16 @@
-"""What a training step costs, input pipeline included: ours beside Model Garden's stock experiment.
+"""The time of a training step with its input pipeline, compared with Model Garden's experiment.
 
     nice python -m benchmarks.train_step [--side 384] [--batch 4] [--rounds 5] [--profile]
 
 Expected: the stock experiment (`maskrcnn_mobilenet_coco`) takes at least 1.8 times as long; ten
 minutes on two cores. Both train on the same drawn square fields, which fill the canvas of `side`
-pixels with cells at our nominal size, with batch normalisation, augmentation, optimiser and
-everything else as their experiment has it. What is made equal: batch, canvas, cells in an image (no
-scale jitter on either side, the stock cap of instances raised to ours), number of classes, float32.
-Ours reads its own records, the stock experiment the same fields in the stock form with a mask of
-the whole frame a cell. Each runs in a process of its own, stopped while the other's steps are
-timed, so that neither prefetches in the other's time; processor time counts every thread of the
-process, those of the input pipeline too.
+pixels with cells of the nominal size. Batch normalisation, augmentation and optimiser are those of
+each experiment. Equal on both sides are the batch, the canvas, the cells in an image (no scale
+jitter, the same limit of instances), the number of classes, and float32.
+
+Ours reads its own records. The stock experiment reads the same fields in the stock form, with a
+full-frame mask for each cell. Each runs in its own process, which is stopped while the other is
+timed, so that neither prefetches during the other's steps. Processor time includes all threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WARM_UP = 3
 
 
 def draw_records(folder: Path, *, side: int, fields: int = 24, cells: int = 90) -> None:
-    """Records of drawn fields that fill our canvas, in our form and in the stock form."""
+    """Write records of drawn fields that fill the canvas, in both forms."""
     from PIL import Image
 
     from spherodetect.labels.annotations import LabelledField
@@ -124,7 +124,7 @@ EXPERIMENTS = {"ours": our_experiment, "stock": stock_experiment}
 
 
 class Trainer:
-    """An experiment that trains step by step."""
+    """An experiment that is trained step by step."""
 
     def __init__(self, params: Any) -> None:
         import tensorflow as tf
@@ -144,7 +144,7 @@ class Trainer:
         return time.perf_counter() - wall, time.process_time() - processor
 
     def cells(self, batches: int = 3) -> float:
-        """Labelled cells in an image, as the experiment's own input pipeline hands them over."""
+        """Labelled cells in an image, from the experiment's own input pipeline."""
         return float(
             np.mean(
                 [(next(self.batches)[1]["gt_classes"].numpy() >= 0).sum(1) for _ in range(batches)]
@@ -165,11 +165,10 @@ class Trainer:
 
 
 def operation_times(space: Any) -> Counter[str]:
-    """Picoseconds by type of operation in a profile; what an operation calls counts for the called
-    alone.
+    """Picoseconds by type of operation in a profile, without the time of nested operations.
 
-    The profiler names an operation name:Type, its own and the runtime's work Class::Method, and
-    nests on a thread what runs inside of something else.
+    The profiler names an operation name:Type and the runtime's own work Class::Method. Events of
+    one thread are nested.
     """
     totals: Counter[str] = Counter()
     for plane in space.planes:
@@ -243,7 +242,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, each in times.items():
         wall, processor = (np.median([t[clock] for t in each]) / args.steps for clock in (0, 1))
         print(
-            f"{name}: {wall:.2f} s a step, {processor:.2f} s of processor time, {cells[name]:.0f} cells an image"
+            f"{name}: {wall:.2f} s a step, {processor:.2f} s of processor time, "
+            f"{cells[name]:.0f} cells an image"
         )
     if profiles:
         print(f"\n{'ms of thread time a step':40s}{'ours':>9}{'stock':>9}")

@@ -1,11 +1,13 @@
-"""Ask a TensorFlow Serving model server over REST; needs nothing but Python.
+"""A client of a TensorFlow Serving model server over REST; it needs only Python.
 
-    python serving/client.py field.jpg other.png --um-per-px 0.193            # the cells of each image
-    python serving/client.py --score patient_01/*.jpg --um-per-px 0.193       # one patient's score
+The first command prints the cells of each image, the second one the score of a patient:
 
-Images are JPEG or PNG files, sent as they are. Without --um-per-px the fields' own red cells give
-the scale. The score knows nothing of field quality: look at the fields first, as `spherodetect
-score` does. For Research Use Only. Not for use in diagnostic procedures.
+    python serving/client.py field.jpg other.png --um-per-px 0.193
+    python serving/client.py --score patient_01/*.jpg --um-per-px 0.193
+
+Images are JPEG or PNG files and are sent unchanged. Without --um-per-px the scale comes from the
+fields' own red cells. The server does not check field quality; check the fields before, as
+`spherodetect score` does. For Research Use Only. Not for use in diagnostic procedures.
 """
 
 from __future__ import annotations
@@ -19,15 +21,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: What status_code stands for.
+#: Names of status_code.
 STATUSES = (
-    "out_of_domain", "field_quality", "insufficient_cells", "at_or_below_limit_of_blank", "low_confidence", "ok",
-)  # fmt: skip
+    "out_of_domain",
+    "field_quality",
+    "insufficient_cells",
+    "at_or_below_limit_of_blank",
+    "low_confidence",
+    "ok",
+)
 
 
 def detect(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> list[dict[str, Any]]:
-    """The outputs of serving_default, one dict an image; of the rows of cells, the first
-    num_detections are cells."""
+    """The outputs of serving_default, a dict for each image.
+
+    The first num_detections rows are cells.
+    """
     rows = [{"image_bytes": encoded(data), "um_per_px": um_per_px} for data in images]
     cells: list[dict[str, Any]] = _post(
         url, {"signature_name": "serving_default", "instances": rows}
@@ -37,7 +46,7 @@ def detect(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> list[di
 
 def score(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> dict[str, Any]:
     """The outputs of score_patient for the fields of one patient."""
-    # Its outputs have no batch axis, so it is asked in columns.
+    # The outputs have no batch axis, so the request uses the column format.
     inputs = {
         "image_bytes": [encoded(data) for data in images],
         "um_per_px": [um_per_px] * len(images),
@@ -49,25 +58,25 @@ def score(url: str, images: Sequence[bytes], um_per_px: float = 0.0) -> dict[str
 
 
 def encoded(data: bytes) -> dict[str, str]:
-    """Bytes as they stand in JSON."""
+    """Bytes in the JSON of a request."""
     return {"b64": base64.b64encode(data).decode()}
 
 
 def _post(url: str, request: dict[str, Any]) -> dict[str, Any]:
-    asked = urllib.request.Request(
+    message = urllib.request.Request(
         f"{url}:predict", json.dumps(request).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(asked, timeout=600) as answer:
-            found: dict[str, Any] = json.load(answer)
+        with urllib.request.urlopen(message, timeout=600) as response:
+            found: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace")
-        raise SystemExit(f"the server answered {error.code}: {said[:500]}") from None
+        reason = error.read().decode(errors="replace")
+        raise SystemExit(f"the server answered {error.code}: {reason[:500]}") from None
     return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Ask, and print a line an image or a patient."""
+    """Send the request and print a line for each image, or for the patient."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.score:
         found = score(args.url, images, args.um_per_px)
         print(
-            f"{found['n_spherocytes']} spherocytes of {found['n_countable']} countable cells in {len(images)} fields"
+            f"{found['n_spherocytes']} spherocytes of {found['n_countable']} countable cells "
+            f"in {len(images)} fields"
         )
         print(
             f"HS score {found['hs_score']:.1f} % (95 % interval {found['hs_score_low']:.1f} to "
@@ -97,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             n = cells["num_detections"]
             print(
                 f"{path}: {n} cells, {sum(cells['countable'][:n])} countable, "
-                f"red cells {cells['rbc_diameter_px']:.1f} px wide{', truncated' * cells['truncated']}"
+                f"red cells {cells['rbc_diameter_px']:.1f} px wide"
+                f"{', truncated' * cells['truncated']}"
             )
 
 

@@ -4,6 +4,7 @@ time is judged."""
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,11 +28,10 @@ def test_the_ratio_is_that_of_medians():
     times = ((1.0, 0.5), (9.0, 0.5), (2.0, 0.5)), ((5.0, 2.0), (6.0, 2.0), (90.0, 2.0))
     compared = timing.Comparison("a thing", "cells", 10, *times)
     assert compared.ratio == 3
-    text = "a thing: ours 5.0, peer 1.7 cells a second: 3.0 times as many; by processor time 4.0 times (3 rounds)"
-    assert str(compared) == text
+    assert [float(n) for n in re.findall(r"\d\.\d", str(compared))] == [5.0, 1.7, 3.0, 4.0]
 
 
-def test_both_sides_take_turns_after_a_warm_up():
+def test_both_alternate_after_a_warm_up():
     calls: list[str] = []
     compared = timing.side_by_side(
         "turns",
@@ -108,9 +108,10 @@ def test_rows_are_compared_on_the_same_blocks():
     assert 0 < low < high
 
 
-def test_a_models_own_calibration_is_taken_out(tmp_path):
+def test_the_calibration_of_a_model_is_removed(tmp_path):
     columns = "field,label,found,called,p_spherocyte\n"
-    rows = "images/1.jpg,spherocyte,1,spherocyte,0.9\nimages/1.jpg,rbc,1,rbc,0.2\nimages/1.jpg,spherocyte,0,,0.0\n"
+    rows = "images/1.jpg,spherocyte,1,spherocyte,0.9\nimages/1.jpg,rbc,1,rbc,0.2\n"
+    rows += "images/1.jpg,spherocyte,0,,0.0\n"
     (tmp_path / "a.csv").write_text(columns + rows)
     (tmp_path / "b.csv").write_text(
         columns + rows + "images/30.jpg,duplicate,1,spherocyte,0.5\nimages/30.jpg,wbc,1,wbc,0\n"
@@ -122,9 +123,7 @@ def test_a_models_own_calibration_is_taken_out(tmp_path):
     np.testing.assert_allclose(
         one.score, [(np.log(9) - 1) / 2, (np.log(0.25) - 1) / 2, -np.inf, 0], atol=1e-9
     )
-    assert one.block.tolist() == ["1-20"] * 3 + ["21-40"], (
-        "a field counts in the first table that has it"
-    )
+    assert one.block.tolist() == ["1-20"] * 3 + ["21-40"], "a field counts in the first table"
     assert one.truth.tolist() == [True, False, True, False] and one.called.tolist() == [
         True,
         False,
@@ -142,7 +141,7 @@ def found(ids: list[int], boxes: list[list[float]]) -> Cells:
     )
 
 
-def test_missed_and_doubled_cells_count():
+def test_missed_cells_and_duplicates_count():
     boxes = [[0, 0, 20, 20], [0, 30, 20, 50], [30, 0, 50, 20], [30, 1, 50, 21], [60, 60, 80, 80]]
     points = np.array([[10.0, 10], [10, 40], [40, 10], [70, 10]])
     classes = np.array(["spherocyte", "rbc", "spherocyte", "spherocyte"], object)
@@ -158,15 +157,15 @@ def test_missed_and_doubled_cells_count():
         np.zeros((4, 4)),
         (),
     )
-    # One right, one normal cell called so, one right and found twice, one missed, and one that no
-    # label speaks of.
+    # One true positive, one false positive, one true positive that is detected twice, one missed
+    # spherocyte, and one detection without a label.
     figures = stock.judge(lambda labelled: found([2, 2, 2, 2, 2], boxes), [field])
     assert figures == pytest.approx(
         {"recall": 3 / 4, "sensitivity": 2 / 3, "precision": 2 / 4, "f1": 4 / 7}
     )
 
 
-def test_what_differs_between_two_forms_of_a_model():
+def test_the_differences_between_two_forms_of_a_model():
     one = found([1, 2, 1], [[0, 0, 20, 20], [0, 30, 20, 50], [30, 0, 50, 20]])
     other = found([1, 1], [[0, 1, 20, 21], [0, 30, 20, 50]])
     assert edge.differing(one, one) == (0, 0)
