@@ -1,11 +1,10 @@
-"""Write a few images of BCCD, with refined masks, as makesense.ai exports labels: the start of a
-few-shot training.
+"""Writes a few images of BCCD with masks, in the form of a makesense.ai export, for a few-shot run.
 
     python experiments/hemadetect.py --root ../shared/data/bccd --out runs/hemadetect-export
 
-The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364; masks come from the
-boxes by segmentation (labels/refine.py). OUT then holds the images and labels_my-project.json, as
-the export's download does.
+The images are the training split of tfrecords/hemadetect_bccd.yaml, 14 of 364. Segmentation makes
+masks from the boxes (labels/repair/refine.py). OUT gets the images and labels_my-project.json, as
+in a download from makesense.ai.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def main() -> None:
 
 
 def outlined(cell: Instance, image_id: int, number: int) -> dict[str, Any]:
-    """A cell's outline, drawn with the straight lines of a labelling tool."""
+    """The annotation of a cell, with its outline as a polygon."""
     (y0, x0), (height, width) = cell.box_yxyx[:2], np.array(cell.mask.shape)
     outline = max(find_contours(np.pad(cell.mask, 1).astype(float), 0.5), key=len)
     stretch = (cell.box_yxyx[2:] - cell.box_yxyx[:2]) / (height, width)
