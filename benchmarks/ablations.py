@@ -129,8 +129,8 @@ def variants(folds: Sequence[Any]) -> dict[str, Judged]:
         score = np.concatenate([odds[keep] for odds, keep in zip(of_each, new, strict=True)])
         return Judged(joined.block, joined.spherocyte, score >= CUT, score)
 
-    def in_field(fold: Any, own: np.ndarray, beside: np.ndarray) -> np.ndarray:
-        return with_field_prior(own, fold.countable, fold.field, beside, fold.neighbours.field)
+    def in_field(fold: Any, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return with_field_prior(own, fold.countable, fold.field, others, fold.neighbours.field)
 
     pairs = list(zip(folds, second, strict=True))
     both = [
@@ -203,7 +203,7 @@ def held_out_cells(run: Path, kept: Path, *, um_per_px: float) -> Any:
         records = held_out.validation_records(run, params)
         found = held_out.collect(detector, records, params.task.class_names, um_per_px=um_per_px)
         columns = vars(found) | {
-            f"beside_{key}": column for key, column in vars(found.neighbours).items()
+            f"neighbours_{key}": column for key, column in vars(found.neighbours).items()
         }
         columns |= {"n_countable": json.dumps(columns["n_countable"]), "neighbours": ""}
         plain = {key: np.asarray(column) for key, column in columns.items()}
@@ -215,9 +215,12 @@ def held_out_cells(run: Path, kept: Path, *, um_per_px: float) -> Any:
             np.savez(written, **plain)
     with np.load(file, allow_pickle=False) as kept_columns:
         columns = {key: kept_columns[key] for key in kept_columns.files}
-    beside = Neighbours(**{f.name: columns.pop(f"beside_{f.name}") for f in fields(Neighbours)})
+    neighbours = Neighbours(
+        **{f.name: columns.pop(f"neighbours_{f.name}") for f in fields(Neighbours)}
+    )
     return SecondLookCells(
-        **columns | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": beside}
+        **columns
+        | {"n_countable": json.loads(str(columns["n_countable"])), "neighbours": neighbours}
     )
 
 

@@ -134,8 +134,8 @@ def _measured(image: np.ndarray, file: str) -> Cells:
 def classify(cells: LabelledCells, train: np.ndarray, judged: np.ndarray) -> Rows:
     """Probabilities of the judged rows by a classifier of the training rows; both (N,) bool."""
     red = np.isin(cells.label, ["rbc", "spherocyte"]) & cells.found
-    taught = np.flatnonzero(train & red)
-    probability = _regression(cells.features[taught], cells.label[taught] == "spherocyte")
+    training = np.flatnonzero(train & red)
+    probability = _regression(cells.features[training], cells.label[training] == "spherocyte")
     at = np.flatnonzero(judged)
     score = np.where(cells.found[at], probability(cells.features[at]), 0.0)
     return [

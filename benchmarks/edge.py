@@ -117,9 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         lost = np.sum(
             [differing(first.found[f.field], form.found[f.field]) for f in fields], axis=0
         )
-        told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
         print(
-            f"{name}: {told}; {lost[0]} cells not found, {lost[1]} of another class; "
+            f"{name}: {shown}; {lost[0]} cells not found, {lost[1]} of another class; "
             f"{np.median(form.seconds):.2f} s a field"
         )
 

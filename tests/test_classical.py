@@ -1,5 +1,4 @@
-"""benchmarks/classical: the baseline finds and calls drawn cells, and its figures and bootstrap are
-what they say."""
+"""benchmarks.classical: the baseline on drawn cells, its figures and its bootstrap."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ def row(field: str, label: str, called: str, p: float = 0.0, found: int = 1) -> 
     return {"field": field, "label": label, "called": called, "found": found, "p_spherocyte": p}
 
 
-def test_figures_count_missed_and_doubled_cells():
+def test_figures_count_missed_cells_and_duplicates():
     rows = [
         row("a", "spherocyte", "spherocyte", 0.9),
         row("a", "spherocyte", "rbc", 0.2),
@@ -37,7 +36,7 @@ def test_figures_count_missed_and_doubled_cells():
         1 / 2
     )
     assert found["average_precision"] == pytest.approx((1 + 2 / 4 + 3 / 7) / 3), (
-        "the missed one ranks last"
+        "the missed cell ranks last"
     )
     assert np.isnan(figures(rows[2:3])["f1"])
 
@@ -67,7 +66,7 @@ def test_the_same_predictions_do_not_differ():
     assert (same.difference, same.low, same.high, same.n_fields) == (0, 0, 0, 60)
 
 
-def test_the_better_one_is_better_within_the_limits():
+def test_the_better_one_is_better_in_the_interval():
     good, poor = predictions(errors=0.05, seed=1), predictions(errors=0.15, seed=2)
     found = paired_bootstrap(good, poor)
     assert found.ours == pytest.approx(figures(good)["f1"]) and found.theirs == pytest.approx(
@@ -79,7 +78,7 @@ def test_the_better_one_is_better_within_the_limits():
     assert f"{found.difference:+.3f}" in str(found)
 
 
-def test_nine_of_ten_intervals_hold_no_difference():
+def test_nine_of_ten_intervals_contain_zero():
     held = [
         (
             d := paired_bootstrap(

@@ -1,5 +1,4 @@
-"""matching: one to one, the fewest missed cells, second detections of a cell, and no order that
-matters."""
+"""matching: one to one, the fewest missed cells, duplicates, and independence of the order."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ def square(y: float, x: float, side: float = 20.0) -> tuple[float, float, float,
 
 
 def crowd(rng: np.random.Generator) -> tuple[Cells, np.ndarray]:
-    """Cells anywhere, some found twice, some not at all, and points on some of them and beside
-    them."""
+    """Random cells, some of them duplicated, and points on and beside some of them."""
     centers = rng.uniform(20, 180, (25, 2))
     boxes = [square(*c, side=rng.uniform(14, 30)) for c in centers[:20]]
     boxes += [tuple(np.add(box, rng.normal(0, 1.5, 4))) for box in boxes[:5]]
@@ -36,7 +34,7 @@ def crowd(rng: np.random.Generator) -> tuple[Cells, np.ndarray]:
     return detections(*boxes), points
 
 
-def test_a_label_is_found_by_the_detection_that_holds_its_point():
+def test_a_label_is_matched_with_the_box_that_contains_its_point():
     matching = match_points(
         detections(square(50, 50), square(100, 100)), [[101, 98], [52, 49], [150, 150]]
     )
@@ -46,18 +44,18 @@ def test_a_label_is_found_by_the_detection_that_holds_its_point():
     assert str(matching) == "2 of 3 labels found, 0 found twice"
 
 
-def test_a_detection_stands_for_one_label_only():
+def test_a_detection_is_matched_with_one_label_only():
     matching = match_points(detections(square(50, 50)), [[55, 55], [51, 50]])
     assert matching.detection.tolist() == [-1, 0], "the point nearer to the centre"
 
 
-def test_no_label_is_missed_that_another_choice_would_find():
-    # The first point is nearest to the first box, which alone holds the second point.
+def test_the_assignment_has_the_fewest_missed_labels():
+    # The first point is nearest to the first box, and only that box contains the second point.
     matching = match_points(detections(square(50, 50), square(50, 62)), [[50, 53], [50, 42]])
     assert matching.detection.tolist() == [1, 0]
 
 
-def test_of_equally_many_matches_the_nearest_count():
+def test_the_assignment_has_the_least_distance():
     matching = match_points(detections(square(50, 50), square(50, 56)), [[50, 57], [50, 49]])
     assert matching.detection.tolist() == [1, 0]
 
@@ -70,8 +68,8 @@ def test_a_point_may_lie_a_pixel_outside_its_box(shift):
 
 
 def test_a_second_detection_of_a_matched_cell_is_a_duplicate():
-    # The shifts share 90, 54 and 38 % with the first; the last box lies on a cell that nobody
-    # labelled.
+    # The IoU of the shifted boxes with the first is 90, 54 and 38 %. The last box is on a cell
+    # without a label.
     cells = detections(
         square(50, 50),
         square(50, 51),
@@ -87,7 +85,7 @@ def test_a_second_detection_of_a_matched_cell_is_a_duplicate():
     assert matching.duplicate.tolist() == [False, True, True, False, False, False]
 
 
-def test_two_labelled_cells_on_each_other_are_no_duplicates():
+def test_two_labelled_overlapping_cells_are_not_duplicates():
     cells = detections(square(50, 50), square(50, 53))
     assert box_iou(cells.box_yxyx, cells.box_yxyx)[0, 1] > DUPLICATE_IOU
     matching = match_points(cells, [[50, 49], [50, 54]])
@@ -111,7 +109,7 @@ def test_order_changes_nothing(seed):
 
 
 @pytest.mark.parametrize(("n_cells", "n_points"), [(0, 0), (0, 3), (2, 0)])
-def test_nothing_to_match_is_no_error(n_cells, n_points):
+def test_empty_labels_and_detections(n_cells, n_points):
     cells = detections(*[square(50 * k, 50) for k in range(1, n_cells + 1)])
     matching = match_points(cells, np.full((n_points, 2), 5.0))
     assert matching.detection.tolist() == [-1] * n_points

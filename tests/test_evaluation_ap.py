@@ -1,4 +1,4 @@
-"""ap: pycocotools' figures of what was drawn, and a refusal where nothing was."""
+"""ap: pycocotools' figures of drawn labels, and refusals of other labels."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def test_a_perfect_detector_has_an_average_precision_of_one():
         assert classes["platelet"] == {"refused": "no label names it"}
 
 
-def test_boxes_that_are_off_lose_the_strict_overlaps_first():
-    # 30 px squares shifted by 4 px: IoU 26 / 34 = 0.765, so six of ten overlaps (0.50 to 0.75) are
-    # met.
+def test_shifted_boxes_fail_the_strict_overlaps():
+    # 30 px squares shifted by 4 px have an IoU of 26 / 34 = 0.765, so six of ten overlaps (0.50 to
+    # 0.75) are reached.
     result = judged(field(), found(BOXES + np.array([0, 4, 0, 4])))["box"]["classes"]["rbc"]
     assert (result["ap50"], result["ap75"], result["ap"]) == pytest.approx((1, 1, 0.6))
 
@@ -121,19 +121,19 @@ def test_more_than_a_hundred_cells_of_a_field_count():
     ] == pytest.approx(1)
 
 
-def test_the_ranking_is_by_the_class_and_not_by_the_call():
+def test_the_ranking_is_by_probability_and_not_by_the_called_class():
     cells = found()
     ranked = cells.class_probabilities.copy()
     ranked[:3, :2] = [
         [0.6, 0.4],
         [0.7, 0.3],
         [0.8, 0.2],
-    ]  # all are called rbc, and the spherocyte comes first all the same
+    ]  # all are called rbc, and the spherocyte ranks first
     cells = replace(cells, class_probabilities=ranked)
     assert judged(field(), cells)["box"]["classes"]["spherocyte"]["ap"] == pytest.approx(1)
 
 
-def test_unknown_cells_excuse_and_red_cells_of_unknown_kind_refuse_their_kinds():
+def test_unknown_cells_are_ignored_and_red_cells_of_unknown_kind_refuse_the_kinds():
     unknown = judged(field(("spherocyte", UNKNOWN, "rbc", "wbc")), found())["box"]["classes"]
     assert unknown["rbc"] == {
         "n": 1,
@@ -153,11 +153,11 @@ def test_unknown_cells_excuse_and_red_cells_of_unknown_kind_refuse_their_kinds()
 
 
 @pytest.mark.parametrize("cells", [found()[:0], found()[3:]])
-def test_nothing_found_is_an_average_precision_of_nought(cells):
+def test_without_detections_average_precision_is_0(cells):
     assert judged(field(), cells)["box"]["classes"]["spherocyte"]["ap"] == 0
 
 
-def test_what_cannot_be_judged_is_refused_with_the_reason():
+def test_unusable_labels_are_refused_with_the_reason():
     partial = judged(field(n_unlabelled=3), found())
     assert all(
         "each of the 1 fields holds cells without a label" in partial[kind]["refused"]
@@ -184,7 +184,7 @@ def test_partial_fields_are_left_out_and_counted():
     )
 
 
-def test_an_outline_that_nobody_drew_excuses_among_drawn_ones():
+def test_a_cell_without_an_outline_is_ignored_among_drawn_ones():
     labelled = field()
     labelled = replace(labelled, outlines=(labelled.outlines[0], None, *labelled.outlines[2:]))
     classes = judged(labelled, found())["mask"]["classes"]

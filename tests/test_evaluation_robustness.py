@@ -1,4 +1,4 @@
-"""robustness: photographs get worse as stated, and nothing else happens to them."""
+"""robustness: each change has the stated strength and no other effect."""
 
 from __future__ import annotations
 

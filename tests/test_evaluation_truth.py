@@ -1,5 +1,4 @@
-"""truth: what people labelled, the same from a recipe as from its records, and which fields are
-fully labelled."""
+"""truth: the labels of a recipe and of its records, and fully labelled fields."""
 
 from __future__ import annotations
 
@@ -50,7 +49,8 @@ def drawn(seed: int) -> SyntheticField:
 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory) -> Path:
-    """Four fields; 1 trains, 2 is fully labelled, of 3 every third cell is, 4 has no label file."""
+    """Four fields: 1 is for training, 2 is fully labelled, 3 has a label on every third cell, and 4
+    has no label file."""
     folder = tmp_path_factory.mktemp("data")
     for kind in ("images", "labels"):
         (folder / "points" / kind).mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_points_of_a_recipe(points):
     assert list(read(truth, {"images/3.png"})) == ["images/3.png"]
 
 
-def test_records_say_what_their_recipe_says(points, tmp_path):
+def test_records_equal_their_recipe(points, tmp_path):
     build(load_recipe(points), tmp_path)
     truth, recipe = open_truth(tmp_path, "val"), open_truth(points, "val")
     assert (truth.name, truth.no_boxes, truth.no_masks) == (
@@ -110,7 +110,7 @@ def test_records_say_what_their_recipe_says(points, tmp_path):
         recipe.no_boxes,
         recipe.no_masks,
     )
-    # The field without a label file is in the records too, where nothing is known of its cells.
+    # The field without a label file is in the records too, with cells of unknown class.
     assert len(truth.digests - recipe.digests) == 1 and recipe.digests < truth.digests
     checksums = json.loads((tmp_path / "manifest.json").read_bytes())["checksums"]
     assert (
@@ -121,10 +121,10 @@ def test_records_say_what_their_recipe_says(points, tmp_path):
     by_record, by_file = read(truth), read(recipe)
     for name, labelled in by_file.items():
         record = by_record[name]
-        order, wanted = (np.lexsort(x.points_yx.T) for x in (record, labelled))
-        assert record.points_yx[order] == pytest.approx(labelled.points_yx[wanted], abs=1e-3)
-        assert record.classes[order].tolist() == labelled.classes[wanted].tolist()
-        assert record.fine[order].tolist() == labelled.fine[wanted].tolist()
+        order, expected = (np.lexsort(x.points_yx.T) for x in (record, labelled))
+        assert record.points_yx[order] == pytest.approx(labelled.points_yx[expected], abs=1e-3)
+        assert record.classes[order].tolist() == labelled.classes[expected].tolist()
+        assert record.fine[order].tolist() == labelled.fine[expected].tolist()
         assert record.full == labelled.full
     assert set(by_record) == set(by_file)
 
@@ -184,7 +184,7 @@ def coco_file(folder: Path, *, rectangles: bool) -> Path:
 
 
 @pytest.mark.parametrize("rectangles", [True, False])
-def test_a_rectangle_is_a_box_and_no_mask(tmp_path, rectangles):
+def test_a_rectangle_is_a_box_but_not_a_mask(tmp_path, rectangles):
     truth = open_truth(coco_file(tmp_path / "x", rectangles=rectangles), "train")
     (labelled,) = truth.read(None)
     assert truth.no_boxes == ""
@@ -202,7 +202,7 @@ def test_a_rectangle_is_a_box_and_no_mask(tmp_path, rectangles):
 
 
 @pytest.mark.parametrize("split", ["test", "nonsense"])
-def test_a_split_that_is_not_there_is_named(points, tmp_path, split):
+def test_a_missing_split_is_named(points, tmp_path, split):
     with pytest.raises(SpherodetectError, match=f"labelled fields in split '{split}', got none"):
         open_truth(points, split)
     (tmp_path / "manifest.json").write_text(
@@ -225,7 +225,7 @@ def test_a_split_that_is_not_there_is_named(points, tmp_path, split):
 @pytest.mark.parametrize(
     "manifest", ["[]", "{}", '{"name": "x"}', '{"name": "x", "splits": 3, "class_names": []}']
 )
-def test_what_is_no_manifest_is_refused_in_one_line(tmp_path, manifest):
+def test_an_unusable_manifest_is_refused_in_one_line(tmp_path, manifest):
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(SpherodetectError, match="expected the manifest of records") as error:
         open_truth(tmp_path, "val")

@@ -1,4 +1,4 @@
-"""gallery: the worst errors and no others, each with its own cell in the middle of the picture."""
+"""worst: the worst errors of each kind, with the cell in the middle of the picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CENTRES = np.array([[40 + 60 * (k // 4), 40 + 60 * (k % 4)] for k in range(8)], 
 
 
 def field(*, name: str = "1.png") -> tuple[np.ndarray, Cells]:
-    """Eight discs of 30 px, each of its own grey, on a light slide."""
+    """Eight discs of 30 px with different grey levels on a light slide."""
     image = np.full((*SIZE_HW, 3), 230, np.uint8)
     y, x = np.mgrid[: SIZE_HW[0], : SIZE_HW[1]] + 0.5
     for k, (cy, cx) in enumerate(CENTRES):
@@ -74,7 +74,7 @@ def test_right_calls_are_not_shown():
     assert not any(gallery.errors.values())
 
 
-def test_errors_come_by_kind_and_the_surest_first():
+def test_errors_are_sorted_by_kind_and_confidence():
     gallery = offered(
         rows(
             {
@@ -95,7 +95,7 @@ def test_errors_come_by_kind_and_the_surest_first():
     assert gallery.n_seen == {FALSE_SPHEROCYTES: 2, MISSED_SPHEROCYTES: 2, MISSED_CELLS: 2}
 
 
-def test_the_cell_is_in_the_middle_and_its_measurements_beside_it():
+def test_the_cell_is_in_the_middle_with_its_measurements():
     gallery = offered(rows({2: called(0.9), 5: called(0.8)}))
     for error, k in zip(gallery.errors[FALSE_SPHEROCYTES], (2, 5), strict=True):
         side = error.picture.width
@@ -116,7 +116,7 @@ def test_a_missed_cell_has_a_cross_and_no_measurements():
     assert error.picture.getpixel((middle, middle)) == (213, 94, 0)
 
 
-def test_no_field_fills_the_gallery_and_the_worst_remain():
+def test_the_errors_of_one_field_are_limited_and_the_worst_remain():
     fields = [
         rows({k: called(0.5 + 0.01 * n) for k in range(8)}, name=f"{n}.png") for n in range(12)
     ]

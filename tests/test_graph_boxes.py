@@ -1,4 +1,4 @@
-"""boxes: anchors, decoding and sampling are Model Garden's own, and both ways of sampling agree."""
+"""boxes: anchors, decoding and sampling equal Model Garden's, and both samplers agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def boxes() -> ModuleType:
 
 
 def some(n: int, *, seed: int = 0, extent: float = 96.0) -> np.ndarray:
-    """Boxes within a square, small and large, some on its border and one without height."""
+    """Small and large boxes in a square, some on its border and one without height."""
     rng = np.random.default_rng(seed)
     corners = np.sort(rng.uniform(0, extent, (n, 2, 2)), axis=1)
     found = corners.reshape(n, 4).astype(np.float32)
@@ -31,7 +31,7 @@ def some(n: int, *, seed: int = 0, extent: float = 96.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("gathered", [False, True])
-def test_samples_of_a_slope_lie_where_they_should(boxes, gathered):
+def test_samples_of_a_slope_are_at_the_right_positions(boxes, gathered):
     y, x = np.mgrid[:12, :12].astype(np.float32)
     features = np.stack([y, x], axis=-1)
     found = some(40)
@@ -46,7 +46,7 @@ def test_samples_of_a_slope_lie_where_they_should(boxes, gathered):
 
 @needs_model_garden
 @pytest.mark.parametrize("gathered", [False, True])
-def test_samples_are_those_of_model_garden_at_every_level(boxes, gathered):
+def test_samples_equal_model_gardens_at_every_level(boxes, gathered):
     import tensorflow as tf
     from official.vision.ops import spatial_transform_ops
 
@@ -68,7 +68,7 @@ def test_samples_are_those_of_model_garden_at_every_level(boxes, gathered):
 
 
 @needs_model_garden
-def test_anchors_and_decoded_boxes_are_model_gardens(boxes):
+def test_anchors_and_decoded_boxes_equal_model_gardens(boxes):
     from official.vision.ops import anchor, box_ops
 
     shapes = [(s * a**-0.5, s * a**0.5) for s in (3.0, 3.0 * 2**0.5) for a in (0.5, 1.0, 2.0)]

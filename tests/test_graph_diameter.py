@@ -1,5 +1,4 @@
-"""diameter: the flood reaches what pixel-by-pixel spreading reaches, and drawn cells are found as
-wide as they are."""
+"""diameter: the flood fill, and the estimated diameter of drawn cells."""
 
 from __future__ import annotations
 
@@ -19,17 +18,19 @@ def diameter() -> ModuleType:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.55, 0.6, 0.7])
-def test_the_flood_reaches_what_is_connected_to_the_border(diameter, share):
+def test_the_flood_fill_equals_connected_components_at_the_border(diameter, share):
     slide = np.random.default_rng(int(100 * share)).random((60, 90)) < share
     parts, n = ndimage.label(slide, structure=np.ones((3, 3)))
     border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     expected = np.isin(parts, border[border > 0])
-    np.testing.assert_array_equal(diameter.flood_fill(slide.astype(np.float32)).numpy() > 0, expected)
+    np.testing.assert_array_equal(
+        diameter.flood_fill(slide.astype(np.float32)).numpy() > 0, expected
+    )
     assert n > 1
 
 
 def rings(radius: float, *, shape: tuple[int, int] = (480, 640)) -> np.ndarray:
-    """Density of cells with pale centres, apart from each other, (H, W, 3)."""
+    """Density of separate cells with pale centres, (H, W, 3)."""
     density = np.zeros(shape, np.float32)
     y, x = np.mgrid[: shape[0], : shape[1]]
     step = int(3.2 * radius)
@@ -41,7 +42,7 @@ def rings(radius: float, *, shape: tuple[int, int] = (480, 640)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("radius", [10.0, 19.5, 40.0])
-def test_cells_of_known_size_are_found_so(diameter, radius):
+def test_the_estimate_of_drawn_cells_is_their_diameter(diameter, radius):
     import tensorflow as tf
 
     density = rings(radius)
@@ -50,13 +51,11 @@ def test_cells_of_known_size_are_found_so(diameter, radius):
     )
     found = [float(dynamic(density)), float(diameter.estimate_diameter(tf.constant(density)))]
     np.testing.assert_allclose(found, 2 * radius, rtol=0.2)
-    np.testing.assert_allclose(
-        found[0], found[1], rtol=1e-3
-    )  # with and without shapes that are known beforehand
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3)  # with and without static shapes
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (17, 23)])
-def test_an_empty_field_gives_the_usual_diameter(diameter, shape):
+def test_an_empty_field_gives_the_default_diameter(diameter, shape):
     import tensorflow as tf
 
     assert float(diameter.estimate_diameter(tf.zeros([*shape, 3]))) == 40.0

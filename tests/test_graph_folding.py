@@ -1,5 +1,4 @@
-"""folding: the same answers, no normalisation where a convolution can take it along, and one copy
-of the weights."""
+"""folding: the same results, no foldable normalisation, and one copy of the weights."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ def folding() -> ModuleType:
 
 
 def network(*, bias: bool):
-    """Every kind of convolution that is folded, each followed by a normalisation with statistics of
-    its own."""
+    """Every kind of foldable convolution, each followed by a normalisation."""
     keras = pytest.importorskip("tf_keras").layers
     layers = [
         keras.Conv2D(8, 3, use_bias=bias),
@@ -53,7 +51,7 @@ def operations(folded) -> list[str]:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_the_answers_stay_and_the_normalisations_go(folding, bias):
+def test_results_stay_and_normalisations_are_removed(folding, bias):
     import tensorflow as tf
 
     apply = network(bias=bias)
@@ -65,7 +63,7 @@ def test_the_answers_stay_and_the_normalisations_go(folding, bias):
     assert all(weight.dtype == tf.float32 for weight in folded.weights)
 
 
-def test_a_convolution_that_others_read_too_is_left_alone(folding):
+def test_a_convolution_with_other_readers_is_not_folded(folding):
     import tensorflow as tf
 
     keras = pytest.importorskip("tf_keras").layers
@@ -83,7 +81,7 @@ def test_a_convolution_that_others_read_too_is_left_alone(folding):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_large_weights_are_variables_that_a_saved_model_holds_once(folding, tmp_path):
+def test_a_saved_model_has_large_weights_only_once(folding, tmp_path):
     import tensorflow as tf
 
     weights = tf.Variable(tf.random.stateless_normal([300, 300], [1, 2]))

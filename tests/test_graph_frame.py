@@ -12,10 +12,14 @@ import pytest
 pytestmark = pytest.mark.train
 RBC_PX, STRIDE = 32.0, 32
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "left to right": lambda a: a[:, ::-1], "upside down": lambda a: a[::-1], "quarter turn": np.rot90,
-    "half turn": lambda a: a[::-1, ::-1], "three quarters": lambda a: np.rot90(a, 3),
-    "transposed": lambda a: a.swapaxes(0, 1), "the other diagonal": lambda a: a[::-1, ::-1].swapaxes(0, 1),
-}  # fmt: skip
+    "left to right": lambda a: a[:, ::-1],
+    "upside down": lambda a: a[::-1],
+    "quarter turn": np.rot90,
+    "half turn": lambda a: a[::-1, ::-1],
+    "three quarters": lambda a: np.rot90(a, 3),
+    "transposed": lambda a: a.swapaxes(0, 1),
+    "the other diagonal": lambda a: a[::-1, ::-1].swapaxes(0, 1),
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
-"""optics: the graph's optical density is segment.py's, and stays sane where there is no slide, no
-cell or no light."""
+"""optics: optical density equals that of segment, and is finite without slide, cells or light."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from spherodetect.segment import background, optical_density
 from spherodetect.synthetic import SmearStyle, draw_field, random_style
 
 pytestmark = pytest.mark.train
-#: Densities of two fits that differ by less than this are the same: a tenth of a pale cell's.
+#: Accepted difference of densities between two fits: a tenth of that of a pale cell.
 SAME_OD = 0.02
 
 
@@ -34,7 +33,7 @@ def styles() -> list[SmearStyle]:
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_densities_are_those_of_the_segmentation(optics, index):
+def test_densities_equal_those_of_segment(optics, index):
     drawn = draw_field(
         np.random.default_rng(index), n_cells=(30, 90, 110, 60)[index], style=styles()[index]
     )
@@ -47,7 +46,7 @@ def test_densities_are_those_of_the_segmentation(optics, index):
     assert np.abs(np.log10(ratio)).max() < 2 * SAME_OD
 
 
-def test_uneven_light_divides_out(optics):
+def test_uneven_light_is_corrected(optics):
     y, x = np.mgrid[-0.5:0.5:240j, -0.5:0.5:320j]
     light = 210 * (1 - 0.5 * (y**2 + (x - 0.3) ** 2))
     disc = np.hypot(240 * y - 20, 320 * x + 60) < 20
@@ -55,8 +54,8 @@ def test_uneven_light_divides_out(optics):
         np.float32
     )
     density = optics.optical_density(image).numpy()[..., 1]
-    # The light falls by 0.25 in OD towards the corners; the fit, which has few rounds, leaves a
-    # fifth of that there.
+    # The light falls by 0.25 in OD towards the corners. After its few rounds the fit leaves a fifth
+    # of that.
     assert np.abs(density[~disc]).max() < 0.06
     assert np.median(np.abs(density[~disc])) < 0.02
     assert np.abs(density[disc] - 0.25).max() < 0.06
@@ -64,7 +63,7 @@ def test_uneven_light_divides_out(optics):
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
 @pytest.mark.parametrize("size_hw", [(1, 1), (5, 3), (64, 64), (700, 40)])
-def test_a_field_of_one_colour_is_slide(optics, level, size_hw):
+def test_a_field_of_one_colour_is_empty_slide(optics, level, size_hw):
     density = optics.optical_density(np.full((*size_hw, 3), level, np.float32)).numpy()
     assert density.shape == (*size_hw, 3)
     np.testing.assert_allclose(density, 0, atol=0.005)
@@ -77,7 +76,7 @@ def test_noise_and_saturation_stay_finite(optics):
         assert np.isfinite(density).all() and np.abs(density).max() < 3
 
 
-def test_otsu_falls_between_two_crowds(optics):
+def test_otsu_is_between_two_modes(optics):
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(0, 0.01, 5000), rng.normal(0.2, 0.02, 2000)]).astype(
         np.float32
@@ -85,12 +84,12 @@ def test_otsu_falls_between_two_crowds(optics):
     assert 0.03 < float(optics.otsu(values)) < 0.17
 
 
-def test_the_network_sees_slide_and_rim_at_fixed_levels(optics):
+def test_slide_and_rim_have_fixed_levels_in_the_network_input(optics):
     levels = optics.network_input(np.array([0.0, 0.2, 1 / 3, 5.0, -5.0], np.float32)).numpy()
     np.testing.assert_allclose(levels, [-0.5, 0.7, 1.5, 5.5, -1.7], atol=1e-5)
 
 
-def test_out_of_focus_keeps_what_is_absorbed_and_takes_grain_away(optics):
+def test_blur_keeps_the_mean_density_and_reduces_noise(optics):
     rng = np.random.default_rng(0)
     density = np.zeros((40, 50, 3), np.float32)
     density[10:30, 10:40] = 0.3

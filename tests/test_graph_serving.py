@@ -1,4 +1,4 @@
-"""serving: the graph's score is score.py's, and nothing is decoded that should not be."""
+"""serving: the graph's score equals that of score, and unusable files are not decoded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serving() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def in_graph(serving):
-    """score_counts as it is traced for export."""
+    """score_counts, traced as for export."""
     import tensorflow as tf
 
     counts = tf.TensorSpec([None], tf.int32)
@@ -69,7 +69,7 @@ EDGES = {
     "no cells": ([0, 0, 0], [0, 0, 0]),
     "one field": ([30], [250]),
     "two fields": ([30, 10], [250, 200]),
-    "fields without cells beside": ([0, 30, 0, 25, 31, 20], [0, 250, 0, 200, 240, 190]),
+    "with fields without cells": ([0, 30, 0, 25, 31, 20], [0, 250, 0, 200, 240, 190]),
     "none called": ([0] * 12, [100] * 12),
     "all called": ([100] * 12, [100] * 12),
     "all called in one field": ([0] * 11 + [90], [90] * 12),
@@ -83,7 +83,7 @@ EDGES = {
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("edge", EDGES)
-def test_the_graph_scores_as_python_does_at_the_edges(in_graph, edge, model):
+def test_the_graph_scores_edge_cases_as_python_does(in_graph, edge, model):
     assert_same(in_graph, *EDGES[edge], MODELS[model])
 
 
@@ -97,7 +97,7 @@ def test_the_graph_scores_random_counts_as_python_does(in_graph, model):
         assert_same(in_graph, rng.binomial(countable, share), countable, MODELS[model])
 
 
-def test_the_statuses_that_the_graph_can_give_all_occur(in_graph):
+def test_all_statuses_of_the_graph_occur(in_graph):
     counts = [([10] * 3, [50] * 3), ([0] * 12, [100] * 12), ([10] * 5, [60] * 5)]
     codes = [int(in_graph(*c, MODELS["good"])["status_code"]) for c in counts]
     perfect = ClassifierRates((900,) * 12, (900,) * 12, (900,) * 12, (0,) * 12)
@@ -112,7 +112,7 @@ def encoded(kind: str, **options) -> tuple[bytes, np.ndarray]:
     return buffer.getvalue(), pixels
 
 
-def test_pixels_are_those_that_the_package_reads(serving):
+def test_decoded_pixels_equal_read_image(serving):
     data, pixels = encoded("PNG")
     np.testing.assert_array_equal(serving.decode(data), pixels)
     for options in ({"quality": 95}, {"quality": 70, "subsampling": 2}):
@@ -122,7 +122,7 @@ def test_pixels_are_those_that_the_package_reads(serving):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-def test_other_pngs_are_what_the_package_reads(serving, mode):
+def test_other_pngs_equal_read_image(serving, mode):
     smooth = np.add.outer(np.arange(40), 3 * np.arange(50)).astype(np.uint8)
     if mode == "I;16":
         image = Image.fromarray(smooth.astype(np.uint16) * 250)
@@ -137,7 +137,7 @@ def test_other_pngs_are_what_the_package_reads(serving, mode):
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
-def test_inks_and_greys_of_a_jpeg_are_what_the_package_reads(serving):
+def test_cmyk_and_grey_jpegs_equal_read_image(serving):
     smooth = Image.fromarray(np.add.outer(np.arange(64), 2 * np.arange(64)).astype(np.uint8))
     for image in (
         smooth,
@@ -150,7 +150,7 @@ def test_inks_and_greys_of_a_jpeg_are_what_the_package_reads(serving):
 
 
 def huge_png(height: int, width: int) -> bytes:
-    """A PNG that states a size and holds next to nothing."""
+    """A PNG with a huge size in its header and hardly any data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -180,10 +180,10 @@ def test_a_huge_image_is_refused_by_its_header(serving, height, width):
     "data",
     [b"", b"\x89PN", b"GIF89a" + bytes(20), b"BM" + bytes(60), b"II*\x00" + bytes(40), b"%!PS"],
 )
-def test_what_is_neither_jpeg_nor_png_is_refused(serving, data):
+def test_other_bytes_than_jpeg_and_png_are_refused(serving, data):
     import tensorflow as tf
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG or PNG"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JPEG or PNG"):
         serving.decode(data)
 
 

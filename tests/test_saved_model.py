@@ -1,5 +1,4 @@
-"""The bundled SavedModel on its own, for those who have nothing but TensorFlow; see also
-test_serving_client.py."""
+"""The bundled SavedModel with TensorFlow alone; see also test_serving_client.py."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def saved(bundled_model) -> Any:
     return tf.saved_model.load(str(bundled_model / "saved_model"))
 
 
-def test_signatures_take_and_give_what_the_design_says(saved):
+def test_inputs_and_outputs_of_the_signatures(saved):
     taken = {name: set(s.structured_input_signature[1]) for name, s in saved.signatures.items()}
     assert taken == {
         "serving_default": {"image_bytes", "um_per_px"},
@@ -60,7 +59,7 @@ def test_signatures_take_and_give_what_the_design_says(saved):
     }
 
 
-def test_model_json_and_class_names_travel_inside(bundled_model):
+def test_model_json_and_class_names_are_assets(bundled_model):
     outside = json.loads((bundled_model / "model.json").read_bytes())
     del outside["checksums"]
     assets = bundled_model / "saved_model" / "assets"
@@ -68,8 +67,8 @@ def test_model_json_and_class_names_travel_inside(bundled_model):
     assert (assets / "class_names.txt").read_text().split() == outside["class_names"]
 
 
-def test_no_weights_are_held_twice(bundled_model):
-    """The graph is small beside the weights: constants would be repeated in every function."""
+def test_no_weights_are_stored_twice(bundled_model):
+    """Constants would be repeated in every function, and the graph would be large."""
     sizes = {
         file.name: file.stat().st_size
         for file in (bundled_model / "saved_model").rglob("*")
@@ -80,8 +79,8 @@ def test_no_weights_are_held_twice(bundled_model):
 
 
 @pytest.mark.slow
-def test_fixed_shapes_give_the_same_cells_by_xla(saved):
-    """15 s of compiling, two seconds a field."""
+def test_serving_static_gives_the_same_cells(saved):
+    """Compilation takes 15 s, and each field two seconds."""
     import tensorflow as tf
 
     for seed, n_cells in ((1, 60), (2, 0)):
@@ -98,8 +97,8 @@ def test_fixed_shapes_give_the_same_cells_by_xla(saved):
         for name in (name for name, value in free.items() if value.shape.rank):
             rows[name], rest = np.split(fixed[name].numpy()[0], [n])
             assert not np.any(rest), name
-        # XLA computes a little otherwise: of two proposals for a cell the other may be kept, half a
-        # pixel beside, and what is hardly a cell may be none.
+        # XLA has other rounding errors. The other of two proposals for a cell may be kept, half a
+        # pixel away, and a detection at the threshold may be missing.
         sure = free["confidences"].numpy() > 0.25
         agree = box_iou(free["boxes_yxyx"].numpy()[sure], rows["boxes_yxyx"])
         pair = agree.argmax(axis=1)
@@ -115,9 +114,8 @@ def test_fixed_shapes_give_the_same_cells_by_xla(saved):
             assert not n_cells or np.median(off) < 1e-3, name
 
 
-def test_the_score_from_files_is_the_score_from_pixels(saved, shared_data, bundled_model):
-    """TensorFlow decodes JPEG a little otherwise than Pillow; the score may differ by half a
-    point."""
+def test_the_score_of_files_equals_the_score_of_pixels(saved, shared_data, bundled_model):
+    """TensorFlow and Pillow decode JPEG differently; the score may differ by half a point."""
     import tensorflow as tf
 
     folder: Path = shared_data / "chula-rbc-12" / "images"

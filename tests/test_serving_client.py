@@ -1,5 +1,4 @@
-"""serving/client.py against a server that loads the bundled SavedModel and speaks TensorFlow
-Serving's REST form."""
+"""serving/client.py against a server with the bundled SavedModel and the REST API of Serving."""
 
 from __future__ import annotations
 
@@ -54,17 +53,17 @@ def png(image: np.ndarray) -> bytes:
 
 
 def _decoded(value: Any) -> Any:
-    """JSON with {"b64": ...} in it as a list or a value of bytes and numbers."""
+    """JSON with {"b64": ...} decoded to bytes."""
     if isinstance(value, dict):
         return base64.b64decode(value["b64"], validate=True)
     return [_decoded(v) for v in value] if isinstance(value, list) else value
 
 
 def predict(signatures: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """As https://www.tensorflow.org/tfx/serving/api_rest says: rows in and out as instances,
-    columns as inputs.
+    """The REST API of https://www.tensorflow.org/tfx/serving/api_rest.
 
-    An answer in rows needs a batch axis of one length in every output.
+    `instances` is the row format, which needs a batch axis in every output. `inputs` is the column
+    format.
     """
     import tensorflow as tf
 
@@ -91,8 +90,7 @@ def predict(signatures: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def url(bundled_model) -> Iterator[str]:
-    """A server of the models that serving/models.config names; the only one lies in the bundled
-    folder."""
+    """A server of the model in serving/models.config, which is the bundled one."""
     import tensorflow as tf
 
     (name,) = re.findall(
@@ -122,7 +120,7 @@ def url(bundled_model) -> Iterator[str]:
     server.shutdown()
 
 
-def test_cells_of_a_batch_are_those_of_each_field(client, url, fields, files, bundled_model):
+def test_the_cells_of_a_batch_equal_those_of_each_field(client, url, fields, files, bundled_model):
     rows = client.detect(url, files, UM_PER_PX)
     model = spherodetect.load_model(bundled_model)
     for row, image in zip(rows, fields, strict=True):
@@ -135,7 +133,7 @@ def test_cells_of_a_batch_are_those_of_each_field(client, url, fields, files, bu
         assert not np.any(row["boxes_yxyx"][n:]) and row["truncated"] is False
 
 
-def test_the_score_of_the_artefact_is_that_of_the_package(
+def test_the_score_of_the_server_equals_that_of_the_package(
     client, url, fields, files, bundled_model
 ):
     model = spherodetect.load_model(bundled_model)
@@ -164,15 +162,15 @@ def test_the_command_prints_cells_and_scores(client, url, files, tmp_path, capsy
     assert "95 % interval" in lines[4] and lines[4].endswith("insufficient_cells")
 
 
-def test_what_the_server_refuses_is_said(client, url):
-    with pytest.raises(SystemExit, match=r"400.*expected JPEG or PNG"):
+def test_an_error_of_the_server_is_reported(client, url):
+    with pytest.raises(SystemExit, match=r"400.*JPEG or PNG"):
         client.detect(url, [b"no image"])
     with pytest.raises(SystemExit, match="404"):
         client.detect(url + "x", [b""])
 
 
-def test_an_answer_without_a_batch_axis_cannot_be_asked_in_rows(url, client, files):
-    """Why the client asks score_patient in columns."""
+def test_an_output_without_a_batch_axis_needs_the_column_format(url, client, files):
+    """The reason why the client uses the column format for score_patient."""
     rows = [{"image_bytes": client.encoded(files[0]), "um_per_px": 0.0}]
     with pytest.raises(SystemExit, match=r"400.*no batch axis"):
         client._post(url, {"signature_name": "score_patient", "instances": rows})

@@ -1,5 +1,4 @@
-"""benchmarks/train_step: time is given to the operation that spends it, and drawn records are alike
-on both sides."""
+"""benchmarks.train_step: time by operation, and equal drawn records on both sides."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def test_an_empty_profile_has_no_times():
 @pytest.mark.skipif(
     find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
 )
-def test_both_experiments_get_the_same_cells(tmp_path):
+def test_both_experiments_have_the_same_cells(tmp_path):
     from spherodetect.records.examples import read_examples
 
     draw_records(tmp_path, side=96, fields=2, cells=8)

@@ -1,10 +1,9 @@
-"""What accelerators need, shown on CPU: a step whose losses do not depend on the replicas, and one
-that XLA compiles.
+"""Requirements of accelerators, tested on a CPU: replicas, XLA, bfloat16 and fixed shapes.
 
-Two logical CPU devices stand for two GPUs. They must be asked for before TensorFlow runs anything,
-hence the processes of their own: `python test_training_accelerators.py RECORDS
-mirrored|compiled|bfloat16` prints the losses of two steps, of one device in float32 and of the
-other way, as JSON; `clipped` in place of these, what is left of a large gradient.
+Two logical CPU devices replace two GPUs. They must be created before TensorFlow runs anything, so
+each test starts its own process: `python test_training_accelerators.py RECORDS
+mirrored|compiled|bfloat16` prints, as JSON, the losses of two steps on one device in float32 and in
+the other way. With `clipped` it prints a clipped gradient.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ def records(tmp_path_factory) -> Path:
 
 
 def settings(records: Path) -> list[str]:
-    """A small model that samples nothing: all proposals and labelled boxes are RoIs, and all of
-    these masks."""
+    """A small model without sampling: all proposals and labelled boxes are RoIs with masks."""
     everything = CELLS + PROPOSALS
     return [
         f"task.train_data.input_path={records}/drawn-*.tfrecord",
@@ -74,7 +72,7 @@ def losses(records: Path, way: str) -> dict[str, list]:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batches_have_fixed_shapes_and_no_strings(records, training):
-    """What a TPU is fed with."""
+    """A TPU needs fixed shapes and no strings."""
     import tensorflow as tf
 
     from spherodetect.training import run
@@ -92,25 +90,25 @@ PARTS = {"rpn_score_loss", "rpn_box_loss", "frcnn_cls_loss", "frcnn_box_loss", "
 
 
 @pytest.mark.slow  # a minute and a half on two idle cores
-def test_two_replicas_learn_what_one_device_learns(records):
+def test_two_replicas_have_the_losses_of_one_device(records):
     found = losses(records, "mirrored")
     for one, two in zip(found["one"], found["mirrored"], strict=True):
         assert two == pytest.approx(one, abs=1e-3)
     before, after = found["one"]
-    assert min(after[part] for part in PARTS) > 1e-3, "each loss has something to say"
+    assert min(after[part] for part in PARTS) > 1e-3, "no loss is zero"
     assert abs(after["total_loss"] - before["total_loss"]) > 0.01, (
-        "and the first step changes the second"
+        "the first step changes the second"
     )
 
 
-def test_replicas_clip_what_they_found_together(records):
+def test_the_sum_of_the_replicas_gradients_is_clipped(records):
     found = losses(records, "clipped")
-    assert found["one"] == pytest.approx([3.0, 4.0]), "(30, 40) cut down to a length of 5"
+    assert found["one"] == pytest.approx([3.0, 4.0]), "(30, 40) clipped to a norm of 5"
     assert found["clipped"] == pytest.approx(found["one"])
 
 
 @pytest.mark.slow  # three minutes on two idle cores, most of it compiling
-def test_xla_compiles_the_step_and_changes_no_loss(records):
+def test_xla_compiles_the_step_with_the_same_losses(records):
     found = losses(records, "compiled")
     for plain, compiled in zip(found["one"], found["compiled"], strict=True):
         assert compiled == pytest.approx(plain, abs=1e-3)
@@ -120,7 +118,7 @@ def test_xla_compiles_the_step_and_changes_no_loss(records):
 def test_bfloat16_has_the_losses_of_float32(records):
     found = losses(records, "bfloat16")
     exact, rounded = found["one"][0], found["bfloat16"][0]
-    # The other two hang on the few proposals that just reach a cell, or just do not.
+    # The other two losses depend on the few proposals at the IoU threshold.
     for name in ("total_loss", "rpn_score_loss", "rpn_box_loss", "frcnn_cls_loss"):
         assert rounded[name] == pytest.approx(exact[name], rel=0.05)
 
@@ -184,8 +182,7 @@ def _main(records: Path, way: str) -> None:
 
 
 def _clipped(strategy: Any, records: Path) -> list[float]:
-    """What the experiment's optimiser makes of a gradient of (30, 40), to which two replicas give
-    one part each."""
+    """The clipped gradient of (30, 40), of which each of two replicas has a part."""
     import tensorflow as tf
 
     from spherodetect.training import run
@@ -243,7 +240,7 @@ def _two_steps(
 
     @tf.function(jit_compile=compiled or None)
     def step(inputs: Any) -> None:
-        if compiled:  # on CPU, XLA knows no strategy
+        if compiled:  # on a CPU, XLA supports no strategy
             task.train_step(inputs, model, optimizer, metrics)
         else:
             strategy.run(lambda x: task.train_step(x, model, optimizer, metrics), args=(inputs,))
@@ -259,8 +256,7 @@ def _two_steps(
 
 
 def _wake(model: Any, norms: list, batch: Any) -> None:
-    """Heads that say something, and normalisation that fits the batch: fresh ones answer next to
-    zero to everything."""
+    """Give heads larger weights and fit normalisation to the batch: new heads return about zero."""
     rng = np.random.default_rng(0)
     model.set_weights(
         [w + rng.normal(0, 0.02, w.shape) if w.ndim > 1 else w for w in model.get_weights()]

@@ -1,4 +1,4 @@
-"""augment: what is varied is what microscopes vary; boxes, masks and classes stay true."""
+"""augment: boxes and masks follow the image, and the class of a cell stays visible."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def augment() -> ModuleType:
 
 
 def disc(radius: float = 14.0) -> np.ndarray:
-    """A pale cell without its upper left corner, which looks otherwise after each turn, filling its
-    box."""
+    """A pale cell without its upper left corner, different in each orientation, filling its box."""
     side = round(2 * radius)
     y, x = np.mgrid[:side, :side] + 0.5 - radius
     inside = (np.hypot(y, x) <= radius) & ((y > -0.2 * radius) | (x > -0.5 * radius))
@@ -29,7 +28,7 @@ def disc(radius: float = 14.0) -> np.ndarray:
 
 
 def smear(*corners: tuple[int, int]) -> tuple[np.ndarray, tuple]:
-    """Densities with cells at these corners of boxes, and the cells as `paste` takes them."""
+    """Densities with cells at these corners, and the cells in the form for `paste`."""
     from spherodetect.geometry import stretch_mask
 
     cell = disc()
@@ -65,7 +64,7 @@ def test_the_eight_symmetries_move_image_boxes_and_masks_together(augment):
     assert len(seen) == 8
 
 
-def test_the_same_seed_varies_the_same(augment):
+def test_the_same_seed_gives_the_same_augmentation(augment):
     from spherodetect.training.experiment import SmearParserConfig
 
     density = smear((20, 30))[0]
@@ -77,9 +76,8 @@ def test_the_same_seed_varies_the_same(augment):
     assert np.abs(one - other).max() > 0.01
 
 
-def test_the_class_of_a_cell_survives_what_is_varied(augment):
-    """Pallor, the mark of a cell that is no spherocyte, is there after the strongest change of
-    stain and focus."""
+def test_augmentation_keeps_the_pallor_of_a_cell(augment):
+    """A pale cell stays paler in the middle after the strongest change of stain and focus."""
     from spherodetect.training.experiment import SmearParserConfig
 
     y, x = np.mgrid[:64, :64] - 31.5
@@ -95,7 +93,7 @@ def test_the_class_of_a_cell_survives_what_is_varied(augment):
         assert 0.2 < centre / rim < 0.65
 
 
-def test_a_pasted_cell_lies_on_another_and_densities_add(augment):
+def test_a_pasted_cell_overlaps_another_and_densities_add(augment):
     corners = (30, 40), (90, 90)
     pasted = 0
     for seed in range(30):
@@ -109,7 +107,7 @@ def test_a_pasted_cell_lies_on_another_and_densities_add(augment):
         pasted += 1
         assert known.all() and sets[2] == 0b11110 and (sets[:2] == 0b11110).sum() >= 1
         added = out - density
-        # What was added is the donor, moved by whole pixels; the soft edge of the mask takes a
+        # The added density is the donor, moved by whole pixels; the soft edge of the mask removes a
         # little of its rim.
         assert agreement(added[..., 1] > 0.02, boxes[2], masks[2]) > 0.85
         assert added.sum() == pytest.approx(3 * disc().sum(), rel=0.08)

@@ -1,5 +1,4 @@
-"""calibrate: probabilities mean what they say, no block is judged by its own labels, and unfair
-blocks say less."""
+"""calibrate: calibrated probabilities, cross-validation by run, and blocks with biased labels."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def held_out(
     labelled: float = 1.0,
     seed: int = 0,
 ) -> HeldOutCells:
-    """Runs of two blocks each, with n cells a block; blocks are numbered 1, 2, ... 10, ..."""
+    """Runs of two blocks, with n cells in each block; blocks are 1, 2, ... 10, ..."""
     rng = np.random.default_rng(seed)
     block = np.repeat([str(k) for k in range(1, 2 * runs + 1)], n)
     run = np.repeat([f"run{k}" for k in range(runs)], 2 * n)
@@ -40,7 +39,7 @@ def held_out(
     )
 
 
-def test_platt_finds_the_line_that_made_the_labels():
+def test_platt_recovers_slope_and_intercept():
     rng = np.random.default_rng(1)
     x = rng.normal(0, 3, 40_000)
     slope, intercept = platt(x, rng.random(len(x)) < sigmoid(0.6 * x - 0.8))
@@ -50,15 +49,13 @@ def test_platt_finds_the_line_that_made_the_labels():
 @pytest.mark.parametrize(
     "positive", [np.array([0, 0, 1, 1], bool), np.zeros(4, bool), np.ones(4, bool)]
 )
-def test_platt_stays_finite_where_labels_do_not_overlap(positive):
+def test_platt_is_finite_for_separable_labels(positive):
     assert np.isfinite(platt(np.array([-30.0, -2.0, 2.0, 30.0]), positive)).all()
 
 
-def test_probabilities_mean_what_they_say():
+def test_probabilities_are_calibrated():
     cells = held_out(n=2000)
-    cells = replace(
-        cells, log_odds=3 * cells.log_odds + 4
-    )  # a network that is far too sure, and off
+    cells = replace(cells, log_odds=3 * cells.log_odds + 4)  # an overconfident, biased network
     fitted = calibrate(cells)
     p = sigmoid(fitted.slope * cells.log_odds + fitted.intercept)
     assert expected_calibration_error(p, cells.spherocyte) < 0.01
@@ -67,11 +64,11 @@ def test_probabilities_mean_what_they_say():
     assert fitted.figures["brier"] < 0.1
 
 
-def test_the_cut_is_nobodys_choice():
+def test_the_threshold_does_not_depend_on_the_labels():
     cells = held_out()
     wrong = np.where(cells.run == "run1", ~cells.spherocyte, cells.spherocyte)
     before, after = calibrate(cells), calibrate(replace(cells, spherocyte=wrong))
-    assert abs(before.slope - after.slope) > 0.1, "labels make the probabilities"
+    assert abs(before.slope - after.slope) > 0.1, "the probabilities depend on the labels"
     for fitted in (before, after):
         assert fitted.threshold == pytest.approx(sigmoid(fitted.slope * CUT + fitted.intercept))
 
@@ -80,10 +77,10 @@ def test_the_cut_is_nobodys_choice():
             sum(kind["called"] for kind in block["fine_classes"].values()) for block in fitted.rates
         ]
 
-    assert called(before) == called(after), "the same cells are called, whatever their labels say"
+    assert called(before) == called(after), "the called cells do not depend on the labels"
 
 
-def test_joined_detectors_judge_a_block_once():
+def test_joined_detectors_count_a_block_once():
     cells = held_out(runs=2)
     later = {block: f"{int(block) + 3}" for block in cells.n_countable}
     other = replace(
@@ -133,7 +130,7 @@ def test_rates_count_the_countable_cells_of_each_block():
         (1.0, 0.04, False, True),
     ],
 )
-def test_a_class_counts_where_its_labels_are_a_fair_sample(
+def test_a_class_of_a_block_counts_only_with_a_fair_sample(
     labelled, share, spherocytes_count, others_count
 ):
     cells = held_out(labelled=labelled, share=share, n=1000)
@@ -152,7 +149,7 @@ def test_spherocytes_in_one_run_only_are_no_error():
     assert {r["name"] for r in fitted.rates if r["true_spherocytes"]} == {"5", "6"}
 
 
-def test_average_precision_is_scikit_learns():
+def test_average_precision_equals_scikit_learns():
     metrics = pytest.importorskip(
         "sklearn.metrics", reason="scikit-learn, of the extra [train], is not installed"
     )

@@ -1,4 +1,4 @@
-"""curves: what was written is what is read, in order, and a resumed run's later values count."""
+"""curves: sorted values, and the later values of a resumed run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from spherodetect.errors import SpherodetectError
 
 
-def test_figures_are_read_back_in_order(tmp_path):
+def test_curves_are_sorted_and_later_values_count(tmp_path):
     tf = pytest.importorskip("tensorflow")
     from spherodetect.training.curves import read_curves
 

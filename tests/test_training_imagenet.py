@@ -1,5 +1,4 @@
-"""imagenet: the converted backbone computes what the Keras network computes, on its own input and
-on ours."""
+"""imagenet: the converted backbone equals the Keras network, on both kinds of input."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ pytestmark = [
     ),
 ]
 CHULA = Path(__file__).parents[1] / "experiments" / "chula.yaml"
-#: Where the Keras network has what Model Garden calls endpoints 2 to 6: strides 4, 8, 16, 32, and
-#: the last layer.
+#: Layers of the Keras network at Model Garden's endpoints 2 to 6: strides 4, 8, 16, 32, and the
+#: last layer.
 ENDPOINTS = {
     "2": "block_2_add",
     "3": "block_5_add",
@@ -61,7 +60,7 @@ def keras_model(imagenet):
 
 @pytest.fixture(scope="module")
 def started():
-    """A model of our experiment, and a function that starts it from a checkpoint as a run does."""
+    """A model of the experiment, and a function that loads an initial checkpoint as a run does."""
     from spherodetect.training import run
     from spherodetect.training.task import SmearMaskRCNNTask
 
@@ -82,7 +81,7 @@ def images(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
 def test_features_are_equal_at_every_level(imagenet, keras_model, size_hw):
     import tf_keras
 
-    # Keras pads by the size that it is told; without one it takes it for even.
+    # Keras pads by its static size; without one it assumes an even size.
     sized = tf_keras.applications.MobileNetV2(
         input_shape=(*size_hw, 3), weights=None, include_top=False
     )
@@ -99,7 +98,7 @@ def test_features_are_equal_at_every_level(imagenet, keras_model, size_hw):
         )
 
 
-def test_a_line_is_folded_into_the_first_layer(imagenet, keras_model):
+def test_a_linear_conversion_is_folded_into_the_first_layer(imagenet, keras_model):
     import tf_keras
 
     scale, offset = -0.5, 0.55
@@ -110,11 +109,11 @@ def test_a_line_is_folded_into_the_first_layer(imagenet, keras_model):
     theirs = tf_keras.Model(keras_model.input, keras_model.get_layer("Conv1_relu").output)(
         scale * u + offset
     )
-    inside = np.s_[:, :-1, :-1]  # the last row and column see the padding
+    inside = np.s_[:, :-1, :-1]  # the last row and column depend on the padding
     np.testing.assert_allclose(stem(u)[inside], theirs[inside], rtol=1e-4, atol=1e-5)
 
 
-def test_the_line_meets_imagenets_input_at_the_slide_and_in_a_cell(imagenet):
+def test_the_conversion_is_exact_for_slide_and_cell(imagenet):
     from spherodetect.graph import optics
 
     scale, offset = imagenet.density_line()
@@ -125,9 +124,7 @@ def test_the_line_meets_imagenets_input_at_the_slide_and_in_a_cell(imagenet):
     assert off.max() < 0.08 < np.ptp(theirs) / 10
 
 
-def test_a_file_becomes_a_checkpoint_that_training_starts_from(
-    imagenet, keras_model, started, tmp_path
-):
+def test_a_file_becomes_an_initial_checkpoint(imagenet, keras_model, started, tmp_path):
     keras_model.save_weights(tmp_path / "weights.h5")
     assert imagenet.main([str(tmp_path / "weights.h5"), "--out", str(tmp_path / "start")]) == 0
     folded = imagenet.to_backbone(keras_model)
@@ -137,7 +134,7 @@ def test_a_file_becomes_a_checkpoint_that_training_starts_from(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_weights_with_their_classifier_will_do(imagenet, tmp_path):
+def test_weights_with_a_classifier_are_accepted(imagenet, tmp_path):
     import tf_keras
 
     whole = tf_keras.applications.MobileNetV2(weights=None, include_top=True)
@@ -174,7 +171,7 @@ def test_a_model_garden_checkpoint_loads_as_it_is(started, tmp_path):
     stock = exp_factory.get_exp_config("maskrcnn_mobilenet_coco").task
     stock.model = run.load_experiment(CHULA).task.model
     theirs = MaskRCNNTask(stock).build_model()
-    # What Model Garden's trainer saves.
+    # The objects that Model Garden's trainer saves.
     tf.train.Checkpoint(model=theirs, **theirs.checkpoint_items).save(str(tmp_path / "ckpt"))
     for modules, part in (("backbone", attrgetter("backbone")), ("all", lambda model: model)):
         loaded = part(started(tmp_path, modules)).get_weights()

@@ -1,4 +1,4 @@
-"""inputs: what the network is taught is what was drawn, however it was scaled, turned and cut."""
+"""inputs: targets equal the drawn cells after scaling, rotation and cropping."""
 
 from __future__ import annotations
 
@@ -61,8 +61,7 @@ def build_parser(inputs: ModuleType, *, size: int = SIZE, rbc_px: float = DIAMET
 
 
 def cut_disc(radius: float) -> np.ndarray:
-    """A disc without its upper left corner, which looks otherwise after each turn; fills its
-    box."""
+    """A disc without its upper left corner, different in each orientation; it fills its box."""
     side = round(2 * radius)
     y, x = np.mgrid[:side, :side] + 0.5 - radius
     return (np.hypot(y, x) <= radius) & ((y > -0.2 * radius) | (x > -0.5 * radius))
@@ -74,7 +73,7 @@ def field(
     known: tuple[bool, ...] = (),
     size_hw: tuple[int, int] = (140, 160),
 ) -> dict:
-    """A decoded record of cells whose centres are whole pixels."""
+    """A decoded record of cells with centres at whole pixels."""
     import tensorflow as tf
 
     from spherodetect.geometry import stretch_mask
@@ -103,7 +102,7 @@ def field(
     }
 
 
-def taught(labels: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def targets(labels: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes, codes and masks without the padding."""
     codes = labels["gt_classes"].numpy()
     n = int((codes >= 0).sum())
@@ -124,7 +123,7 @@ def agreement(image: np.ndarray, box: np.ndarray, mask: np.ndarray) -> float:
 CENTERS = tuple(product((20, 60, 100), (30, 80, 130)))
 
 
-def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
+def test_a_decoded_record_equals_the_written_one(inputs, tmp_path):
     import tensorflow as tf
     from PIL import Image
 
@@ -156,7 +155,7 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
     np.testing.assert_array_equal(data["mask_known"], expected["mask_known"])
     np.testing.assert_array_equal(data["masks"], expected["masks"])
     assert sorted(expected["class_set"])[:2] == [0b10, 0b100] and not expected["mask_known"].all()
-    # As the trainer runs it: in a graph, with static shapes.
+    # In a graph with static shapes, as in training.
     data_set = tf.data.Dataset.from_tensors(raw).map(
         lambda record: inputs.RecordDecoder().decode(record) | {"seed": [1, 2]}
     )
@@ -165,11 +164,11 @@ def test_a_record_is_decoded_to_what_was_written(inputs, tmp_path):
     assert labels["gt_masks"].shape == (24, MASK_SIZE, MASK_SIZE)
 
 
-def test_a_field_larger_than_the_canvas_is_cut_in_its_middle(inputs):
+def test_a_field_larger_than_the_canvas_is_cropped_at_its_centre(inputs):
     image, labels = build_parser(inputs).parse_fn(False)(field(*CENTERS))
-    boxes, codes, masks = taught(labels)
-    # 22 rows and 32 columns are cut off on each side: of the outer columns 10 of 24 pixels remain,
-    # of rows 10 and 14.
+    boxes, codes, masks = targets(labels)
+    # 22 rows and 32 columns are cropped on each side: 10 of 24 pixels of the outer columns remain,
+    # and 10 and 14 of the rows.
     assert boxes.min() >= 0 and boxes.max() <= SIZE
     middle = np.flatnonzero((boxes == [26, 36, 50, 60]).all(axis=1))
     assert len(middle) == 1 and codes[middle] == 0b10
@@ -183,39 +182,39 @@ def test_a_field_larger_than_the_canvas_is_cut_in_its_middle(inputs):
 @pytest.mark.parametrize(
     ("x", "code"), [(60, 0b100), (35, 0b100), (33, ANYTHING), (24, ANYTHING), (22, None)]
 )
-def test_a_cell_that_is_cut_by_much_tells_no_class(inputs, x, code):
+def test_a_mostly_cropped_cell_has_no_class(inputs, x, code):
     # The canvas begins at column 32 of the field: 24, 15, 13, 4 and 2 of the cell's 24 columns are
     # in it.
     _, labels = build_parser(inputs).parse_fn(False)(field((70, x), sets=(0b100,)))
-    _, codes, _ = taught(labels)
+    _, codes, _ = targets(labels)
     assert codes.tolist() == ([] if code is None else [code])
 
 
-def test_a_field_smaller_than_the_canvas_lies_on_empty_slide(inputs):
+def test_a_field_smaller_than_the_canvas_is_padded_with_empty_slide(inputs):
     image, labels = build_parser(inputs).parse_fn(False)(
         field((20, 20), (40, 50), size_hw=(60, 70))
     )
-    boxes, _, masks = taught(labels)
+    boxes, _, masks = targets(labels)
     np.testing.assert_array_equal(boxes[0], [26, 21, 50, 45])
     assert all(agreement(image.numpy(), b, m) > 0.95 for b, m in zip(boxes, masks, strict=True))
     np.testing.assert_allclose(image.numpy()[:10], -0.5, atol=0.02)
 
 
 @pytest.mark.parametrize("rbc_px", [18.0, 32.0])
-def test_cells_come_at_the_nominal_size(inputs, rbc_px):
+def test_cells_have_the_nominal_size(inputs, rbc_px):
     image, labels = build_parser(inputs, rbc_px=rbc_px).parse_fn(False)(field((70, 80)))
-    (box,), _, (mask,) = taught(labels)
+    (box,), _, (mask,) = targets(labels)
     np.testing.assert_allclose(box[2:] - box[:2], rbc_px, atol=0.6)
     assert agreement(image.numpy(), box, mask) > 0.9
 
 
-def test_a_cell_without_mask_says_so(inputs):
+def test_a_cell_without_mask_is_marked(inputs):
     data = field((60, 60), (60, 100), sets=(0b100, ANYTHING), known=(False, True))
-    _, codes, _ = taught(build_parser(inputs).parse_fn(False)(data)[1])
+    _, codes, _ = targets(build_parser(inputs).parse_fn(False)(data)[1])
     assert codes.tolist() == [0b100 + inputs.NO_MASK, ANYTHING]
 
 
-def test_cells_of_unknown_class_teach_the_proposals(inputs):
+def test_cells_of_unknown_class_are_targets_of_proposals(inputs):
     parser = build_parser(inputs)
     known, unknown = (
         parser.parse_fn(False)(field((70, 80), (70, 110), sets=(bits, bits)))[1][
@@ -228,19 +227,19 @@ def test_cells_of_unknown_class_teach_the_proposals(inputs):
         assert ((known[level].numpy() == 1) == (unknown[level].numpy() == 1)).all()
 
 
-def test_a_field_without_cells_teaches_that_there_are_none(inputs):
+def test_a_field_without_cells_has_only_negative_anchors(inputs):
     image, labels = build_parser(inputs).parse_fn(True)(field())
     assert (labels["gt_classes"].numpy() == -1).all() and (labels["gt_boxes"].numpy() == -1).all()
     assert not any((scores.numpy() == 1).any() for scores in labels["rpn_score_targets"].values())
     assert np.isfinite(image.numpy()).all()
 
 
-def test_however_a_field_is_varied_masks_stay_on_their_cells(inputs):
+def test_masks_stay_on_their_cells_under_augmentation(inputs):
     parser = build_parser(inputs, scale_jitter=1.25)
     sizes, agreements = [], []
     for seed in range(12):
         image, labels = parser.parse_fn(True)(field(*CENTERS) | {"seed": [4, seed]})
-        boxes, codes, masks = taught(labels)
+        boxes, codes, masks = targets(labels)
         assert boxes.min() >= 0 and boxes.max() <= SIZE
         whole = codes == 0b10
         assert whole.any()
@@ -254,7 +253,7 @@ def test_however_a_field_is_varied_masks_stay_on_their_cells(inputs):
     assert min(sizes) > 0.79 * DIAMETER and max(sizes) < 1.26 * DIAMETER
 
 
-def test_cutting_a_full_mask_leaves_a_full_mask(inputs):
+def test_a_crop_of_a_full_mask_is_full(inputs):
     rng = np.random.default_rng(6)
     boxes = np.concatenate(
         [rng.uniform(0, 40, (20, 2)), rng.uniform(60, 100, (20, 2))], axis=1
@@ -264,14 +263,14 @@ def test_cutting_a_full_mask_leaves_a_full_mask(inputs):
     np.testing.assert_allclose(inputs._recrop(full, boxes, clipped), 1, atol=1e-5)
 
 
-def test_a_mask_that_is_not_cut_is_not_changed(inputs):
+def test_a_mask_inside_of_the_crop_is_unchanged(inputs):
     rng = np.random.default_rng(7)
     masks = (rng.random((3, MASK_SIZE, MASK_SIZE)) < 0.5).astype(np.float32)
     boxes = np.array([[0, 0, 10, 10], [5.5, 3.25, 30, 41], [1, 2, 3, 4]], np.float32)
     np.testing.assert_allclose(inputs._recrop(masks, boxes, boxes), masks, atol=1e-4)
 
 
-def test_half_a_mask_is_half_a_mask(inputs):
+def test_half_of_a_mask_is_resampled(inputs):
     mask = np.zeros((1, MASK_SIZE, MASK_SIZE), np.float32)
     mask[:, :, : MASK_SIZE // 4] = 1
     box = np.array([[0, 0, 40, 40]], np.float32)

@@ -1,9 +1,8 @@
-"""What half-labelled smears teach: short runs on the same drawn fields, labelled with more and less
-care.
+"""Training with incomplete labels: short runs on the same drawn fields with different labels.
 
-All begin with a detector that learned to find cells and no class. Then every cell has its class
-(fully), every second has none (half), or every second spherocyte is called normal, as a naive
-conversion of half-labelled smears does (careless).
+All runs begin with a detector that was trained to find cells without a class. Then all cells have
+their class (fully), every second cell has no class (half), or every second spherocyte is labelled
+normal, as in a naive conversion of half-labelled smears (careless).
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def fields(*, seed: int, n: int) -> Iterator[Any]:
 
 
 def labelled(drawn: list[Any], care: str, folder: Path) -> LabelSet:
-    """The drawn fields as somebody labelled them."""
+    """The drawn fields with these labels."""
     from PIL import Image
 
     named = []
@@ -105,8 +104,7 @@ def trained(
 
 
 def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
-    """Recall of whole red cells, and the share of the found spherocytes that are called so at even
-    odds."""
+    """Recall of whole red cells, and sensitivity of the found spherocytes at even odds."""
     import tensorflow as tf
 
     from spherodetect.training.export import restore
@@ -132,7 +130,7 @@ def judged(run: Path, drawn: list[Any]) -> tuple[float, float]:
     return float(np.concatenate(found).mean()), float(np.concatenate(called).mean())
 
 
-def test_a_missing_class_costs_nothing_and_a_wrong_one_costs_spherocytes(tmp_path):
+def test_missing_classes_do_no_harm_and_wrong_ones_lower_sensitivity(tmp_path):
     drawn, held_out = list(fields(seed=1, n=24)), list(fields(seed=2, n=20))
     start = trained("unnamed", drawn, tmp_path / "unnamed", steps=700)
     runs = {
@@ -144,7 +142,7 @@ def test_a_missing_class_costs_nothing_and_a_wrong_one_costs_spherocytes(tmp_pat
     (recall, sensitivity), (half_recall, half_sensitivity), (_, careless_sensitivity) = (
         figures.values()
     )
-    assert recall > 0.95, "the runs are long enough to say something"
+    assert recall > 0.95, "the runs are long enough"
     assert abs(half_recall - recall) < 0.01
     assert half_sensitivity > sensitivity - 0.05
     assert careless_sensitivity < half_sensitivity - 0.1

@@ -1,5 +1,4 @@
-"""lite: the LiteRT file finds the cells that the SavedModel finds, in the same places and of the
-same classes."""
+"""lite: the LiteRT file gives the cells of the SavedModel."""
 
 from __future__ import annotations
 
@@ -23,9 +22,8 @@ def lite() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantised", [False, True])
-def test_parity_with_the_saved_model(lite, bundled_model, tmp_path, quantised):
-    """Half a minute of converting; serving_image says the same as serving_static, and needs no
-    compiling."""
+def test_the_lite_file_equals_the_saved_model(lite, bundled_model, tmp_path, quantised):
+    """The conversion takes half a minute; serving_image equals serving_static."""
     import tensorflow as tf
 
     file = tmp_path / "model.tflite"
@@ -54,7 +52,7 @@ def test_parity_with_the_saved_model(lite, bundled_model, tmp_path, quantised):
     assert (classes[0] == classes[1]).mean() >= 0.97 and len(set(classes[0])) > 1
 
 
-def test_a_folder_that_is_no_model_is_refused(lite, tmp_path, capsys):
+def test_a_folder_without_a_model_is_refused(lite, tmp_path, capsys):
     with pytest.raises(SpherodetectError, match=r"model\.json"):
         lite.to_lite(tmp_path, tmp_path / "model.tflite")
     with pytest.raises(SystemExit, match="2"):

@@ -22,7 +22,7 @@ def text_of() -> Any:
 
 def card(
     *,
-    taught: str = "tfrecords/mgg-train-*.tfrecord",
+    pattern: str = "tfrecords/mgg-train-*.tfrecord",
     stain: str = "May-Grünwald-Giemsa",
     patients: int = 3,
 ) -> Any:
@@ -55,7 +55,7 @@ def card(
         },
         "provenance": {
             "data": {"mgg": {"splits": splits, "forced": False, "stain": stain}},
-            "params": {"task": {"train_data": {"input_path": taught}}},
+            "params": {"task": {"train_data": {"input_path": pattern}}},
         },
     }
 
@@ -80,7 +80,7 @@ def test_training_splits_are_training_data_and_the_others_evaluation_data(text_o
 
     assert rows(text_of(), "Training data") == "- mgg: 12 fields; 90 rbc, 40 spherocyte"
     assert rows(text_of(), "Evaluation data") == "- mgg: 5 fields; 90 rbc, 7 spherocyte"
-    everything = text_of(taught="mgg-*.tfrecord")
+    everything = text_of(pattern="mgg-*.tfrecord")
     assert rows(everything, "Training data") == "- mgg: 17 fields; 180 rbc, 47 spherocyte"
     assert rows(everything, "Evaluation data").startswith("- none")
 

@@ -1,4 +1,4 @@
-"""reader: an endless, fixed sequence of examples, which a resumed run takes up where it was."""
+"""reader: an endless, fixed sequence of examples, which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reader() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Two data sets of numbered records: a holds 0 to 29 in three files, b 100 to 109 in one."""
+    """Two data sets of numbered records: a has 0 to 29 in three files, b has 100 to 109 in one."""
     import tensorflow as tf
 
     folder = tmp_path_factory.mktemp("records")
@@ -62,7 +62,7 @@ def taken(dataset, batches):
     return [tuple(part.numpy() for part in batch) for batch in dataset.take(batches)]
 
 
-def test_a_resumed_run_sees_what_it_would_have_seen(reader, records):
+def test_a_resumed_run_continues_the_sequence(reader, records):
     from_start = taken(reader.read(config(records), parse), 20)
     for step in (1, 7, 13):
         resumed = taken(reader.read(config(records, first_example=4 * step), parse), 20 - step)
@@ -73,7 +73,7 @@ def test_a_resumed_run_sees_what_it_would_have_seen(reader, records):
             np.testing.assert_array_equal(seeds, expected_seeds)
 
 
-def test_every_round_holds_every_record_in_a_new_order(reader, records):
+def test_every_epoch_has_every_record_in_a_new_order(reader, records):
     numbers = np.concatenate(
         [n for n, _ in taken(reader.read(config(records, global_batch_size=30), parse), 3)]
     )
@@ -95,12 +95,12 @@ def test_data_sets_are_mixed_by_their_weights(reader, records):
     ((numbers, _),) = taken(
         reader.read(config(records, input_path=paths, global_batch_size=400), parse), 1
     )
-    assert 0.43 < (numbers < 100).mean() < 0.57  # without weights none is left out
+    assert 0.43 < (numbers < 100).mean() < 0.57  # without weights all are used
     with pytest.raises(SpherodetectError, match="expected a number for each of a, b, got a, c"):
         reader.read(config(records, input_path=paths, weights={"a": 0.75, "c": 0.25}), parse)
 
 
-def test_held_out_records_come_once_in_their_order(reader, records):
+def test_validation_records_are_read_once_in_order(reader, records):
     batches = taken(
         reader.read(config(records, is_training=False, drop_remainder=False), parse), -1
     )

@@ -1,4 +1,4 @@
-"""run: settings are checked before hours are spent on them, and a run that was killed goes on."""
+"""run: settings are checked before training, and a killed run continues."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_every_experiment_loads_on_every_hardware(run, path, hardware):
 
 
 @pytest.mark.parametrize("hardware", ["cpu", "gpu", "tpu"])
-def test_an_experiment_that_lies_elsewhere_has_the_same_hardware(run, tmp_path, hardware):
+def test_an_experiment_in_another_folder_has_the_same_hardware_settings(run, tmp_path, hardware):
     (tmp_path / "mine.yaml").write_text(CHULA.read_text())
     assert run.load_experiment(tmp_path / "mine.yaml", hardware=hardware).as_dict() == (
         run.load_experiment(CHULA, hardware=hardware).as_dict()
     )
 
 
-def test_overrides_come_last(run):
+def test_overrides_are_applied_last(run):
     overrides = ["trainer.train_steps=7", "task.model.input_size=[64, 64, 3]"]
     params = run.load_experiment(CHULA, hardware="cpu", overrides=overrides)
     assert params.trainer.train_steps == 7
@@ -56,7 +56,7 @@ def test_overrides_come_last(run):
 @pytest.mark.parametrize(
     "override", ["trainer.train_stepz=7", "task.train_data.parser.no_such=1", "steps"]
 )
-def test_a_setting_that_is_none_is_refused_by_name(run, override):
+def test_an_unknown_setting_is_refused_by_name(run, override):
     with pytest.raises(SpherodetectError, match=override.split("=")[0]) as caught:
         run.load_experiment(CHULA, overrides=[override])
     assert "expected" in str(caught.value) and "\n" not in str(caught.value)
@@ -72,7 +72,7 @@ def test_an_experiment_with_a_wrong_key_is_named(run, tmp_path):
         run.load_experiment(path)
 
 
-def test_without_records_nothing_is_started(run, tmp_path):
+def test_without_records_training_is_refused(run, tmp_path):
     with pytest.raises(SpherodetectError, match="spherodetect tfrecords"):
         run.train(
             CHULA,
@@ -83,7 +83,7 @@ def test_without_records_nothing_is_started(run, tmp_path):
 
 
 @pytest.mark.parametrize("checkpoint", ["first", "first/ckpt-9", "first/best/ckpt-5"])
-def test_weights_bring_along_what_taught_them(run, tmp_path, monkeypatch, checkpoint):
+def test_the_provenance_of_the_initial_checkpoint_is_kept(run, tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()
     task = {"train_data": {"input_path": "a-train-*.tfrecord"}, "model": {"many": "settings"}}
@@ -98,7 +98,7 @@ def test_weights_bring_along_what_taught_them(run, tmp_path, monkeypatch, checkp
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_its_last_checkpoint(run, tmp_path):
+def test_a_run_continues_from_its_last_checkpoint(run, tmp_path):
     from spherodetect.labels.recipe import Recipe
     from spherodetect.records.tfrecords import build
 

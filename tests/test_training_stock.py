@@ -1,5 +1,4 @@
-"""stock: a Mask R-CNN of Model Garden, not trained here, becomes a model folder that detects and
-scores."""
+"""stock: a model folder from a Mask R-CNN of Model Garden, trained elsewhere."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def stock() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as Model Garden leaves it: the stock experiment with random weights and three
-    classes."""
+    """A run folder of Model Garden: the stock experiment with random weights and three classes."""
     import tensorflow as tf
     from official.core import exp_factory, task_factory
     from official.modeling import hyperparams
@@ -85,16 +83,15 @@ def test_it_detects_and_scores(wrapped):
     assert int(scored["n_countable"]) == 3 * cells.countable.sum()
 
 
-def test_the_card_says_that_nothing_is_measured(wrapped):
+def test_the_card_has_no_error_rates(wrapped):
     card = json.loads((wrapped / "model.json").read_text())
     assert card["rates"] == {"blocks": [], "folds": 0} and card["rbc_px"] == 38.0
     assert card["provenance"]["experiment"] == "maskrcnn_mobilenet_coco"
     assert "uncalibrated" in (wrapped / "MODEL_CARD.md").read_text()
 
 
-def test_the_second_stage_is_model_gardens(stock, run):
-    """Given the same regions, class-specific boxes and masks are those of Model Garden's own
-    layers."""
+def test_the_second_stage_equals_model_gardens(stock, run):
+    """For the same regions, boxes and masks of each class equal those of Model Garden's layers."""
     import tensorflow as tf
     from official.core import task_factory
     from official.vision.ops import box_ops
@@ -141,7 +138,7 @@ def test_the_second_stage_is_model_gardens(stock, run):
         ({"experiment": "maskrcnn_resnetfpn_coco"}, "."),
     ],
 )
-def test_what_cannot_be_wrapped_is_refused(stock, run, tmp_path, change, words):
+def test_unusable_runs_are_refused(stock, run, tmp_path, change, words):
     options = {
         "class_names": CLASSES,
         "rbc_px": 38.0,

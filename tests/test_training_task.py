@@ -1,4 +1,4 @@
-"""task: each loss learns from what is known of a cell, and from nothing else."""
+"""task: each loss uses only the known part of a label."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def test_for_a_labelled_cell_it_is_cross_entropy(task):
+def test_the_loss_of_a_labelled_cell_is_cross_entropy(task):
     import tensorflow as tf
 
     z = logits()
@@ -62,19 +62,19 @@ def test_for_a_labelled_cell_it_is_cross_entropy(task):
 
 
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
-def test_for_a_cell_of_unknown_class_it_is_nothing_at_all(task, spread):
+def test_the_loss_of_a_cell_of_unknown_class_is_zero(task, spread):
     z = logits(spread=spread)
     loss, gradient = loss_and_gradient(task, z, np.full(len(z), ANYTHING))
     assert (loss == 0).all(), "not merely small"
     assert (gradient == 0).all()
 
 
-def test_for_some_red_cell_it_asks_for_either_kind(task):
+def test_the_loss_of_some_red_cell_favours_both_kinds_alike(task):
     z = logits()
     p = softmax(z)
     loss, gradient = loss_and_gradient(task, z, np.full(len(z), RED))
     np.testing.assert_allclose(loss, -np.log(p[:, 1] + p[:, 2]), rtol=1e-4, atol=1e-5)
-    # It moves both kinds by what they are worth already, so that their ratio is no news.
+    # The gradient of both kinds is proportional to their probability, so their ratio stays.
     share = p[:, 1:3] / p[:, 1:3].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient[:, 1:3], p[:, 1:3] - share, atol=1e-5)
     assert (gradient[:, [0, 3, 4]] >= 0).all() and (gradient[:, 1:3] <= 1e-6).all()
@@ -122,10 +122,10 @@ def test_the_task_is_what_the_experiment_trains(smear_task, task):
     config = exp_factory.get_exp_config(EXPERIMENT)
     assert type(task_factory.get_task(config.task)) is task.SmearMaskRCNNTask
     assert config.task.model.num_classes == 1 + len(config.task.class_names)
-    assert config.task.train_data.parser.max_num_instances >= 180, "fields of 180 cells occur"
+    assert config.task.train_data.parser.max_num_instances >= 180, "some fields have 180 cells"
 
 
-def test_unknown_cells_teach_boxes_but_no_class(smear_task, task):
+def test_cells_of_unknown_class_train_boxes_but_not_the_class(smear_task, task):
     import tensorflow as tf
 
     rng = np.random.default_rng(1)
@@ -148,12 +148,12 @@ def test_unknown_cells_teach_boxes_but_no_class(smear_task, task):
         known = losses(np.full((2, 4), code))
         assert known[0] > 0 and known[1] == pytest.approx(unknown[1])
         assert losses(np.full((2, 4), code + task.NO_MASK)) == pytest.approx(known), (
-            "a missing mask is no class"
+            "a missing mask does not change the class"
         )
     assert losses(np.zeros((2, 4), int))[1] == 0, "background has no box"
 
 
-def test_a_cell_without_mask_teaches_no_mask(smear_task, task):
+def test_a_cell_without_mask_has_no_mask_loss(smear_task, task):
     import tensorflow as tf
 
     rng = np.random.default_rng(2)
