@@ -21,7 +21,8 @@ from skimage.measure import find_contours
 from spherodetect.fields.image import read_image
 from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.recipe import load_recipe
-from spherodetect.labels.repair.masks import Instance, find_instances
+from spherodetect.labels.repair.instances import Instance
+from spherodetect.labels.repair.masks import find_instances
 from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits
 from spherodetect.safety import atomic_write

@@ -163,13 +163,15 @@ def _labelled(field: LabelledField, recipe: Recipe) -> Labelled:
     from spherodetect.labels.repair.stretch import unstretch
 
     assert field.path is not None, "only fields with an image are read"
-    seen = examine(field) if recipe.unlabelled_cells_unknown else None
+    coverage = examine(field) if recipe.unlabelled_cells_unknown else None
     image, field, _ = unstretch(read_image(field.path, name=field.file), field)
     meanings = [recipe.meaning(a.name) for a in field.annotations]
     drawn = np.array(
         [a.outline_box_yxyx or [np.nan] * 4 for a in field.annotations], float
     ).reshape(-1, 4)
-    n_cells, n_unlabelled = (seen.n_cells, seen.n_unlabelled) if seen else (len(drawn), 0)
+    n_cells, n_unlabelled = len(drawn), 0
+    if coverage is not None:
+        n_cells, n_unlabelled = coverage.n_cells, coverage.n_unlabelled
     full = n_unlabelled <= MIN_UNLABELLED_SHARE * n_cells
     return Labelled(
         field.file,

@@ -28,7 +28,7 @@ _VISIBLE_AT_ALL = 0.1
 
 
 class RecordDecoder(decoder.Decoder):
-    """Decodes tf.Examples of records/tfrecords.py.
+    """Decodes tf.Examples of records/.
 
     All masks are one bit string, instead of a full-frame PNG for each cell.
     """
