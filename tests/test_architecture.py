@@ -1,5 +1,8 @@
-"""The import table: arrows point one way, Model Garden stays in training/, heavy imports are where
-they are used."""
+"""The import table: arrows point one way and no file imports in a circle, type imports counted.
+
+ROOMS is the layout of the package, from the base to the command line. Model Garden stays in
+training/, and heavy libraries are imported where they are used.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +22,34 @@ from spherodetect.synthetic import draw_patient
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "spherodetect"
 
-#: Every room of the package; a room imports only those before it.
+#: Every room of the package, from the base upwards: a room imports only those before it.
 ROOMS = (
-    "errors", "safety", "constants", "geometry", "rle", "cells", "fields", "segment",
-    "photograph", "scale", "synthetic", "score", "measure", "quality", "cells_file", "examined",
-    "corrections", "labels",
-    "records", "detect", "report", "pipeline", "graph", "evaluation", "training", "console", "app", "cohort", "cli",
-    "__main__",
+    # What everything stands on.
+    "errors", "safety", "constants", "geometry", "rle", "cells",
+    # A photograph and its measurements.
+    "fields", "segment", "photograph", "scale", "synthetic", "score", "measure", "quality",
+    "cells_file", "examined", "corrections",
+    # From labels to records.
+    "labels", "records",
+    # From a model folder to a report.
+    "detect", "report", "pipeline",
+    # From records to a model folder.
+    "graph", "evaluation", "training",
+    # What people call.
+    "console", "app", "cohort", "cli", "__main__",
 )  # fmt: skip
+#: The using half: it meets the training half at the model folder on disk, never in Python.
 USING = {
-    "fields",
-    "segment",
-    "measure",
-    "quality",
-    "score",
-    "tiles",
-    "detect",
-    "report",
-    "pipeline",
-}
+    "fields", "scale", "segment", "photograph", "measure", "quality", "score", "examined",
+    "corrections", "detect", "report", "pipeline",
+}  # fmt: skip
+TRAINING_HALF = {"records", "graph", "evaluation", "training"}
+#: Rooms whose modules need TensorFlow, TFDS or scikit-learn in every function.
+HEAVY_ROOMS = {"training", "graph", "evaluation", "records"}
 MODEL_GARDEN = {"official", "tf_keras", "orbit", "tensorflow_models"}
 HEAVY = MODEL_GARDEN | {
-    "tensorflow", "keras", "pandas", "pyarrow", "skimage", "sklearn", "matplotlib", "cv2", "pycocotools", "roboflow",
-    "tensorflow_datasets", "jinja2", "rich", "tifffile", "rapidocr",
+    "tensorflow", "keras", "pandas", "pyarrow", "skimage", "sklearn", "matplotlib", "cv2",
+    "pycocotools", "roboflow", "tensorflow_datasets", "jinja2", "rich", "tifffile", "rapidocr",
 }  # fmt: skip
 IMAGE_CODE = {"PIL", "skimage", "cv2", "tifffile", "scipy.ndimage", "tensorflow"}
 IMAGE_ROOMS = {"fields", "segment", "synthetic", "measure", "quality", "detect", "report"}
@@ -51,12 +59,19 @@ NETWORK = {"socket", "urllib.request", "http.client", "requests", "httpx", "aioh
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, dotted; at_import: it is imported as soon as its importer is, not inside
-    a function."""
+    """One imported module, dotted.
+
+    Attributes:
+        importer: the importing module.
+        module: the imported one.
+        at_import: it is imported with its importer, not inside of a function.
+        typed: it is imported for type checkers alone.
+    """
 
     importer: str
     module: str
     at_import: bool
+    typed: bool
 
     @property
     def room(self) -> str:
@@ -83,17 +98,19 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(module: str, node: ast.AST, at_import: bool = True) -> Iterator[Import]:
+def _imports(
+    module: str, node: ast.AST, at_import: bool = True, typed: bool = False
+) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        if isinstance(child, ast.Import):
-            yield from (Import(module, alias.name, at_import) for alias in child.names)
+            yield from _imports(module, child, False, True)
+        elif isinstance(child, ast.Import):
+            yield from (Import(module, alias.name, at_import, typed) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            yield from (Import(module, name, at_import) for name in _from(module, child))
+            yield from (Import(module, name, at_import, typed) for name in _from(module, child))
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _imports(module, child, at_import and not inside)
+            yield from _imports(module, child, at_import and not inside, typed)
 
 
 def _from(module: str, node: ast.ImportFrom) -> list[str]:
@@ -115,14 +132,56 @@ IMPORTS = [
 OWN = [i for i in IMPORTS if i.top == "spherodetect"]
 
 
-def _told(imports: list[Import]) -> list[str]:
+def _named(imports: list[Import]) -> list[str]:
     return sorted({f"{i.importer} imports {i.module}" for i in imports})
 
 
+def _circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other, by Tarjan's algorithm (1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in sorted(imports.get(module, ())):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            group = set(stack[stack.index(module) :])
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                circles.append(group)
+
+    for module in sorted(imports):
+        if module not in index:
+            visit(module)
+    return circles
+
+
+def test_circles_are_found():
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_file_imports_in_a_circle():
+    # The package itself names its public modules for type checkers; nothing may rest on these.
+    imports: dict[str, set[str]] = {}
+    for one in OWN:
+        if one.importer != "spherodetect" and one.module in MODULES:
+            imports.setdefault(one.importer, set()).add(one.module)
+    assert _circles(imports) == []
+
+
 def test_every_room_has_its_place():
-    assert {_room(module) for module in MODULES} - {""} <= set(ROOMS), (
-        "say in ROOMS where the new room belongs"
-    )
+    rooms = {_room(module) for module in MODULES} - {""}
+    assert rooms <= set(ROOMS), "add the new room to ROOMS"
+    assert set(ROOMS) - rooms <= {"app", "cohort"}, "ROOMS names a room that is gone"
 
 
 def test_arrows_point_one_way():
@@ -130,7 +189,7 @@ def test_arrows_point_one_way():
     wrong = [
         i for i in OWN if i.room and _room(i.module) and place[_room(i.module)] > place[i.room]
     ]
-    assert not _told(wrong)
+    assert not _named(wrong)
 
 
 def test_nothing_imports_the_command_line_or_the_app():
@@ -140,38 +199,26 @@ def test_nothing_imports_the_command_line_or_the_app():
         if _room(i.module) in {"cli", "app", "__main__"}
         and i.room not in {"cli", "app", "__main__"}
     ]
-    assert not _told(wrong)
+    assert not _named(wrong)
 
 
 def test_the_two_halves_meet_on_disk_only():
-    assert not _told(
-        [
-            i
-            for i in OWN
-            if i.room in USING and _room(i.module) in {"records", "graph", "evaluation", "training"}
-        ]
-    )
+    assert not _named([i for i in OWN if i.room in USING and _room(i.module) in TRAINING_HALF])
 
 
 def test_only_training_imports_model_garden():
     using_it = [i for i in IMPORTS if i.top in MODEL_GARDEN]
-    assert {i.room for i in using_it} == {"training"}, _told(
+    assert {i.room for i in using_it} == {"training"}, _named(
         [i for i in using_it if i.room != "training"]
     )
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():
-    # A TFDS builder is a class of TFDS; nothing imports datasets.py but who wants to build one.
-    assert not _told(
-        [
-            i
-            for i in IMPORTS
-            if i.top in HEAVY
-            and i.at_import
-            and i.room not in {"training", "graph", "evaluation", "records"}
-        ]
+    # A TFDS builder is a class of TFDS: only a user who wants one imports records/tfds.py.
+    assert not _named(
+        [i for i in IMPORTS if i.top in HEAVY and i.at_import and i.room not in HEAVY_ROOMS]
     )
-    assert not _told([i for i in OWN if _room(i.module) == "datasets"])
+    assert not _named([i for i in OWN if i.module == "spherodetect.records.tfds"])
 
 
 def test_score_reaches_no_image_code():
@@ -180,16 +227,16 @@ def test_score_reaches_no_image_code():
         module = waiting.pop()
         reached.add(module)
         waiting += [i.module for i in OWN if i.importer == module and i.module not in reached]
-    assert not _told(
+    assert not _named(
         [i for i in IMPORTS if i.importer in reached and {i.top, i.module} & IMAGE_CODE]
     )
     assert not {_room(module) for module in reached} & IMAGE_ROOMS
 
 
 def test_nothing_unpickles_and_only_the_download_may_reach_the_network():
-    assert not _told([i for i in IMPORTS if i.top in UNSAFE])
+    assert not _named([i for i in IMPORTS if i.top in UNSAFE])
     online = [i for i in IMPORTS if {i.top, i.module} & NETWORK]
-    assert not _told([i for i in online if i.importer != "spherodetect.labels.roboflow"])
+    assert not _named([i for i in online if i.importer != "spherodetect.labels.roboflow"])
 
 
 def test_tests_cannot_reach_the_network():
@@ -215,7 +262,7 @@ def test_importing_the_package_is_light():
 
 
 def test_the_public_names_are_all_there():
-    assert len(spherodetect.__all__) == len(set(spherodetect.__all__)) <= 16
+    assert len(spherodetect.__all__) == len(set(spherodetect.__all__)) <= 26
     for name in spherodetect.__all__:
         value = getattr(spherodetect, name)
         assert callable(value), f"spherodetect.{name} is {value!r}"

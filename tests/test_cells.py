@@ -88,3 +88,38 @@ def test_moved_cells_lie_there_with_all_that_says_where():
     (mask, corner), (before, (y, x)) = next(moved.pixel_masks()), next(cells.pixel_masks())
     np.testing.assert_array_equal(mask, before)
     assert corner == (y + 1000, x + 20_000)
+
+
+def test_ids_stay_with_their_cells():
+    cells = discs([(20, 20), (20, 50), (45, 20)])
+    assert cells.cell_id.tolist() == [1, 2, 3]
+    chosen = cells[np.array([2, 0])]
+    assert chosen.cell_id.tolist() == [3, 1]
+    assert set(np.unique(chosen.label_image())) == {0, 1, 3}
+    assert chosen.to_frame()["cell_id"].tolist() == [3, 1]
+
+
+def test_parts_are_numbered_anew_unless_their_ids_are_to_be_kept():
+    cells = discs([(20, 20), (20, 50), (45, 20)])
+    parts = [cells[2:], cells[:2]]
+    assert Cells.concatenate(parts).cell_id.tolist() == [1, 2, 3]
+    assert Cells.concatenate(parts, keep_ids=True).cell_id.tolist() == [3, 1, 2]
+    with pytest.raises(ValueError, match="cell_id"):
+        Cells.concatenate([cells, cells], keep_ids=True)
+
+
+def test_parts_of_other_classes_or_images_are_not_joined():
+    cells = discs([(20, 20)])
+    for other in (
+        replace(cells, class_names=("rbc", "spherocyte")),
+        replace(cells, image_size_hw=(60, 81)),
+    ):
+        with pytest.raises(ValueError, match="expected parts"):
+            Cells.concatenate([cells, other])
+    with pytest.raises(ValueError, match="none"):
+        Cells.concatenate([])
+
+
+def test_a_field_prints_in_one_line():
+    cells = discs([(20, 20 + 5 * i) for i in range(60)], field_id="p/1.png")
+    assert len(repr(cells)) < 120 and "60 cells" in repr(cells) and "p/1.png" in repr(cells)

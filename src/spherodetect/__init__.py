@@ -1,16 +1,15 @@
-"""Counts spherocytes on blood smears, and says for each patient how many, how sure, and which
-cells.
+"""Measures the share of spherocytes among the red cells of blood smears, patient by patient.
 
+Beside the figure it gives its uncertainty and the cells it rests on.
 For Research Use Only. Not for use in diagnostic procedures.
 
     import spherodetect
 
-    model = spherodetect.load_model()
-    cells = model.detect(spherodetect.read_image("field.jpg"))
-    print(len(cells[cells.countable]), "countable red cells")
+    result = spherodetect.score_patients("smears")
+    print(result.patients[["patient_id", "hs_score", "hs_score_low", "hs_score_high"]])
 
-Importing this package imports no TensorFlow: what is heavy comes with the first use of what needs
-it.
+The import of this package does not import TensorFlow. Heavy libraries are imported by the first
+function that needs them.
 """
 
 from __future__ import annotations
@@ -21,51 +20,84 @@ from typing import TYPE_CHECKING, Any
 from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 
-# Named as their modules are: bound here and now, or the first import of the module would put itself
-# in their place.
+# These two functions have the names of their modules. They are bound here, because the first import
+# of such a module would otherwise put the module in the place of the function.
 from spherodetect.measure import measure
 from spherodetect.segment import segment
 
 if TYPE_CHECKING:
+    from spherodetect.cells_file import read_cells, write_cells
+    from spherodetect.corrections import Correction
+    from spherodetect.detect.detector import Detector
     from spherodetect.detect.model import Model, load_model
+    from spherodetect.examined import Examined
     from spherodetect.fields.find import find_fields
     from spherodetect.fields.image import read_image
     from spherodetect.labels.check.lint import lint
     from spherodetect.labels.recipe import load_recipe
+    from spherodetect.photograph import Photograph
+    from spherodetect.pipeline.examine import examine
+    from spherodetect.pipeline.patient import score_patient
+    from spherodetect.pipeline.run import score_patients
+    from spherodetect.pipeline.store import FieldStore
+    from spherodetect.report.results import Result
     from spherodetect.score.counts import PatientScore, score_counts
     from spherodetect.synthetic import draw_field, draw_patient
 
 __version__ = "0.1.0"
 
+#: Public name to the module that defines it.
+_HOMES = {
+    "Correction": "corrections",
+    "Detector": "detect.detector",
+    "Examined": "examined",
+    "FieldStore": "pipeline.store",
+    "Model": "detect.model",
+    "PatientScore": "score.counts",
+    "Photograph": "photograph",
+    "Result": "report.results",
+    "draw_field": "synthetic",
+    "draw_patient": "synthetic",
+    "examine": "pipeline.examine",
+    "find_fields": "fields.find",
+    "lint": "labels.check.lint",
+    "load_model": "detect.model",
+    "load_recipe": "labels.recipe",
+    "read_cells": "cells_file",
+    "read_image": "fields.image",
+    "score_counts": "score.counts",
+    "score_patient": "pipeline.patient",
+    "score_patients": "pipeline.run",
+    "write_cells": "cells_file",
+}
+
 __all__ = [
     "Cells",
+    "Correction",
+    "Detector",
+    "Examined",
+    "FieldStore",
     "Model",
     "PatientScore",
+    "Photograph",
+    "Result",
     "SpherodetectError",
     "draw_field",
     "draw_patient",
+    "examine",
     "find_fields",
     "lint",
     "load_model",
     "load_recipe",
     "measure",
+    "read_cells",
     "read_image",
     "score_counts",
+    "score_patient",
+    "score_patients",
     "segment",
+    "write_cells",
 ]
-
-_HOMES = {
-    "Model": "detect.model",
-    "PatientScore": "score.counts",
-    "draw_field": "synthetic",
-    "draw_patient": "synthetic",
-    "find_fields": "fields.find",
-    "lint": "labels.check.lint",
-    "load_model": "detect.model",
-    "load_recipe": "labels.recipe",
-    "read_image": "fields.image",
-    "score_counts": "score.counts",
-}
 
 
 def __getattr__(name: str) -> Any:

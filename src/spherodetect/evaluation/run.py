@@ -80,6 +80,7 @@ def evaluate(
             these fields.
     """
     _require_libraries()
+    model, data, out = Path(model), Path(data), Path(out)
     from spherodetect.evaluation.page import write_evaluation_page
 
     loaded = load_model(model)

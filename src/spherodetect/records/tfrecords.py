@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 def build(
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     force: bool = False,
     full_masks: bool = False,
@@ -48,6 +48,7 @@ def build(
     Raises:
         BadLabelsError: there is nothing to read, or the split leaks and force is not set.
     """
+    out = Path(out)
     ready = prepare(recipe, force=force)
     return write_tfrecords(
         recipe,
@@ -64,7 +65,7 @@ def build(
 
 def write_tfrecords(
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     labels: LabelSet,
     splits: Mapping[str, str],
@@ -90,6 +91,7 @@ def write_tfrecords(
     Raises:
         BadLabelsError: there is no field with an image.
     """
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     # A manifest exists only beside complete records.
     for name in ("manifest.json", "DATA_CARD.md"):

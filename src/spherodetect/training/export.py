@@ -37,10 +37,10 @@ _MAX_PROVENANCE_BYTES = 50_000_000
 
 
 def export(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
-    folds: Sequence[Path] = (),
+    folds: Sequence[str | Path] = (),
     name: str | None = None,
     canvas: Canvas | None = CANVAS,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -62,9 +62,11 @@ def export(
     Raises:
         SpherodetectError: no checkpoint, or the validation records of a run are missing.
     """
+    run, out = Path(run), Path(out)
+    runs = [run, *map(Path, folds)]
     params, detector, checkpoint = restore(run)
     held_out, judges = [], []
-    for one in (run, *folds):
+    for one in runs:
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
         if one_params.task.validation_data.input_path:
             records = validation_records(one, one_params)

@@ -44,7 +44,7 @@ _HARDWARE: dict[str, dict[str, Any]] = {
 
 
 def load_experiment(
-    path: Path, *, hardware: str | None = None, overrides: Sequence[str] = ()
+    path: str | Path, *, hardware: str | None = None, overrides: Sequence[str] = ()
 ) -> Any:
     """The settings of an experiment.
 
@@ -59,6 +59,7 @@ def load_experiment(
     Raises:
         SpherodetectError: an unknown key, or an override that is not key=value.
     """
+    path = Path(path)
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise SpherodetectError(
@@ -95,8 +96,8 @@ def load_experiment(
 
 
 def train(
-    path: Path,
-    run: Path,
+    path: str | Path,
+    run: str | Path,
     *,
     hardware: str = "cpu",
     overrides: Sequence[str] = (),
@@ -116,6 +117,7 @@ def train(
     Raises:
         SpherodetectError: the folder has a run and `resume` is false, or there are no records.
     """
+    path, run = Path(path), Path(run)
     params = load_experiment(path, hardware=hardware, overrides=overrides)
     _require_records(params)
     last = tf.train.latest_checkpoint(str(run))

@@ -39,8 +39,8 @@ EXPERIMENT = "maskrcnn_mobilenet_coco"
 
 
 def wrap(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     class_names: Sequence[str],
     rbc_px: float,
@@ -64,6 +64,7 @@ def wrap(
         SpherodetectError: no such experiment, no checkpoint, other classes, or a variant that the
             graph does not support.
     """
+    run, out = Path(run), Path(out)
     params, detector, checkpoint = restore(run, class_names, rbc_px=rbc_px, experiment=experiment)
     if not RED_CELLS & set(class_names):
         logger.warning(
