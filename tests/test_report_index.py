@@ -1,21 +1,16 @@
-"""cohort: every patient has a row, the rows sort without a script, and the funnel is a funnel."""
+"""index: every patient has a row, the rows can be sorted without a script, texts stay texts."""
 
 from __future__ import annotations
 
 import re
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from reporting import HOSTILE, NOTHING, Page, a_score
-from spherodetect.report import index as cohort
+from spherodetect.report.index import write_index
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, score_counts
 
 
 def _page(tmp_path, rows, **options) -> Page:
-    cohort.write_index(tmp_path / "index.html", rows, **options)
+    write_index(tmp_path / "index.html", rows, **options)
     return Page((tmp_path / "index.html").read_text("utf-8"))
 
 
@@ -100,40 +95,6 @@ def test_each_column_sorts_both_ways_and_unknown_values_come_last(tmp_path):
     assert _order(page, "countable", falling=False) == [1, 2, 0]
     assert _order(page, "grade", falling=True) == [0, 2, 1]
     assert [attrs["id"] for attrs in page.all("input") if "checked" in attrs] == ["patient-up"]
-
-
-@settings(deadline=None)
-@given(share=st.floats(0.0, 1.0), level=st.sampled_from([0.95, 0.998]))
-def test_the_funnel_narrows_around_the_pooled_share_and_stays_a_share(share, level):
-    n = np.array([10.0, 100.0, 1000.0, 1e6])
-    low, high = cohort._limits(share, n, level)
-    assert (low >= 0).all()
-    assert (high <= 1).all()
-    assert (np.diff(high - low) <= 1e-12).all()
-    assert (low <= share + 1e-9).all()
-    assert (high >= share - 1e-9).all()
-    assert high[-1] - low[-1] < 0.005
-
-
-def test_the_limits_hold_what_they_say_of_binomial_counts():
-    rng = np.random.default_rng(0)
-    for share in (0.05, 0.3):
-        low, high = cohort._limits(share, np.array([800.0]), 0.95)
-        drawn = rng.binomial(800, share, 20_000) / 800
-        assert ((drawn >= low) & (drawn <= high)).mean() == pytest.approx(0.95, abs=0.015)
-
-
-def test_the_points_lie_where_the_counts_are():
-    scores = [score_counts([k] * 10, [100] * 10, patient_id=str(k)) for k in (5, 10, 30)]
-    plot = cohort._funnel([(score, None) for score in scores])
-    assert plot["percent"] == pytest.approx(15)
-    most, top = 1500, 50
-    expected = [(cohort.WIDTH * 1000 / most, cohort.HEIGHT * (1 - k / top)) for k in (5, 10, 30)]
-    assert [point[:2] for point in plot["points"]] == [
-        pytest.approx(place, abs=0.1) for place in expected
-    ]
-    assert plot["x_ticks"][-1] == (cohort.WIDTH, "1,500")
-    assert plot["y_ticks"][-1] == (0.0, "50")
 
 
 def test_one_patient_makes_no_funnel(tmp_path):

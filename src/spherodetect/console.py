@@ -1,7 +1,7 @@
-"""What people see of a command: tables on stdout, progress and lines of error on stderr.
+"""The output of a command in the terminal: tables on stdout, progress and errors on stderr.
 
-Names that come from outside are shown on one line with nothing invisible in it, and never read as
-markup.
+Texts from outside are printed on one line, with their invisible characters escaped, and are never
+interpreted as markup.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from spherodetect.labels.annotations import Finding
     from spherodetect.score.counts import PatientScore
 
+#: Progress in a file or pipe is a line at most so often.
 _SECONDS_BETWEEN_LINES = 5.0
-_STEPS_OF_A_PACE = 20
+#: Steps from which the remaining time is estimated.
+_STEPS_OF_SPEED = 20
+#: Findings of a kind that are printed, and places of each.
 _FINDINGS_OF_A_KIND = 3
-_WIDTH_OF_A_FILE = 200  # a pipe has no width of its own, and a folded table in it helps nobody
+#: Characters of a table's width in a file or pipe, which has no width; a wrapped table cannot be
+#: read by programs.
+_WIDTH_IN_FILE = 200
 
 
 def shown(text: object) -> str:
-    r"""Text on one line, what is invisible in it written out.
+    r"""Return a text on one line, with invisible characters escaped.
 
     >>> print(shown("a\x1b[2Jb"))
     a\x1b[2Jb
@@ -40,17 +45,17 @@ def shown(text: object) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """A number with its noun, as in "1 label" and "2,000 labels"."""
+    """Return a number with its noun, as in "1 label" and "2,000 labels"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def say(message: str) -> None:
-    """One line on stderr, never wrapped."""
+    """Print one line on stderr; it is never wrapped."""
     print(f"spherodetect: {shown(message)}", file=sys.stderr, flush=True)
 
 
 def print_patients(scores: Sequence[PatientScore]) -> None:
-    """The patients' scores as a table."""
+    """Print the scores of the patients as a table."""
     from spherodetect.score.counts import RESEARCH_USE
 
     head = ("patient", "status", "HS score % [95 % interval]", "raw %", "grade", "cells", "fields")
@@ -78,7 +83,7 @@ def print_patients(scores: Sequence[PatientScore]) -> None:
 
 
 def print_splits(manifest: Mapping[str, Any]) -> None:
-    """What a data set's splits hold, from its manifest."""
+    """Print the contents of a data set's splits, from its manifest."""
     splits, labels = manifest["splits"], manifest["annotations"]
     classes = list(
         dict.fromkeys(
@@ -98,19 +103,20 @@ def print_splits(manifest: Mapping[str, Any]) -> None:
     ]
     _print_table(head, rows, numbers=set(range(1, len(head))))
     dropped = sum(labels["dropped"].values())
-    print(
-        f"{counted(labels['read'], 'label')} read, {labels['written']:,} written, {dropped:,} dropped"
-    )
+    read = counted(labels["read"], "label")
+    print(f"{read} read, {labels['written']:,} written, {dropped:,} dropped")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Findings as a table, a row a kind with the first few of it, and how many errors and warnings
-    there are."""
+    """Print findings as a table, and the number of errors and warnings.
+
+    The table has one row a kind of finding, with the first few findings of that kind.
+    """
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         kinds.setdefault((finding.severity, finding.code), []).append(finding)
     rows = [
-        (severity, code, f"{sum(finding.count for finding in same):,}", _told(same))
+        (severity, code, f"{sum(finding.count for finding in same):,}", _finding_lines(same))
         for (severity, code), same in kinds.items()
     ]
     if rows:
@@ -121,8 +127,8 @@ def print_findings(findings: Sequence[Finding]) -> None:
     print(f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
 
 
-def _told(same: Sequence[Finding]) -> list[str]:
-    """Lines about findings of one kind: where and what, the same things once; then what to do."""
+def _finding_lines(same: Sequence[Finding]) -> list[str]:
+    """Return lines about findings of one kind: the places of each message, then what to do."""
     places: dict[str, list[str]] = {}
     for f in same:
         split = f" ({f.split})" if f.split else ""
@@ -145,8 +151,10 @@ def _told(same: Sequence[Finding]) -> list[str]:
 
 @contextlib.contextmanager
 def progress_of(what: str) -> Iterator[Callable[..., None]]:
-    """Yields update(done, total, label): a bar where people look on, otherwise a line now and
-    then."""
+    """Yield update(done, total, label), which shows progress on stderr.
+
+    In a terminal it is a bar, otherwise a line from time to time.
+    """
     if not sys.stderr.isatty():
         yield _line_writer(what)
         return
@@ -181,23 +189,22 @@ def progress_of(what: str) -> Iterator[Callable[..., None]]:
 
 
 def _line_writer(what: str) -> Callable[..., None]:
+    """Return update(done, total, label), which prints a line from time to time."""
     last = time.monotonic()
-    # The pace of late, for what an earlier run had finished already goes by at once.
-    pace = deque([(last, 0)], maxlen=_STEPS_OF_A_PACE)
+    # Only the last steps: fields that an earlier run finished pass at once, and would make the
+    # estimate of the remaining time too short.
+    recent = deque([(last, 0)], maxlen=_STEPS_OF_SPEED)
 
     def update(done: int, total: int, label: object = "") -> None:
         nonlocal last
         now = time.monotonic()
-        pace.append((now, done))
+        recent.append((now, done))
         if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
-            last, (then, before) = now, pace[0]
+            last, (then, before) = now, recent[0]
             left = (total - done) * (now - then) / (done - before) if total > done > before else 0
-            told = f" ({timedelta(seconds=round(left))} left)" if left else ""
-            print(
-                shown(f"{what}: {done} of {total} {label}".strip() + told),
-                file=sys.stderr,
-                flush=True,
-            )
+            remaining = f" ({timedelta(seconds=round(left))} left)" if left else ""
+            line = f"{what}: {done} of {total} {label}".strip() + remaining
+            print(shown(line), file=sys.stderr, flush=True)
 
     return update
 
@@ -209,8 +216,14 @@ def _print_table(
     numbers: set[int],
     leading: int = 0,
 ) -> None:
-    """Print a table; a cell is a text, or the lines of one; leading lines are left empty between
-    rows."""
+    """Print a table.
+
+    Args:
+        head: names of the columns.
+        rows: their cells; a cell is a text or several lines.
+        numbers: indices of the columns that are aligned to the right.
+        leading: number of empty lines between rows.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -228,4 +241,4 @@ def _print_table(
                 for cell in row
             )
         )
-    Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE).print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDTH_IN_FILE).print(table)

@@ -1,1 +1,1 @@
-"""What people read, and what other programs read: tables, pictures, pages and exchange formats."""
+"""Output of a run: tables, overlays, pages and exchange formats."""

@@ -1,9 +1,9 @@
-"""How size, pallor and density of a patient's counted cells lie, beside those of labelled cells
-(`reference`).
+"""Histograms of size, pallor and density of a patient's counted cells.
 
-Two rows a panel: cells that were not flagged beside labelled normal cells, flagged cells beside
-labelled spherocytes. Heights are shares of a row's own cells, so that few flagged cells show as
-well as many.
+Each panel has two rows. The upper row shows the cells that were not flagged, with labelled normal
+cells as reference; the lower row shows the flagged cells, with labelled spherocytes as reference
+(module `reference`). Heights are shares of the cells of the row, so that a few flagged cells are
+as visible as many.
 """
 
 from __future__ import annotations
@@ -17,12 +17,24 @@ import numpy as np
 from spherodetect.examined import Examined
 from spherodetect.report.reference import QUANTILES
 
-#: Of a panel, in units of its SVG; the template draws a row's baseline at the bottom of its height.
+#: Width of a panel and height of a row, in units of the panel's SVG. The template draws the
+#: baseline of a row at the bottom of its height.
 WIDTH, ROW_HEIGHT = 300, 66
 
 
 @dataclass(frozen=True)
 class _Axis:
+    """The horizontal axis of a panel.
+
+    Attributes:
+        measured: name of the measurement.
+        title: of the panel.
+        low, high: ends of the axis, in the unit of the measurement.
+        ticks: in the unit that is shown.
+        factor: from the unit of the measurement to the unit that is shown.
+        n_bins: of the histogram.
+    """
+
     measured: str
     title: str
     low: float
@@ -43,8 +55,10 @@ _DENSITY = _Axis("relative_od", "Density (own median = 1)", 0.4, 2.2, (0.5, 1, 1
 
 
 def panels(fields: Sequence[Examined]) -> list[dict[str, Any]]:
-    """The panels that the page draws: titles, ticks and outlines as points of an SVG; none without
-    counted cells."""
+    """Return what the template draws of each panel; no panel without counted cells.
+
+    Sizes are in µm if the pixel size of every field is known, else relative to the median.
+    """
     fields = [field for field in fields if field.counted.any()]
     if not fields:
         return []
@@ -62,8 +76,7 @@ def _panel(fields: Sequence[Examined], axis: _Axis) -> dict[str, Any]:
 
 
 def _values(fields: Sequence[Examined], axis: _Axis, *, flagged: bool) -> np.ndarray:
-    """(N,) what was measured on the counted cells of all fields that were flagged, or that were
-    not."""
+    """Return (N,) finite values of all counted cells that were flagged, or that were not."""
     parts = []
     for field in fields:
         measured: Mapping[str, np.ndarray] = field.cells.measurements
@@ -77,12 +90,14 @@ def _values(fields: Sequence[Examined], axis: _Axis, *, flagged: bool) -> np.nda
 
 
 def _row(values: np.ndarray, axis: _Axis, *, flagged: bool) -> dict[str, Any]:
+    """Return what the template draws of one row; both histograms have the same vertical scale."""
     edges = np.linspace(axis.low, axis.high, axis.n_bins + 1)
     counts = np.histogram(values, edges)[0]
     shares = counts / max(len(values), 1)
     quantiles = QUANTILES[axis.measured]["spherocyte" if flagged else "normal"]
-    below = np.interp(edges, quantiles, np.linspace(0, 1, len(quantiles)))
-    reference = np.diff(below)
+    # The reference is known by its quantiles; its histogram is the step of their inverse.
+    cumulative = np.interp(edges, quantiles, np.linspace(0, 1, len(quantiles)))
+    reference = np.diff(cumulative)
     top = max(shares.max(), reference.max())
     median = float(np.median(values)) if len(values) else None
     return {
@@ -90,19 +105,23 @@ def _row(values: np.ndarray, axis: _Axis, *, flagged: bool) -> dict[str, Any]:
         "bars": _outline(shares / top, axis),
         "reference": _outline(reference / top, axis),
         "median": None if median is None else _x(float(np.clip(median, axis.low, axis.high)), axis),
-        "median_label": None
-        if median is None
-        else f"{median * axis.factor:.{0 if axis.factor > 1 else 2}f}",
-        "reference_label": f"{np.median(quantiles) * axis.factor:.{0 if axis.factor > 1 else 2}f}",
+        "median_label": None if median is None else _label(median, axis),
+        "reference_label": _label(float(np.median(quantiles)), axis),
     }
 
 
+def _label(value: float, axis: _Axis) -> str:
+    """Return a value in the unit that is shown; percentages have no decimals."""
+    return f"{value * axis.factor:.{0 if axis.factor > 1 else 2}f}"
+
+
 def _x(value: float, axis: _Axis) -> float:
+    """Return the place of a value in the SVG."""
     return round(WIDTH * (value - axis.low) / (axis.high - axis.low), 1)
 
 
 def _outline(heights: np.ndarray, axis: _Axis) -> str:
-    """Steps from the baseline and back, as an SVG's points."""
+    """Return a histogram as the points of an SVG polygon, from the baseline and back to it."""
     x = np.repeat(np.linspace(0, WIDTH, axis.n_bins + 1), 2)
     y = ROW_HEIGHT * (1 - np.concatenate([[0], np.repeat(heights, 2), [0]]))
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))

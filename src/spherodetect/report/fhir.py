@@ -1,9 +1,9 @@
 """A patient's score as a FHIR R4 Observation.
 
-LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: the grade is its value, and no
-percentage goes under it. Percentage, interval and counts are components under codes of this
-package's own, for LOINC has none. The status is preliminary, nothing is interpreted, and where
-there is no grade the reason stands in its place.
+LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: its value is the grade, never a
+percentage. LOINC has no codes for the percentage, the interval and the counts, so they are
+components under codes of this package. The status is preliminary, and nothing is interpreted.
+Without a grade the Observation has the reason instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 
 def to_observation(score: PatientScore) -> dict[str, Any]:
-    """The Observation as a JSON object; it carries the patient id as an identifier and no time.
+    """Return the Observation as a JSON object, with the patient id as identifier, without a time.
 
     >>> to_observation(score)["code"]["coding"][0]["code"]  # doctest: +SKIP
     '802-9'
@@ -67,6 +67,7 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
 
 
 def _components(score: PatientScore) -> list[dict[str, Any]]:
+    """Return counts and percentages; counts only if there is no countable cell."""
     counts: dict[str, dict[str, Any]] = {
         "status": {"valueString": score.status},
         "countable-red-cells": {"valueInteger": score.n_countable},
@@ -91,4 +92,5 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
 
 
 def _percent(value: float) -> dict[str, Any]:
+    """Return a Quantity in percent; adding 0.0 turns -0.0 into 0.0."""
     return {"value": round(float(value), 4) + 0.0, "unit": "%", "system": UCUM, "code": "%"}

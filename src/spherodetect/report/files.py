@@ -1,6 +1,6 @@
-"""The files of a result beside its pages: tables, and the cells for other programs.
+"""The files of a result besides its pages: tables, and cells for other programs.
 
-They are written field by field, so that a run of many fields needs no more memory than one of few.
+They are written field by field, so that the memory does not depend on the number of fields.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _TABLES = ("cells", "quality", "counts", "objects")
 
 
 class CellFiles:
-    """Everything about cells: tables, COCO and GeoJSON of all fields, and the files of each field.
+    """Writer of the files about cells: tables, COCO and GeoJSON of all fields, files of each field.
 
-    masks/FIELD.tif is the label image, masks/FIELD_CLASS.png a binary mask (none of a slide scan),
-    and geojson/FIELD.geojson the cells that QuPath opens on that field.
+    masks/FIELD.tif is the label image of a field. masks/FIELD_CLASS.png is a binary mask of a
+    class; a slide scan has none. geojson/FIELD.geojson holds the cells that QuPath shows on that
+    field. The files of all fields appear when the `with` block ends.
 
     Args:
-        results: the folder; the files appear in it when the block ends.
+        results: the folder.
 
     Attributes:
         written: name to path of the files of all fields.
@@ -73,7 +74,7 @@ class CellFiles:
         """Write one field.
 
         Raises:
-            ValueError: its classes differ from those of the fields before.
+            ValueError: its classes differ from those of the previous fields.
         """
         cells, patient_id = field.cells, field.patient_id
         accepted = field.accepted
@@ -92,11 +93,13 @@ class CellFiles:
         path = self._results.field_path
         write_json(collection, path("geojson", field.field_id, ".geojson"), indent=None)
         interop.to_label_tiff(cells, path("masks", field.field_id, ".tif"))
-        if np.prod(cells.image_size_hw) <= MAX_PIXELS:  # a PNG is made in memory as a whole
+        # A PNG is encoded in memory as a whole, which a slide scan is too large for.
+        if np.prod(cells.image_size_hw) <= MAX_PIXELS:
             for name in cells.class_names:
                 interop.to_class_mask(cells, name, path("masks", field.field_id, f"_{name}.png"))
 
     def _add_coco(self, field: Examined) -> None:
+        """Append the field's image and annotations, with ids that continue over all fields."""
         names = field.cells.class_names
         self._class_names = self._class_names or names
         if names != self._class_names:
@@ -113,15 +116,16 @@ class CellFiles:
             self._annotations.add(annotation | ids)
 
     def _finish(self) -> None:
+        """Write the files that need the items of all fields."""
         coco = coco_head(self._class_names or ())
         images, annotations = self._images.text(), self._annotations.text()
-        _write_object(
-            self._place("coco.json"), coco | {"images": images, "annotations": annotations}
-        )
+        coco |= {"images": images, "annotations": annotations}
+        _write_object(self._place("coco.json"), coco)
         features = {"type": "FeatureCollection", "features": self._features.text()}
         _write_object(self._place("cells.geojson"), features)
 
     def _place(self, name: str) -> Path:
+        """Return the path of a file of all fields, and record it."""
         self.written[name] = self._results.path(name)
         return self.written[name]
 
@@ -171,10 +175,12 @@ def write_patients(scores: Sequence[PatientScore], results: ResultsFolder) -> di
 
 
 def _table_files(name: str) -> tuple[str, str]:
+    """Return the names of the two files of a table."""
     return f"{name}.csv", f"{name}.parquet"
 
 
 def _quality_row(field: Examined) -> dict[str, Any]:
+    """Return the row of quality.csv."""
     quality, cells, scale = field.quality, field.cells, field.scale
     return {
         "patient_id": field.patient_id,
@@ -200,14 +206,18 @@ def write_scores(
     problems: Sequence[str],
     pseudonymise: bool = False,
 ) -> Result:
-    """The result of scores without images: the patients' tables and index.html.
+    """Write the tables of the patients and index.html for scores without images.
 
     Args:
         scores: one a patient.
-        out: the folder to write to, or None to write nothing.
+        out: the folder, or None to write nothing.
         scheme: the table of the grades.
         problems: a line for each file or label that was left out.
-        pseudonymise: write numbers for patients, and a file that is the key to them.
+        pseudonymise: write a number in place of each patient id, and pseudonym_key.csv with the
+            patient ids.
+
+    Returns:
+        the scores, the problems and the files that were written.
 
     Raises:
         SpherodetectError: a file cannot be written.

@@ -1,8 +1,8 @@
-"""Pages that need nothing beside them: HTML files filled in from this folder's templates.
+"""HTML pages from the templates of this folder.
 
-A page holds its style and pictures, no script, no link out, no time of day: the same result gives
-the same bytes. Text that comes from outside is escaped, and what is not printable in it is shown as
-U+FFFD.
+A page is one file: it contains its style and pictures and no script, and it loads nothing from
+elsewhere. It contains no time, so that the same result gives the same bytes. Text from outside is
+escaped, and its characters that are not printable are shown as U+FFFD.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
 
 def write_page(path: str | Path, template: str, **values: Any) -> None:
-    """Fill in a template of this folder and write the page; what it is filled with is escaped.
+    """Fill in a template of this folder with escaped values, and write the page.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -47,35 +47,39 @@ def write_page(path: str | Path, template: str, **values: Any) -> None:
 
 
 def _printable(value: Any) -> Any:
-    """Text without control characters, lone surrogates and marks that turn the direction of
-    writing."""
+    """Return text without control characters, lone surrogates and changes of text direction."""
     if not isinstance(value, str) or value.isprintable() or hasattr(value, "__html__"):
         return value
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
 
 
 def number(value: float | None, decimals: int = 1) -> str:
-    """A number as a reader wants it; what is not known is a dash."""
+    """Return a number as text with thousands separators; an unknown number is a dash."""
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
     return f"{round(float(value), decimals) + 0.0:,.{decimals}f}"
 
 
 def axis_end(highest: float, at_least: float) -> float:
-    """The shortest round axis of percentages that holds both."""
-    wanted = max(highest * 1.05, at_least)
-    return next((end for end in (5, 10, 25, 50, 75) if end >= wanted), 100)
+    """Return the end of the shortest round axis of percentages that contains both values."""
+    needed = max(highest * 1.05, at_least)
+    return next((end for end in (5, 10, 25, 50, 75) if end >= needed), 100)
 
 
 def data_uri(picture: Image.Image, kind: str, *, width: int | None = None) -> str:
-    """A picture as an address that holds it; kind is PNG or JPEG; wider ones than width are made
-    smaller."""
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(encoded(picture, kind, width=width)).decode()}"
+    """Return a picture as a data URI; see `encoded`."""
+    data = base64.b64encode(encoded(picture, kind, width=width)).decode()
+    return f"data:image/{kind.lower()};base64,{data}"
 
 
 def encoded(picture: Image.Image, kind: str, *, width: int | None = None) -> bytes:
-    """The bytes of a picture's pixels alone: what else a camera wrote into its file stays
-    behind."""
+    """Return a picture as a file of pixels only, without EXIF and other metadata.
+
+    Args:
+        picture: any mode; it is converted to RGB.
+        kind: PNG or JPEG.
+        width: a wider picture is made as small as this, in pixels.
+    """
     if width and picture.width > width:
         height = max(1, round(picture.height * width / picture.width))
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -86,7 +90,9 @@ def encoded(picture: Image.Image, kind: str, *, width: int | None = None) -> byt
 
 
 def href(link: str | None) -> str | None:
-    """A relative path as a link; autoescape does not know an address from a script.
+    """Return a relative path as a link.
+
+    Escaping for HTML does not make an address safe (`javascript:`), so it is quoted here.
 
     Raises:
         ValueError: the path is absolute or leaves the page's folder.

@@ -1,8 +1,8 @@
-"""`Result`, the outcome of a run, and `ResultsFolder`, the folder that holds its files.
+"""`Result`, the outcome of a run, and `ResultsFolder`, the folder of its files.
 
-A folder of results belongs to one run. During a run, and after one that was cut off, it holds
-INCOMPLETE.txt, and the tables and pages of the previous run are gone. Files that this program did
-not write are left alone.
+A folder of results belongs to one run. At the beginning of a run, the tables and pages of the
+previous run are removed and INCOMPLETE.txt is written; it is removed at the end, so it stays if the
+run is interrupted. Files that this program did not write are never changed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from spherodetect.score.counts import PatientScore
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Sub-folder of what a later run into the same folder may use again.
+#: Sub-folder of what a later run into the same folder can use again.
 HIDDEN = ".spherodetect"
-#: Tells people, and programs that look for it, that a run has not ended.
+#: File that shows people and programs that the results are not complete.
 MARKER = "INCOMPLETE.txt"
 _MARKER_TEXT = (
-    "These results are not complete: a run into this folder is going on, or was cut off.\n"
-    "The same command again goes on from the last finished field; this file goes when it has ended.\n"
+    "These results are not complete: a run into this folder is in progress or was interrupted.\n"
+    "The same command continues after the last finished field. It removes this file at its end.\n"
 )
-_PART = re.compile(r"\.[0-9a-f]{16}\.part")  # what `atomic_write` leaves if it is killed
+#: Name of a file that `atomic_write` leaves behind if the process is killed.
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +42,7 @@ class Result:
     Attributes:
         scores: one a patient, in order.
         problems: a line for each file or label that was left out.
-        tables: name to path of the files written; empty if nothing was written.
+        tables: name to path of the files that were written; empty if nothing was written.
         report: the page to open first, or None.
         cells_in_memory: the table of cells of a run that wrote nothing, else None.
     """
@@ -66,10 +67,10 @@ class Result:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row a cell, with the columns of cells.csv; without rows for scores from labels.
+        """One row a cell, with the columns of cells.csv; no rows for scores from labels.
 
-        A run that wrote its results reads them from cells.parquet, so that they are not kept in
-        memory.
+        If the run wrote its results, the table is read from cells.parquet at each call, so that it
+        need not stay in memory.
         """
         import pandas as pd
 
@@ -83,15 +84,14 @@ class Result:
 
 
 class ResultsFolder:
-    """The folder of one run's results, from its beginning (`with`) to its end.
+    """The folder of one run's results; the run is the `with` block.
 
-    Every file gets its place from `path`, which records it in a journal. A later run thus knows the
-    files of this program: it keeps overlays, to use them again, removes the other files at the
-    beginning, and removes what it did not write again at the end.
+    Every file gets its place from `path`, which records it in a journal, so that a later run knows
+    the files of this program. At its beginning, a later run removes these files, except overlays,
+    which it may use again. At its end, it removes the overlays that it did not use.
 
     Raises:
-        SpherodetectError: on entering, a folder that cannot be written, or that another run writes
-            to.
+        SpherodetectError: on entering, the folder cannot be written, or another run writes to it.
 
     >>> with ResultsFolder(Path("results")) as results:  # doctest: +SKIP
     ...     write_csv(frame, results.path("patients.csv"))
@@ -103,7 +103,7 @@ class ResultsFolder:
         self._old: set[str] = set()
         self._new: set[str] = set()
         self._open = contextlib.ExitStack()
-        self._notes: IO[str] | None = None
+        self._journal_file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
@@ -113,17 +113,19 @@ class ResultsFolder:
         return self
 
     def _begin(self) -> None:
+        """Lock the folder, write the marker and remove what the previous run left."""
         try:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
-            self._notes = self._open.enter_context(self._journal.open("a", encoding="utf-8"))
+            self._journal_file = self._open.enter_context(self._journal.open("a", encoding="utf-8"))
         except OSError as error:
             raise SpherodetectError(
-                f"{quoted(self.root)}: cannot be written ({error.strerror or error}); name a folder with --out that can"
+                f"{quoted(self.root)}: cannot be written ({error.strerror or error}); "
+                "name a folder with --out that can"
             ) from error
         with atomic_write(self.root / MARKER, text=True) as file:
             file.write(_MARKER_TEXT)
-        self._old = self._noted()
+        self._old = self._recorded()
         for folder in {(self.root / name).parent for name in self._old} | {self.root}:
             for part in folder.glob(".*.part"):
                 if _PART.fullmatch(part.name):
@@ -146,21 +148,24 @@ class ResultsFolder:
                 (self.root / MARKER).unlink(missing_ok=True)
 
     def path(self, *parts: str) -> Path:
-        """The place of a file, by parts that are names of ours."""
+        """Return the place of a file and record it; the parts must be names of this program."""
         name = PurePosixPath(*parts).as_posix()
-        if name not in self._new and self._notes is not None:
+        if name not in self._new and self._journal_file is not None:
             self._new.add(name)
-            self._notes.write(f"{json.dumps(name)}\n")
-            self._notes.flush()
+            self._journal_file.write(f"{json.dumps(name)}\n")
+            self._journal_file.flush()  # a killed process must not leave a file unrecorded
         return self.root / name
 
     def field_path(self, folder: str, field_id: str, suffix: str) -> Path:
-        """FOLDER/FIELD.suffix with the field's own sub-folders; each name made harmless, so that it
-        stays inside."""
+        """Return FOLDER/FIELD.suffix, with the field's sub-folders, and record it.
+
+        Each part of field_id becomes a safe name, so that the file stays inside the folder.
+        """
         *parents, name = (safe_name(part) for part in field_id.split("/"))
         return self.path(folder, *parents, name + suffix)
 
     def _lock(self) -> None:
+        """Lock the folder against other runs until this one ends."""
         import fcntl
 
         lock = self._open.enter_context(self._journal.with_name("lock").open("w"))
@@ -168,14 +173,17 @@ class ResultsFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SpherodetectError(
-                f"{quoted(self.root)}: another run writes here; wait for it, or name another folder with --out"
+                f"{quoted(self.root)}: another run writes here; wait for it, "
+                "or name another folder with --out"
             ) from error
-        except OSError:  # some network drives know no locks
+        except OSError:  # some network drives do not support locks
             pass
 
-    def _noted(self) -> set[str]:
-        """What runs into this folder wrote; a line that was cut short, or names a place outside, is
-        passed over."""
+    def _recorded(self) -> set[str]:
+        """Return the files that earlier runs recorded.
+
+        A line that is incomplete, or that names a place outside the folder, is ignored.
+        """
         names = set()
         for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError, SpherodetectError):
@@ -184,12 +192,13 @@ class ResultsFolder:
         return names
 
     def _remove(self, names: set[str]) -> None:
+        """Remove files and the folders that become empty."""
         for name in names:
             path = self.root / name
             with contextlib.suppress(OSError):
                 path.unlink()
                 for folder in path.parents[: len(PurePosixPath(name).parts) - 1]:
-                    folder.rmdir()  # fails, as it should, where something is left
+                    folder.rmdir()  # fails on purpose if the folder is not empty
 
 
 __all__ = ["HIDDEN", "MARKER", "Result", "ResultsFolder"]

@@ -1,8 +1,8 @@
-"""Which cells a report shows, and their pictures: those called spherocytes, and those that are like
-them and were not.
+"""The cells that a report shows, with their pictures.
 
-Only counted cells are shown: countable ones of fields that passed. Of two cells that are alike in
-what is measured the model called one and left the other; how they differ is for the reader to see.
+Flagged cells, which the model called spherocytes, are shown in pairs: next to each is the most
+similar cell that was not flagged. The reader can thus see what the model distinguishes. Only
+counted cells are shown: countable cells of fields that passed quality control.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import Scan, is_scan
 from spherodetect.report.crops import crop_gallery
 
-#: What tells how alike two cells are; each in units of its spread among the patient's counted
-#: cells.
-_ALIKE_IN = ("relative_diameter", "center_rim_ratio", "pallor_fraction", "relative_od")
+#: Measurements that define the distance between two cells. Each is divided by its standard
+#: deviation among the patient's counted cells.
+_COMPARED = ("relative_diameter", "center_rim_ratio", "pallor_fraction", "relative_od")
 _CROP_PX = 128
 
 
 class Place(NamedTuple):
-    """A cell by the number of its field and its own number there, both from 0."""
+    """A cell, as the index of its field and its index in the field, both from 0."""
 
     field: int
     cell: int
@@ -36,13 +36,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShownCell:
-    """A cell with its picture and evidence, as a page shows it; nan is what was not measured.
+    """A cell with its picture and measurements, as a page shows it; NaN where not measured.
 
     Attributes:
         field_id, cell_id: as in cells.csv.
-        picture: the cell in the middle, all of a patient at one scale; None without its photograph.
+        picture: the cell in the middle; all pictures of a patient have one scale. None if there is
+            no photograph.
         p: p_spherocyte.
-        diameter_um: nan without a pixel size.
+        diameter_um: NaN if the pixel size is not known.
         diameter_px, relative_diameter, pallor_fraction, center_rim_ratio, relative_od: see
         `measure`.
     """
@@ -60,13 +61,13 @@ class ShownCell:
 
 
 class Gallery(NamedTuple):
-    """What a report shows of the cells.
+    """The cells that a report shows.
 
     Attributes:
-        flagged: the most certain ones called spherocytes, each with the unflagged cell most like
-            it, or None.
-        unflagged: the other cells that come nearest to being called, the nearest first.
-        n_left_out: flagged cells that are not among them.
+        flagged: the flagged cells of highest p_spherocyte, each with the most similar cell that
+            was not flagged, or None.
+        unflagged: the cells of highest p_spherocyte that were not flagged, the highest first.
+        n_left_out: number of flagged cells that are not shown.
     """
 
     flagged: Sequence[tuple[ShownCell, ShownCell | None]]
@@ -75,7 +76,13 @@ class Gallery(NamedTuple):
 
 
 def gallery(fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int) -> Gallery:
-    """Choose a patient's cells and cut out their pictures; each photograph is read once."""
+    """Choose the cells of a patient and cut out their pictures; each photograph is read once.
+
+    Args:
+        fields: all fields of the patient.
+        n_flagged: how many flagged cells to show at most.
+        n_unflagged: how many other cells to show at most, besides those of the pairs.
+    """
     places = [
         Place(i, int(k)) for i, field in enumerate(fields) for k in np.flatnonzero(field.counted)
     ]
@@ -85,33 +92,38 @@ def gallery(fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int) -> 
     p = np.concatenate(
         [np.zeros(0), *(field.cells.p_spherocyte[field.counted] for field in fields)]
     )
-    falling = np.argsort(-np.nan_to_num(p), kind="stable")
-    shown = [int(i) for i in falling if flagged[i]][:n_flagged]
+    descending = np.argsort(-np.nan_to_num(p), kind="stable")
+    shown = [int(i) for i in descending if flagged[i]][:n_flagged]
     others = np.flatnonzero(~flagged)
-    alike = _most_alike(_features(fields, places), shown, others)
-    nearest = [int(i) for i in falling if not flagged[i]][:n_unflagged]
-    wanted = {i for i in [*shown, *nearest, *alike] if i is not None}
-    cells = dict(zip(wanted, _shown(fields, [places[i] for i in wanted]), strict=True))
+    similar = _most_similar(_features(fields, places), shown, others)
+    nearest = [int(i) for i in descending if not flagged[i]][:n_unflagged]
+    chosen = {i for i in [*shown, *nearest, *similar] if i is not None}
+    cells = dict(zip(chosen, _shown(fields, [places[i] for i in chosen]), strict=True))
     return Gallery(
-        [(cells[i], None if k is None else cells[k]) for i, k in zip(shown, alike, strict=True)],
+        [(cells[i], None if k is None else cells[k]) for i, k in zip(shown, similar, strict=True)],
         [cells[i] for i in nearest],
         int(flagged.sum()) - len(shown),
     )
 
 
 def _features(fields: Sequence[Examined], places: Sequence[Place]) -> np.ndarray:
-    """(M, 4) what makes cells alike, in units of its spread; nan where it is not known."""
-    values = np.array([[_measured(fields, place, name) for name in _ALIKE_IN] for place in places])
-    values = values.reshape(-1, len(_ALIKE_IN))
+    """Return (M, 4) the compared measurements over their standard deviation, with NaN."""
+    values = np.array([[_measured(fields, place, name) for name in _COMPARED] for place in places])
+    values = values.reshape(-1, len(_COMPARED))
     if not len(values):
         return values
+    # A column without any value gets zeros, because NumPy warns of the deviation of nothing.
     spread = np.nanstd(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
     return values / np.where(spread > 0, spread, 1)
 
 
-def _most_alike(features: np.ndarray, shown: Sequence[int], others: np.ndarray) -> list[int | None]:
-    """For each shown cell the most alike of the others, none of them twice; None where they have
-    run out."""
+def _most_similar(
+    features: np.ndarray, shown: Sequence[int], others: np.ndarray
+) -> list[int | None]:
+    """Return the nearest of the other cells for each shown cell; None if none is left.
+
+    No cell is chosen twice. The shown cells choose in order, so the first has the widest choice.
+    """
     left = [int(i) for i in others if np.isfinite(features[i]).all()]
     chosen: list[int | None] = []
     for i in shown:
@@ -124,12 +136,13 @@ def _most_alike(features: np.ndarray, shown: Sequence[int], others: np.ndarray) 
 
 
 def _measured(fields: Sequence[Examined], place: Place, name: str) -> float:
+    """Return a measurement of a cell, or NaN."""
     values: Mapping[str, np.ndarray] = fields[place.field].cells.measurements
     return float(values[name][place.cell]) if name in values else math.nan
 
 
 def _shown(fields: Sequence[Examined], places: Sequence[Place]) -> Iterable[ShownCell]:
-    """The cells at these places, in order."""
+    """Yield the cells at these places, in order."""
     pictures = _pictures(fields, places)
     for place in places:
         cells = fields[place.field].cells
@@ -149,7 +162,7 @@ def _shown(fields: Sequence[Examined], places: Sequence[Place]) -> Iterable[Show
 
 
 def _pictures(fields: Sequence[Examined], places: Iterable[Place]) -> dict[Place, Image.Image]:
-    """Crops at one scale for the patient."""
+    """Return the pictures, all at one scale, of the cells whose photograph is known."""
     diameters = [field.cells.rbc_diameter_px for field in fields if field.cells.rbc_diameter_px]
     window = 2 * float(np.median(diameters)) if diameters else None
     rows: dict[int, list[int]] = {}

@@ -1,7 +1,7 @@
-"""Files that grow field by field, in memory that does not grow with the number of fields.
+"""Tables and JSON lists that are written field by field.
 
-Each file appears under its name when it is complete, and has the same bytes as if it had been
-written at once.
+The memory does not depend on the number of fields. A file appears under its name when it is
+complete, and has the same bytes as if it had been written at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from spherodetect.safety import atomic_write
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Rows that are gathered for one row group of a Parquet file, about 30 MB of cells.
+#: Rows of one row group of a Parquet file; so many cells take about 30 MB of memory.
 ROWS_PER_GROUP = 100_000
-#: What a list of JSON values may take in memory before it continues on disk.
+#: Bytes of JSON text that are kept in memory; a longer list continues on disk.
 _SPOOL_BYTES = 8 * 2**20
 
 
@@ -66,6 +66,7 @@ class TableFiles:
             self._write_group()
 
     def _write_group(self) -> None:
+        """Write the gathered rows as one row group; keep an empty table for the columns' types."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -94,7 +95,7 @@ class TableFiles:
 
 
 class JsonList:
-    """The items of a JSON list, kept as text, on disk where they are many."""
+    """The items of a JSON list, kept as text in memory, and on disk if they are many."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115  # closed by `close`
@@ -112,7 +113,7 @@ class JsonList:
         self._empty = False
 
     def text(self) -> Iterator[str]:
-        """The list as JSON text, piece by piece."""
+        """Yield the list as JSON text, piece by piece."""
         self._file.seek(0)
         yield "["
         while piece := self._file.read(1 << 20):
@@ -120,7 +121,7 @@ class JsonList:
         yield "]"
 
     def close(self) -> None:
-        """Free its memory or file."""
+        """Free the memory or the temporary file."""
         self._file.close()
 
 

@@ -1,11 +1,12 @@
-"""The tables of a result as CSV and Parquet, the same bytes for the same result.
+"""The tables of a result as CSV and Parquet.
 
-cells, patients and quality have a row a cell, a patient and a field; counts has one a class of a
-field; objects has the columns of HemaDetect's output_recognized_objects.csv. The columns, their
-order and their units are a contract with other programs. Percentages are 0 to 100, probabilities 0
-to 1; what is not known is an empty cell. A CSV is UTF-8 with commas and decimal points, its numbers
-rounded to the decimals stated here, its text harmless in a spreadsheet. The Parquet file is neither
-rounded nor changed.
+The table cells has one row a cell, patients one row a patient, quality one row a field, and counts
+one row a class of a field. The table objects has the columns of HemaDetect's
+output_recognized_objects.csv. The columns, their order, their units and their decimals are a
+contract with other programs. Percentages are 0 to 100, probabilities 0 to 1. An unknown value is an
+empty cell. A CSV file is UTF-8 with commas and decimal points; its numbers are rounded to the
+decimals stated here, and its texts cannot act as formulas of a spreadsheet. A Parquet file holds
+the unrounded values. The same result gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,29 +28,32 @@ if TYPE_CHECKING:
     from spherodetect.cells import Cells
 
 TEXT, COUNT = "text", "count"
-#: The kind of each column: text, a whole number, or a number with so many decimals.
+#: The kind of each column: TEXT, COUNT (a whole number), or the number of decimals.
 CELL_COLUMNS: Mapping[str, str | int] = {
-    "patient_id": TEXT, "field_id": TEXT, "cell_id": COUNT, "class_name": TEXT, "confidence": 4, "p_spherocyte": 4,
-    "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2, "xmax_px": 2, "ymax_px": 2, "area_px": 1, "diameter_px": 2,
-    "diameter_um": 3, "relative_diameter": 4, "circularity": 4, "solidity": 4, "aspect_ratio": 4, "pallor_fraction": 4,
-    "center_rim_ratio": 4, "mean_od": 4, "relative_od": 4, "countable": COUNT, "exclusion_reason": TEXT,
+    "patient_id": TEXT, "field_id": TEXT, "cell_id": COUNT, "class_name": TEXT, "confidence": 4,
+    "p_spherocyte": 4, "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2, "xmax_px": 2, "ymax_px": 2,
+    "area_px": 1, "diameter_px": 2, "diameter_um": 3, "relative_diameter": 4, "circularity": 4,
+    "solidity": 4, "aspect_ratio": 4, "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4,
+    "relative_od": 4, "countable": COUNT, "exclusion_reason": TEXT,
 }  # fmt: skip
 PATIENT_COLUMNS: Mapping[str, str | int] = {
-    "patient_id": TEXT, "status": TEXT, "hs_score": 4, "hs_score_low": 4, "hs_score_high": 4, "raw_percent": 4,
-    "grade": TEXT, "grade_scheme": TEXT, "p_above_5_percent": 4, "p_above_20_percent": 4, "n_fields": COUNT,
-    "n_fields_rejected": COUNT, "n_cells": COUNT, "n_countable": COUNT, "n_spherocytes": COUNT, "model": TEXT,
-    "version": TEXT,
+    "patient_id": TEXT, "status": TEXT, "hs_score": 4, "hs_score_low": 4, "hs_score_high": 4,
+    "raw_percent": 4, "grade": TEXT, "grade_scheme": TEXT, "p_above_5_percent": 4,
+    "p_above_20_percent": 4, "n_fields": COUNT, "n_fields_rejected": COUNT, "n_cells": COUNT,
+    "n_countable": COUNT, "n_spherocytes": COUNT, "model": TEXT, "version": TEXT,
 }  # fmt: skip
 QUALITY_COLUMNS: Mapping[str, str | int] = {
-    "patient_id": TEXT, "field_id": TEXT, "accepted": COUNT, "reason": TEXT, "n_cells": COUNT, "focus": 4,
-    "exposure": 4, "density": 4, "um_per_px": 5, "um_per_px_source": TEXT,
+    "patient_id": TEXT, "field_id": TEXT, "accepted": COUNT, "reason": TEXT, "n_cells": COUNT,
+    "focus": 4, "exposure": 4, "density": 4, "um_per_px": 5, "um_per_px_source": TEXT,
     "um_per_px_error_percent": 1, "rbc_diameter_px": 2,
 }  # fmt: skip
 COUNT_COLUMNS: Mapping[str, str | int] = {
-    "patient_id": TEXT, "field_id": TEXT, "class_name": TEXT, "n_cells": COUNT, "n_countable": COUNT,
+    "patient_id": TEXT, "field_id": TEXT, "class_name": TEXT, "n_cells": COUNT,
+    "n_countable": COUNT,
 }  # fmt: skip
 OBJECT_COLUMNS: Mapping[str, str | int] = {
-    "File": TEXT, "Class": TEXT, "Object Number": COUNT, "Area": COUNT, "Centroid": TEXT, "BoundingBox": TEXT,
+    "File": TEXT, "Class": TEXT, "Object Number": COUNT, "Area": COUNT, "Centroid": TEXT,
+    "BoundingBox": TEXT,
 }  # fmt: skip
 _KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS, **COUNT_COLUMNS, **OBJECT_COLUMNS}
 _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
@@ -58,10 +62,13 @@ _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
 def cells_frame(
     cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True
 ) -> pd.DataFrame:
-    """One row a cell of one field, with CELL_COLUMNS; a measurement that was not taken is empty.
+    """Return one row a cell of one field, with CELL_COLUMNS; a missing measurement is empty.
 
-    accepted is False for a field that failed quality control, or for (N,) cells of parts that did:
-    they are not countable, by reason `field`.
+    Args:
+        cells: the cells of one field.
+        patient_id: of all rows.
+        accepted: whether the field passed quality control; for a slide scan (N,) whether the part
+            of each cell did. Cells of what failed are not countable, with reason `field`.
 
     >>> write_csv(cells_frame(cells, patient_id="07"), "cells.csv")  # doctest: +SKIP
     """
@@ -90,25 +97,28 @@ def cells_frame(
 
 
 def no_cells_frame() -> pd.DataFrame:
-    """A table with CELL_COLUMNS and without rows."""
+    """Return a table with CELL_COLUMNS and without rows."""
     return _frame_of_rows([], CELL_COLUMNS)
 
 
 def patients_frame(scores: Iterable[Any]) -> pd.DataFrame:
-    """One row a patient, with PATIENT_COLUMNS, from mappings or objects that have them
-    (`PatientScore`)."""
+    """Return one row a patient, with PATIENT_COLUMNS.
+
+    Args:
+        scores: mappings with these keys, or objects with these attributes (`PatientScore`).
+    """
     return _frame_of_rows(scores, PATIENT_COLUMNS)
 
 
 def quality_frame(rows: Iterable[Any]) -> pd.DataFrame:
-    """One row a field, with QUALITY_COLUMNS, from mappings or objects that have them."""
+    """Return one row a field, with QUALITY_COLUMNS, from mappings or objects that have them."""
     return _frame_of_rows(rows, QUALITY_COLUMNS)
 
 
 def counts_frame(
     cells: Cells, *, patient_id: str, accepted: bool | np.ndarray = True
 ) -> pd.DataFrame:
-    """One row a class of one field, with COUNT_COLUMNS, also for classes without a cell."""
+    """Return one row a class of one field, with COUNT_COLUMNS, also for classes without cells."""
     countable = cells.countable & accepted
     rows = [
         {
@@ -124,11 +134,11 @@ def counts_frame(
 
 
 def objects_frame(cells: Cells) -> pd.DataFrame:
-    """One row a cell of one field, with OBJECT_COLUMNS; Object Number is cell_id.
+    """Return one row a cell of one field, with OBJECT_COLUMNS; Object Number is cell_id.
 
-    Area is in pixels; Centroid is (row, column), where the first pixel's centre is (0, 0), and
-    BoundingBox (first row, first column, last row + 1, last column + 1), as scikit-image writes
-    them; both are empty for a cell without pixels.
+    Area is in pixels. Centroid and BoundingBox are written as scikit-image does: Centroid is (row,
+    column), with (0, 0) at the centre of the first pixel, and BoundingBox is (first row, first
+    column, last row + 1, last column + 1). Both are empty for a cell without pixels.
     """
     rows = []
     for number, name, (mask, (y0, x0)) in zip(
@@ -152,11 +162,11 @@ def objects_frame(cells: Cells) -> pd.DataFrame:
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of several tables of one kind; at least one table."""
+    """Return the rows of several tables of one kind; at least one table."""
     import pandas as pd
 
-    # A table without rows has no dtypes to agree on; the first keeps the columns where none has a
-    # row.
+    # Tables without rows are left out, because pandas warns of them. If none has a row, the first
+    # one has the columns.
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
@@ -172,7 +182,7 @@ def _value(row: Any, name: str) -> Any:
 
 
 def _frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
-    """A table whose columns have the type of their kind, with rows or without."""
+    """Return a table of n rows whose columns have the type of their kind, even for n = 0."""
     import pandas as pd
 
     index = pd.RangeIndex(n)
@@ -188,12 +198,12 @@ def _frame(columns: Mapping[str, Any], n: int) -> pd.DataFrame:
 
 
 def _text(value: Any) -> str:
-    """Text that has a UTF-8 form: a file's name may hold bytes that are none."""
+    """Return a value as text that can be written as UTF-8; a file name may hold other bytes."""
     return "" if value is None else str(value).encode(errors="backslashreplace").decode()
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of this module whole or not at all.
+    """Write a table of this module as CSV; the file appears only when it is complete.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -205,12 +215,13 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def csv_rows(frame: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    """The rows of a table of this module as the texts of a CSV file."""
+    """Yield the rows of a table of this module as the texts of a CSV file."""
     columns = [_cells(frame[name], _KINDS[name]) for name in frame.columns]
     yield from zip(*columns, strict=True)
 
 
 def _cells(values: pd.Series, kind: str | int) -> list[str]:
+    """Return the texts of a column; the text of an unknown value is empty."""
     if kind == TEXT:
         return [csv_cell(value) for value in values.fillna("")]
     if not isinstance(kind, int):
@@ -218,7 +229,7 @@ def _cells(values: pd.Series, kind: str | int) -> list[str]:
             "" if missing else str(int(value))
             for value, missing in zip(values, values.isna(), strict=True)
         ]
-    # Adding 0.0 makes -0.0 from a rounded small negative number a plain zero.
+    # Rounding a small negative number gives -0.0; adding 0.0 makes it 0.0.
     return [
         f"{round(value, kind) + 0.0:.{kind}f}" if math.isfinite(value) else ""
         for value in values.astype(float)
@@ -226,7 +237,7 @@ def _cells(values: pd.Series, kind: str | int) -> list[str]:
 
 
 def write_parquet(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as Parquet, whole or not at all.
+    """Write a table as Parquet; the file appears only when it is complete.
 
     Raises:
         SpherodetectError: the file cannot be written.
