@@ -21,9 +21,12 @@ from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import is_scan
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import overview
-from spherodetect.report import overlays
+from spherodetect.report import crops, legend, outlines, overlays
 from spherodetect.report.results import HIDDEN, ResultsFolder
 from spherodetect.safety import atomic_write, sha256
+
+#: The modules that draw an overlay; an overlay is drawn again if one of them changes.
+_DRAWING = (overlays, outlines, legend, crops)
 
 
 class OverlayFiles:
@@ -104,7 +107,7 @@ def _content(field: Examined) -> str:
 @cache
 def _drawing() -> str:
     """A checksum of the code that draws."""
-    return sha256(Path(overlays.__file__).read_bytes())
+    return sha256(Path(module.__file__).read_bytes() for module in _DRAWING)
 
 
 def _has(path: Path, checksum: str) -> bool:
