@@ -107,7 +107,7 @@ def _content(field: Examined) -> str:
 @cache
 def _drawing() -> str:
     """A checksum of the code that draws."""
-    return sha256(Path(module.__file__).read_bytes() for module in _DRAWING)
+    return sha256(Path(str(module.__file__)).read_bytes() for module in _DRAWING)
 
 
 def _has(path: Path, checksum: str) -> bool:
