@@ -94,7 +94,7 @@ def test_an_own_export_becomes_a_model(tmp_path):
     pytest.importorskip("official", reason="tf-models-official is not installed")
     write_example(tmp_path / "export.zip", n_patients=3, n_fields=2, n_cells=30)
     recipe = yaml.safe_load((ROOT / "tfrecords" / "dataset_a.yaml").read_text())
-    recipe |= {"name": "own", "native_size_hw": [480, 640], "unlabelled_cells": "background"}
+    recipe |= {"name": "own", "native_size_hw": [480, 640], "unlabelled_cells": "none"}
     recipe.pop("root")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"root": "."}))
     experiment = yaml.safe_load((ROOT / "experiments" / "dataset_a.yaml").read_text())

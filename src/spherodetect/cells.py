@@ -24,18 +24,20 @@ CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
 #: Names of red cells. Models with finer classes add those of Chula RBC-12 and HemaDetect's
 #: stippled cells.
 RED_CELLS = frozenset(
-    {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell", "stomatocyte", "ovalocyte",
-     "teardrop", "burr cell", "schistocyte", "uncategorised", "hypochromia", "elliptocyte", "basophilic stippling"}
+    {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell",
+     "stomatocyte", "ovalocyte", "teardrop", "burr cell", "schistocyte", "uncategorised",
+     "hypochromia", "elliptocyte", "basophilic stippling"}
 )  # fmt: skip
 
-#: What people call the classes, in lower case with single spaces; `canonical_name` looks names up
-#: here.
+#: Synonyms of the class names, in lower case with single spaces. `canonical_name` uses them.
 SYNONYMS = {
-    "rbc": "rbc", "rbcs": "rbc", "red blood cell": "rbc", "red blood cells": "rbc", "red cell": "rbc",
-    "red cells": "rbc", "erythrocyte": "rbc", "erythrocytes": "rbc", "normal": "rbc", "normal rbc": "rbc",
+    "rbc": "rbc", "rbcs": "rbc", "red blood cell": "rbc", "red blood cells": "rbc",
+    "red cell": "rbc", "red cells": "rbc", "erythrocyte": "rbc", "erythrocytes": "rbc",
+    "normal": "rbc", "normal rbc": "rbc",
     "spherocyte": "spherocyte", "spherocytes": "spherocyte", "microspherocyte": "spherocyte",
-    "wbc": "wbc", "wbcs": "wbc", "white blood cell": "wbc", "white blood cells": "wbc", "white cell": "wbc",
-    "leukocyte": "wbc", "leukocytes": "wbc", "leucocyte": "wbc", "leucocytes": "wbc",
+    "wbc": "wbc", "wbcs": "wbc", "white blood cell": "wbc", "white blood cells": "wbc",
+    "white cell": "wbc", "leukocyte": "wbc", "leukocytes": "wbc", "leucocyte": "wbc",
+    "leucocytes": "wbc",
     "platelet": "platelet", "platelets": "platelet", "plt": "platelet", "thrombocyte": "platelet",
     "thrombocytes": "platelet",
 }  # fmt: skip
@@ -110,7 +112,8 @@ class Cells:
         for name, values in columns.items():
             if len(values) != n:
                 raise ValueError(
-                    f"Cells of {self.field_id!r}: {name} has {len(values)} entries, expected {n}, one a box"
+                    f"Cells of {self.field_id!r}: {name} has {len(values)} entries, expected {n}, "
+                    "one a box"
                 )
 
     def __len__(self) -> int:
@@ -125,8 +128,11 @@ class Cells:
         )
 
     def __getitem__(self, index: np.ndarray | slice) -> Cells:
-        """The chosen cells, in the chosen order; index is a boolean mask, a slice or integers
-        (N,)."""
+        """The chosen cells, in the chosen order.
+
+        Args:
+            index: a boolean mask (N,), a slice, or integers.
+        """
         rows = np.atleast_1d(np.arange(len(self))[index])
         masks = (
             self.masks[rows]
@@ -172,7 +178,7 @@ class Cells:
         um_per_px: float | None = None,
         class_names: tuple[str, ...] = CLASS_NAMES,
     ) -> Cells:
-        """Cells whose class is given, as by a human.
+        """Cells of given classes, as a human labels them.
 
         Probabilities are 0 or 1; countable means a red cell off the border.
         """
@@ -242,8 +248,12 @@ class Cells:
         )
 
     def moved(self, offset_yx: tuple[float, float], image_size_hw: tuple[int, int]) -> Cells:
-        """The same cells in a larger image, in which this one's upper left corner lies at
-        offset_yx, in pixels."""
+        """The same cells in the pixels of a larger image.
+
+        Args:
+            offset_yx: where the upper left corner of this image lies in the larger one, in pixels.
+            image_size_hw: size of the larger image.
+        """
         y, x = offset_yx
         positions = {"y_px": y, "x_px": x}
         return replace(
@@ -263,16 +273,15 @@ class Cells:
 
     @property
     def at_border(self) -> np.ndarray:
-        """(N,) bool, whether a cell may be cut by the image's edge."""
-        # The detector judges in its own pixels, of which a red cell has some thirty.
+        """(N,) bool, whether a cell may be cut by the edge of the image."""
+        # The detector decides in its own pixels, of which a red cell is about thirty wide.
         return touches_border(
             self.box_yxyx, self.image_size_hw, margin_px=max(1.0, (self.rbc_diameter_px or 0) / 32)
         )
 
     @property
     def exclusion_reason(self) -> np.ndarray:
-        """(N,) why a cell is not countable: not_rbc, border, overlap, or empty for a countable
-        one."""
+        """(N,) why a cell is not countable: not_rbc, border or overlap; empty if it is."""
         reason = np.where(self.at_border, "border", "overlap").astype(object)
         reason[~np.isin(self.names, list(RED_CELLS))] = "not_rbc"
         reason[self.countable] = ""
@@ -292,7 +301,7 @@ class Cells:
             yield mask if mask.dtype == bool else mask >= 0.5, (y0, x0)
 
     def _pixels(self, i: int, window: tuple[int, int, int, int]) -> np.ndarray:
-        """A cell's mask at the pixels of its window, bool or probabilities as it is."""
+        """The mask of a cell at the pixels of its window, as bool or as probabilities."""
         mask, (y0, x0, y1, x1) = self.masks[i], window
         return (
             mask[: y1 - y0, : x1 - x0]
@@ -301,8 +310,8 @@ class Cells:
         )
 
     def label_image(self, rows: tuple[int, int] | None = None) -> np.ndarray:
-        """(H, W) int32, the cell_id of the cell that each pixel belongs to, 0 for none; or some rows
-        of it.
+        """(H, W) int32, the cell_id of the cell that each pixel belongs to, 0 for none; or some
+        rows of it.
 
         Where several masks overlap, a pixel belongs to the mask with the highest probability there.
         Boolean masks have no probability: the cell with the higher confidence gets the pixel, and
@@ -350,8 +359,10 @@ class Cells:
 def touches_border(
     box_yxyx: np.ndarray, image_size_hw: tuple[int, int], *, margin_px: float = 1.0
 ) -> np.ndarray:
-    """(N,) bool, whether a box comes within margin_px of the image's edge, so that the cell may be
-    cut by it."""
+    """(N,) bool, whether a box is less than margin_px away from the edge of the image.
+
+    Such a cell may be cut by the edge.
+    """
     height, width = image_size_hw
     ymin, xmin, ymax, xmax = np.asarray(box_yxyx, float).reshape(-1, 4).T
     return (
@@ -363,8 +374,7 @@ def touches_border(
 
 
 def pixel_windows(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.ndarray:
-    """(N, 4) int, the whole pixels that each box touches, (y0, x0, y1, x1), clipped to the
-    image."""
+    """(N, 4) int (y0, x0, y1, x1), the whole pixels that each box touches, clipped to the image."""
     low = np.clip(np.floor(box_yxyx[:, :2] + 1e-3), 0, image_size_hw).astype(int)
     high = np.clip(np.ceil(box_yxyx[:, 2:] - 1e-3), 0, image_size_hw).astype(int)
     return np.concatenate([low, np.maximum(low, high)], axis=1)

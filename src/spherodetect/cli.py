@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 _HARDWARE = ("cpu", "gpu", "tpu")
-#: Labels that are left out because another label says the same; nothing is lost with them.
+#: Reasons for which a label is left out without a loss: another label says the same.
 _SPARE = frozenset({"augmented-copy", "second-point-of-a-cell"})
 _MOST_LINES = 20
 
@@ -47,9 +47,8 @@ _MOST_LINES = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a name that the terminal cannot show must not end the run
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal cannot show must not end the run.
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     _quiet_tensorflow()
@@ -63,18 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpherodetectError as error:
         say(str(error))
         return UNUSABLE
-    except (
-        BrokenPipeError
-    ):  # the reader of our output left; Python must not complain of it again at exit
+    except BrokenPipeError:
+        # The reader of the output has left. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        mend = (
-            "; free some, or name another place"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else ""
-        )
-        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{mend}")
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        next_step = "; free some space, or name another folder" if is_full else ""
+        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{next_step}")
         return UNUSABLE
     except KeyboardInterrupt:
         say("interrupted; the results are not complete")
@@ -84,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spherodetect",
-        description="Counts spherocytes on blood smears. For Research Use Only. Not for use in diagnostic procedures.",
-        epilog="exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, with something left out",
+        description="Counts spherocytes on blood smears. For Research Use Only. "
+        "Not for use in diagnostic procedures.",
+        epilog="exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; "
+        "3 done, with something left out",
     )
     parser.add_argument("--version", action="version", version=f"spherodetect {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -183,7 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text
     )
-    text = "image size and pixel size in µm of serving_static, the signature of fixed shapes; default: 480x640@0.193"
+    text = (
+        "image size and pixel size in µm of serving_static, the signature of fixed shapes; "
+        "default: 480x640@0.193"
+    )
     one.add_argument("--static", metavar="HxW@F", help=text)
     text = "RUN is a Mask R-CNN that Model Garden trained: names of its classes from id 1"
     one.add_argument("--classes", metavar="A,B,...", help=text)
@@ -202,7 +202,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(one)
 
     one = command("score", _score, "score patients")
-    text = "a folder of patients' folders, images, a manifest.csv, COCO labels or results, or a table of cells"
+    text = (
+        "a folder of patients' folders, images, a manifest.csv, COCO labels or results, or a table "
+        "of cells"
+    )
     one.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=text)
     out(one, "DIR", "folder for the results")
     _add_model_options(one)
@@ -238,7 +241,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--um-per-px", metavar="F", type=_positive, help="pixel size in µm; else scale bar or cells"
     )
-    text = "length of the burnt-in scale bar in µm; else its number is read where [ocr] is installed and sure of it"
+    text = (
+        "length of the burnt-in scale bar in µm; without it the number is read, if [ocr] is "
+        "installed and certain"
+    )
     parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help=text)
 
 
@@ -403,7 +409,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _finish(result: Result) -> int:
-    """Print what detect, score and demo found, and where it lies."""
+    """Print the result of detect, score or demo, and the paths of its files."""
     from spherodetect.score.counts import RESEARCH_USE
 
     if result.scores:
@@ -424,15 +430,16 @@ def _left_out(problems: Sequence[str]) -> int:
 
 
 def _require_writable(out: Path) -> None:
-    """Refuse at the start what could only fail at the end; makes nothing."""
+    """Raise if a folder for results cannot be written, before the work begins. Nothing is made."""
     if out.exists() and not out.is_dir():
         raise SpherodetectError(
-            f"{quoted(out)}: expected a folder to write to, got a file; name another place"
+            f"{quoted(out)}: expected a folder to write to, got a file; name another folder"
         )
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise SpherodetectError(
-            f"{quoted(out)}: cannot be written, {quoted(existing)} lets nothing in; name another place"
+            f"{quoted(out)}: cannot be written, {quoted(existing)} has no write permission; "
+            "name another folder"
         )
 
 
@@ -444,8 +451,7 @@ def _require_model_garden(command: str) -> None:
 
 
 def _quiet_tensorflow() -> None:
-    """TensorFlow talks about its processor and missing GPUs before it says anything of use; set
-    before its import."""
+    """Hide TensorFlow's messages about processors and missing GPUs; call it before the import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -13,16 +13,20 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.pipeline.label_images import separate
 from spherodetect.safety import quoted
 
-#: The size of an image that nobody knows: no cell touches its right or lower border.
+#: Side in pixels that stands for an unknown image size: no cell touches the right or lower border.
 UNKNOWN_SIZE = 10_000
-
-
-_MAX_NAME = 80
 
 
 @dataclass(frozen=True, eq=False)
 class CountedField:
-    """One field's cells: class names (N,), and which of them count (N,)."""
+    """The cells of one field.
+
+    Attributes:
+        patient_id: the patient.
+        names: (N,) class names.
+        countable: (N,) bool, whether a cell counts.
+        rejected: whether the field failed quality control.
+    """
 
     patient_id: str
     names: np.ndarray
@@ -33,8 +37,13 @@ class CountedField:
 def countable_by_boxes(
     names: np.ndarray, box_yxyx: np.ndarray, size_hw: tuple[int, int]
 ) -> np.ndarray:
-    """(N,) red cells clear of the border and of each other; (N, 4) boxes are nan where they are not
-    known."""
+    """(N,) bool, the red cells that touch neither the border nor another cell.
+
+    Args:
+        names: (N,) class names.
+        box_yxyx: (N, 4) pixels; NaN where a box is unknown.
+        size_hw: height and width of the image.
+    """
     red, known = np.isin(names, list(RED_CELLS)), np.isfinite(box_yxyx).all(axis=1)
     free = np.ones(len(names), bool)
     free[known] = separate(box_yxyx[known], size_hw)
@@ -42,12 +51,17 @@ def countable_by_boxes(
 
 
 def known_class_names(names: Iterable[str], file: Path) -> np.ndarray:
-    """(N,) canonical names; the first that nobody knows is an error."""
+    """(N,) canonical class names.
+
+    Raises:
+        BadLabelsError: a name that is not in the vocabulary.
+    """
     given = list(names)
     meaning = {name: canonical_name(name) for name in set(given)}
     if unknown := sorted(name for name, known in meaning.items() if known is None):
         known_names = ", ".join(sorted(SYNONYMS))
         raise BadLabelsError(
-            f"{quoted(file)}: expected a known class name, got {quoted(unknown[0])}; known: {known_names}; rename it"
+            f"{quoted(file)}: expected a known class name, got {quoted(unknown[0])}; known: "
+            f"{known_names}; rename it"
         )
     return np.array([meaning[name] for name in given], dtype=object)

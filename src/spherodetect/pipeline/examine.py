@@ -39,7 +39,7 @@ def examine(
     *,
     store: str | Path | FieldStore | None = None,
     scale_bar_um: float | None = None,
-    label_images: Mapping[Path, Path] | None = None,
+    label_images: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Examined]:
     """Examine fields one at a time, in order.
 
@@ -68,10 +68,11 @@ def examine(
     if isinstance(store, str | Path):
         store = FieldStore(store)
     identity = identity_of(finder)
+    outlines = {Path(image): Path(labels) for image, labels in (label_images or {}).items()}
     settings = {"model": identity, "scale_bar_um": scale_bar_um}
     kept = store if identity is not None else None
     for field in listed:
-        labels = label_images.get(field.path) if label_images else None
+        labels = outlines.get(field.path)
         problem, one = "", None
         try:
             one = _examined(field, finder, kept, settings, labels)

@@ -1,15 +1,14 @@
-"""Another tool's cells in, scores out: COCO results, or a table of cells, without any image.
+"""Scores from cells that another tool found, without any image: COCO results or a table of cells.
 
-COCO results are a .json that is a list of them, or a data set whose annotations carry a score. A
-table of cells is a .csv with the columns patient_id, field_id and class_name; countable, cell_id
-and a box (xmin_px, ymin_px, xmax_px, ymax_px) are used where they are there, so that cells.csv
-comes back as it was written. Label images may stand beside a table, to say where its cells lie.
+COCO results are a .json file: a list of detections, or a data set whose annotations have a score. A
+table of cells is a .csv file with the columns patient_id, field_id and class_name. The columns
+countable, cell_id and a box (xmin_px, ymin_px, xmax_px, ymax_px) are optional, so that cells.csv
+can be scored again as it was written. Label images beside a table give the outlines of its cells.
 
-A red cell counts if its source says so (`countable`); where that says nothing, if it keeps clear of
-the border and lies on no other cell, as far as boxes and image sizes are known. Class names are
-read by `cells.canonical_name`; one that it does not know ends the run, for a kind of red cell that
-is passed over would raise the percentage. Scores are not corrected unless the model that found the
-cells is named.
+A red cell counts if its source says so (`countable`). If the source says nothing, a red cell counts
+if it does not touch the border and does not overlap another cell, as far as boxes and image sizes
+are known. An unknown class name is an error: to skip a kind of red cell would raise the percentage.
+Scores are corrected only if the model that found the cells is given.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from spherodetect.detect.detector import Detector, error_rates_of
 from spherodetect.errors import BadLabelsError, SpherodetectError
 from spherodetect.fields.find import FieldList, find_fields, natural_key
 from spherodetect.pipeline.counted import CountedField
-from spherodetect.pipeline.from_coco import _tool, from_results
+from spherodetect.pipeline.from_coco import from_results, tool_name
 from spherodetect.pipeline.from_table import from_table
 from spherodetect.pipeline.label_images import split_label_images
 from spherodetect.report.files import write_scores
@@ -36,8 +35,7 @@ _SCORED = re.compile(rb'"score"\s*:')
 
 
 def is_cell_source(path: str | Path) -> bool:
-    """Whether a path is COCO results or a table of cells; neither a label file nor a manifest
-    is."""
+    """Whether a path is COCO results or a table of cells. Label files and manifests are not."""
     path = Path(path)
     if not path.is_file():
         return False
@@ -62,8 +60,10 @@ def score_cells(
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
 ) -> Result:
-    """Score the patients of results and tables; COCO data sets and label images among the paths go
-    with them.
+    """Score the patients of COCO results and tables of cells.
+
+    COCO data sets among the paths name the images and classes of the results. Label images give
+    the outlines of the cells of the tables.
 
     Args:
         paths: the files.
@@ -108,21 +108,13 @@ def score_cells(
         for patient, mine in sorted(patients.items(), key=lambda item: natural_key(item[0]))
         for counted in [[f for f in mine if not f.rejected]]
     ]
-    if detector is None and (tool := _tool(results.values())):
+    if detector is None and (tool := tool_name(results.values())):
         scores = [replace(score, model=tool) for score in scores]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 
 
 def _spare(found: FieldList) -> list[str]:
     return [f"{quoted(f.field_id)}: left out, its cells come from the table" for f in found]
-
-
-# --- COCO results
-# ----------------------------------------------------------------------------------------------------
-
-
-# --- Tables of cells
-# -------------------------------------------------------------------------------------------------
 
 
 __all__ = ["is_cell_source", "score_cells"]

@@ -16,7 +16,6 @@ from spherodetect.labels.file_names import source_of
 from spherodetect.labels.readers.coco import parse_coco
 from spherodetect.labels.source import PATIENT_PATTERN
 from spherodetect.pipeline.counted import (
-    _MAX_NAME,
     UNKNOWN_SIZE,
     CountedField,
     countable_by_boxes,
@@ -24,9 +23,10 @@ from spherodetect.pipeline.counted import (
 )
 from spherodetect.safety import quoted
 
-#: Detectors write down what they hardly believe in, for curves to be drawn; a cell is what they do
-#: believe in.
+#: Detections with a lower score are left out. Detectors also write detections of low score, which
+#: precision-recall curves need.
 MIN_SCORE = 0.5
+_MAX_NAME = 80
 
 
 def from_results(
@@ -35,6 +35,17 @@ def from_results(
     patient_regex: re.Pattern[str] | None,
     problems: list[str],
 ) -> list[CountedField]:
+    """The fields of COCO results.
+
+    Args:
+        files: file to its parsed content.
+        class_names: classes of the detector by category id from 1, if no file names them.
+        patient_regex: a pattern that finds the patient in a file name.
+        problems: gets a line for each thing that is left out.
+
+    Raises:
+        BadLabelsError: a file with other content, or an unknown class.
+    """
     lists = {path: data for path, data in files.items() if isinstance(data, list)}
     data_sets = {path: data for path, data in files.items() if path not in lists}
     for path, data in data_sets.items():
@@ -54,9 +65,8 @@ def from_results(
         fields += _results(
             path, entries, known | {"categories": categories}, patient_regex, problems
         )
-    for path, data in (
-        () if lists else data_sets.items()
-    ):  # beside a list, a data set only names its images and classes
+    # If there is a list of results, a data set only names its images and classes.
+    for path, data in () if lists else data_sets.items():
         fields += _results(path, data.get("annotations", []), data, patient_regex, problems)
     return fields
 
@@ -78,11 +88,11 @@ def _results(
     if not images:
         images = _images_of(cells)
         problems.append(
-            f"{quoted(path)}: no image sizes; cells at the right and lower border may count; give the "
+            f"{quoted(path)}: no image sizes; cells at the right and lower border may count; give "
+            "the "
             "file of the images too"
         )
-    # Running numbers stand for names and ids, so that every field and cell is found again whatever
-    # they were.
+    # Running numbers replace file names and ids, which may occur twice or be no text.
     content = {
         "images": [{**entry, "file_name": str(i)} for i, entry in enumerate(images)],
         "categories": known["categories"],
@@ -103,7 +113,7 @@ def _results(
         counts &= np.isin(names, list(RED_CELLS))
         patient = _patient(entry, path, patient_regex)
         source = patient, source_of(str(entry.get("file_name")))
-        # Of the copies that an export makes of a photograph the one with most cells counts, as for
+        # An export may hold several copies of a photograph. The one with most cells counts, as for
         # human labels.
         if source not in fields or len(fields[source].names) < len(names):
             fields[source] = CountedField(patient, names, counts)
@@ -122,8 +132,8 @@ def _is_below(score: Any, limit: float) -> bool:
 
 
 def _images_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """An entry for each image that detections name; its size is that of a run-length mask, or
-    nobody knows it."""
+    """An entry for each image that the detections name, with the size of a run-length mask if there
+    is one."""
     images: dict[Any, dict[str, Any]] = {}
     for cell in cells:
         image_id, outline = cell.get("image_id"), cell.get("segmentation")
@@ -142,8 +152,11 @@ def _images_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _categories_of(path: Path, entries: Any, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The classes that detections name themselves, or else those of the model that found them; none
-    is guessed."""
+    """The classes that the detections name themselves, or else those of the detector.
+
+    Raises:
+        BadLabelsError: there are only ids of categories.
+    """
     _require_detections(path, entries)
     named = {
         e["category_id"]: e["category_name"]
@@ -153,15 +166,16 @@ def _categories_of(path: Path, entries: Any, class_names: Sequence[str]) -> list
     named = named or dict(enumerate(class_names, 1))
     if entries and not named:
         raise BadLabelsError(
-            f"{quoted(path)}: expected to know the categories' names, got their ids alone; give the COCO file of the "
+            f"{quoted(path)}: expected to know the categories' names, got their ids alone; give "
+            "the COCO file of the "
             "images and categories too, or the model with --model"
         )
     return [{"id": i, "name": name} for i, name in named.items()]
 
 
 def _patient(entry: Mapping[str, Any], path: Path, patient_regex: re.Pattern[str] | None) -> str:
-    """The patient that the image's entry states, or its file name speaks of, or its folder;
-    otherwise the file's."""
+    """The patient: stated by the image's entry, else found in its file name, else its folder, else
+    the name of the results file."""
     name = str(entry.get("file_name") or "").replace("\\", "/")
     stated, folder = entry.get("patient_id"), name.strip("/").rpartition("/")[0].partition("/")[0]
     if patient_regex is not None:
@@ -171,8 +185,8 @@ def _patient(entry: Mapping[str, Any], path: Path, patient_regex: re.Pattern[str
     return patient_in(name, re.compile(PATIENT_PATTERN)) or folder or path.stem
 
 
-def _tool(contents: Collection[Any]) -> str | None:
-    """What the files say made them, if all say the same; a list of detections says nothing."""
+def tool_name(contents: Collection[Any]) -> str | None:
+    """The tool that the files name in `info`, if all name the same one; else None."""
     infos = [data.get("info") if isinstance(data, dict) else None for data in contents]
     names = {info.get("description") if isinstance(info, dict) else None for info in infos}
     name = names.pop() if len(names) == 1 else None

@@ -1,8 +1,8 @@
-"""Human labels in, scores out: COCO files or a whole export, without any model.
+"""Scores from human labels: COCO files or a whole export, without any model.
 
-Of each source photograph the copy with most annotations counts, once; boxes that touch the border
-do not count; what is left of the red cells is the denominator. Scores from labels are not
-corrected.
+An export may hold several copies of a photograph: the copy with most annotations counts, once.
+Boxes that touch the border do not count. The other red cells are the denominator. Scores from
+labels are not corrected.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ def score_labels(
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
 ) -> Result:
-    """Score the patients of COCO label files; writes patients.csv and index.html.
+    """Score the patients of COCO label files.
+
+    Args:
+        paths: the files or export folders.
+        out: the folder to write patients.csv and index.html to, or None to write nothing.
+        scheme: the table of the grades.
+        patient_regex: a pattern that finds the patient in a file name.
+        pseudonymise: write numbers for patients, and a file that is the key to them.
 
     Raises:
-        SpherodetectError: a file that is no COCO.
+        SpherodetectError: a file that is not COCO.
     """
     best: dict[tuple[str, str], LabelledField] = {}
     problems: list[str] = []

@@ -23,6 +23,16 @@ _BOX = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 
 
 def from_table(path: Path, outlines: Mapping[str, Path], problems: list[str]) -> list[CountedField]:
+    """The fields of a table of cells.
+
+    Args:
+        path: the .csv file.
+        outlines: name to label image.
+        problems: gets a line for each kind of row that is left out.
+
+    Raises:
+        BadLabelsError: a missing column, an unknown class, or a label image of other cells.
+    """
     rows = _rows(path, problems)
     names = known_class_names((row["class_name"] for row in rows), path)
     places: dict[tuple[str, str], list[int]] = {}
@@ -47,7 +57,8 @@ def _rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
             header = [cell.lower() for cell in cells]
             if missing := [name for name in needed if name not in header]:
                 raise BadLabelsError(
-                    f"{quoted(path)}: expected the columns {', '.join(needed)}, got none of {', '.join(missing)}"
+                    f"{quoted(path)}: expected the columns {', '.join(needed)}, got none of "
+                    f"{', '.join(missing)}"
                 )
             continue
         row = dict(zip(header, cells, strict=False))
@@ -68,10 +79,8 @@ def _table_field(
     label_image: Path | None,
     path: Path,
 ) -> CountedField:
-    size, box = (
-        (UNKNOWN_SIZE, UNKNOWN_SIZE),
-        np.array([[_number(row.get(c)) for c in _BOX] for row in rows]),
-    )
+    size = UNKNOWN_SIZE, UNKNOWN_SIZE
+    box = np.array([[_number(row.get(column)) for column in _BOX] for row in rows])
     box = box[:, [1, 0, 3, 2]]
     if label_image is not None:
         labels = read_label_image(label_image)

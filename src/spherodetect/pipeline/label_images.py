@@ -1,9 +1,10 @@
-"""Label images: another tool's outlines of cells, one whole number a cell, 0 for what is none.
+"""Label images: outlines of cells by another tool, one whole number a cell and 0 for the
+background.
 
-A label image is a TIFF of one channel of whole numbers; its flat regions tell it from a photograph.
-It belongs to the photograph whose path it begins with: `p1/f1_cp_masks.tif` to `p1/f1.png`, and so
-does `p1/f1.png.tif`. Arrays are (H, W). Beside a photograph the model says what each outlined cell
-is.
+A label image is a TIFF with one channel of whole numbers. Its flat regions distinguish it from a
+photograph. It belongs to the photograph whose path it begins with: `p1/f1_cp_masks.tif` and
+`p1/f1.png.tif` belong to `p1/f1.png`. The model gives each outlined cell its class. Arrays are
+(H, W).
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from spherodetect.fields.image import MAX_IMAGE_BYTES, MAX_PIXELS
 from spherodetect.geometry import box_iou
 from spherodetect.safety import quoted
 
-#: Boxes that share more than this of what both cover are cells that lie on each other, as in the
-#: exported graph.
+#: Two cells overlap if the IoU of their boxes is larger, as in the exported graph.
 MAX_OVERLAP_IOU = 0.12
-_FLAT = 0.9  # of neighbouring pixels are alike in a label image; in a photograph of 16 bits hardly any are
+#: Share of equal neighbouring pixels from which an image is a label image. In a photograph of 16
+#: bits hardly any neighbours are equal.
+_FLAT = 0.9
 _ROWS = 512
 
 
 def separate(box_yxyx: np.ndarray, image_size_hw: tuple[int, int]) -> np.ndarray:
-    """(N,) bool, boxes that keep clear of the image's border and of each other."""
+    """(N,) bool, the boxes that touch neither the border of the image nor each other."""
     box = np.asarray(box_yxyx, float).reshape(-1, 4)
     free = ~touches_border(box, image_size_hw)
     for first in range(0, len(box), _ROWS):
@@ -48,8 +50,9 @@ def split_label_images(found: FieldList) -> tuple[FieldList, dict[str, Path]]:
 
 
 def outlined_fields(found: FieldList) -> tuple[FieldList, dict[Path, Path]]:
-    """The photographs that have a label image, and photograph to label image; without any label
-    image, all fields.
+    """The photographs that have a label image, and photograph to label image.
+
+    Without any label image all fields are returned.
 
     Raises:
         SpherodetectError: label images, none of which has a photograph.
@@ -60,8 +63,10 @@ def outlined_fields(found: FieldList) -> tuple[FieldList, dict[Path, Path]]:
     pairs = paired((field.field_id for field in photographs), labels)
     if not pairs:
         raise SpherodetectError(
-            f"{quoted(next(iter(labels)))}: a label image says nothing of classes; put the photograph of the same name "
-            "beside it, or give a table of cells with patient_id, field_id, cell_id and class_name too"
+            f"{quoted(next(iter(labels)))}: a label image has no classes; put the photograph of "
+            "the "
+            "same name beside it, or add a table of cells with patient_id, field_id, cell_id and "
+            "class_name"
         )
     both = tuple(field for field in photographs if field.field_id in pairs)
     used = set(pairs.values())
@@ -78,7 +83,7 @@ def outlined_fields(found: FieldList) -> tuple[FieldList, dict[Path, Path]]:
 
 
 def paired(field_ids: Iterable[str], label_images: Mapping[str, Path]) -> dict[str, Path]:
-    """field_id to its label image, for those that have one; of two the first.
+    """field_id to its label image, for the fields that have one. If there are two, the first.
 
     >>> paired(["p1/f1.png", "p1/f1_b.png"], {"p1/f1_b_masks.tif": Path("x.tif")})
     {'p1/f1_b.png': PosixPath('x.tif')}
@@ -154,17 +159,16 @@ def _objects(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, slice]]]
 
     values, numbered = np.unique(
         labels, return_inverse=True
-    )  # labels may be sparse, as 4,000,000,000
+    )  # labels may be sparse, such as 4,000,000,000
     values, first = (values[1:], 0) if len(values) and values[0] == 0 else (values, 1)
     return values, ndimage.find_objects(numbered.reshape(labels.shape).astype(np.int32) + first)
 
 
 def with_outlines(cells: Cells, labels: np.ndarray) -> Cells:
-    """The outlined cells of a label image, each with the class that the model's detection there
-    has.
+    """The cells of a label image, each with the class of the model's detection at that place.
 
-    A cell that the model does not see as one cell has no class and is left out. Countable is a red
-    cell whose outline keeps clear of the border and whose box of the others.
+    A cell without a matching detection has no class and is left out. A red cell is countable if it
+    touches neither the border nor another outlined cell.
 
     Raises:
         BadImageError: the label image is of another size than the photograph.

@@ -15,19 +15,20 @@ from spherodetect.safety import sha256
 from spherodetect.scale.find import Scale, unread_bars
 from spherodetect.score.counts import PatientScore
 
-#: Part of the patient's median diameter that Chula's microcytes have (6.2 of 7.5 µm), and how many
-#: such cells are many: of drawn normal cells 6 to 7 % are smaller.
+#: A cell is small below this share of the patient's median diameter, that of Chula's microcytes
+#: (6.2 of 7.5 µm). From this share of small cells on a note is written; of drawn normal cells 6 to
+#: 7 % are small.
 _SMALL, _MANY_SMALL = 0.83, 0.15
 
 
-#: Files of a model whose checksums a report names, and what it calls them.
+#: Files of a model whose checksums a report gives, and their names in the report.
 _NAMED_FILES = {
     "saved_model/saved_model.pb": "graph",
     "saved_model/variables/variables.data-00000-of-00001": "weights",
 }
 
 
-#: Where a pixel size comes from, as the report says it.
+#: Sources of a pixel size in the words of the report.
 _SOURCES = {
     "given": "given",
     "scale bar": "from the scale bar",
@@ -58,7 +59,7 @@ def stain_notes(seen: Sequence[str]) -> list[str]:
 
 
 def scale_note(fields: Sequence[Examined]) -> str:
-    """A sentence on where the pixel sizes come from, and what speaks against them."""
+    """A sentence on the sources of the pixel sizes, and on what contradicts them."""
     of_source: dict[str, list[Scale]] = {}
     for s in fields:
         of_source.setdefault(s.scale.source, []).append(s.scale)
@@ -73,18 +74,21 @@ def scale_note(fields: Sequence[Examined]) -> str:
         else ""
     )
     unread = unread_bars(s.scale for s in fields)
-    return f"Pixel size: {', '.join(known)}.{doubt}{f' {unread[:1].upper()}{unread[1:]}.' if unread else ''}"
+    unread_note = f" {unread[:1].upper()}{unread[1:]}." if unread else ""
+    return f"Pixel size: {', '.join(known)}.{doubt}{unread_note}"
 
 
 def _error(scales: Sequence[Scale]) -> str:
-    """The scales' usual standard error in brackets, where it is known."""
+    """The median standard error of the scales in brackets, if it is known."""
     errors = [scale.relative_error for scale in scales if math.isfinite(scale.relative_error)]
     return f" (standard error {100 * np.median(errors):.2g} %)" if errors else ""
 
 
 def look_alike_notes(fields: Sequence[Examined], blocks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence where many of the cells that were not called are small, for such cells are called
-    more often."""
+    """A sentence if many of the cells that were not flagged are small.
+
+    Small cells are flagged more often than others, so that the score may be too high.
+    """
     relative = [
         s.cells.measurements["relative_diameter"][
             s.cells.countable & (s.cells.names != "spherocyte")
@@ -103,9 +107,11 @@ def look_alike_notes(fields: Sequence[Examined], blocks: Sequence[Mapping[str, A
         counts = [c for name, c in fine if name != "spherocyte" and (name == "microcyte") is wanted]
         shares.append(100 * sum(c["called"] for c in counts) / max(sum(c["n"] for c in counts), 1))
     return [
-        f"{100 * small.mean():.0f} % of the other countable cells are small (below {_SMALL} of the patient's median "
-        f"diameter). Of microcytes on held-out fields this model called {shares[0]:.1f} % spherocytes, of all other "
-        f"cells {shares[1]:.1f} %: the score may be too high."
+        f"{100 * small.mean():.0f} % of the other countable cells are small (below {_SMALL} of the "
+        f"patient's median diameter). Of microcytes on held-out fields this model called "
+        f"{shares[0]:.1f} % spherocytes, of all other cells {shares[1]:.1f} %: the score may be "
+        "too "
+        "high."
     ]
 
 

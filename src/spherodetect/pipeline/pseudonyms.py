@@ -9,7 +9,13 @@ from spherodetect.fields.find import FieldList
 
 
 def pseudonymised(found: FieldList, out: Path) -> FieldList:
-    """Patients and fields under numbers; the key is the only file that knows the names."""
+    """The fields with numbers in the place of patients and paths.
+
+    pseudonym_key.csv, in the folder out, is the only file with the real names.
+
+    Raises:
+        SpherodetectError: the key cannot be written.
+    """
     from spherodetect.safety import atomic_write, csv_cell
 
     patients = {

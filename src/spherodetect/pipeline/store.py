@@ -26,10 +26,9 @@ from spherodetect.scale.find import Scale
 
 #: The code that a field's cells follow from. It may change without a new version number.
 _CODE = (
-    "cells.py", "cells_file.py", "constants.py", "geometry.py", "photograph.py", "measure", "quality",
-    "detect", "fields",
-    "pipeline/examine.py", "pipeline/examine_scan.py", "pipeline/label_images.py",
-    "pipeline/store.py", "scale", "segment",
+    "cells.py", "cells_file.py", "constants.py", "geometry.py", "photograph.py", "measure",
+    "quality", "detect", "fields", "pipeline/examine.py", "pipeline/examine_scan.py",
+    "pipeline/label_images.py", "pipeline/store.py", "scale", "segment",
 )  # fmt: skip
 _LIBRARIES = ("tensorflow", "numpy", "scipy", "scikit-image", "pillow", "rapidocr", "tifffile")
 
