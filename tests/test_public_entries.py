@@ -16,7 +16,7 @@ from spherodetect.synthetic import SmearStyle, draw_patient
 #: Public function to its arguments that are paths, and those that are models.
 PATHS = {
     "examine": ("fields", "store", "label_images"),
-    "find_fields": ("paths",),
+    "find_fields": ("paths", "exclude"),
     "lint": ("source",),
     "load_model": ("folder",),
     "load_recipe": ("path", "root"),
