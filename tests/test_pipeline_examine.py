@@ -3,6 +3,7 @@ bytes."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 import json
@@ -204,6 +205,23 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
     pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=40)
     (message,) = caplog.messages  # though their cells would not be equally wide
     assert " and 1 more: at 0.494 µm a pixel (scale bar) its cells would be " in message
+
+
+@pytest.mark.parametrize(("dpi", "source"), [(25_400 / 0.193, "file"), (300, "cells")])
+def test_the_pixel_size_in_the_file_is_used_if_it_is_that_of_a_microscope(
+    dpi, source, smears, model, tmp_path, caplog
+):
+    tagged = tmp_path / "tagged" / "p1"
+    tagged.mkdir(parents=True)
+    for path in sorted((smears / "p1").iterdir()):
+        Image.open(path).save(tagged / path.name, dpi=(dpi, dpi))
+    pipeline.score_patients(tagged, model=model, out=tmp_path / "out")
+    with open(tmp_path / "out" / "quality.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["um_per_px_source"] for row in rows] == [source] * 2
+    if source == "file":
+        assert [float(row["um_per_px"]) for row in rows] == [pytest.approx(0.193, rel=1e-3)] * 2
+    assert caplog.messages == []
 
 
 class Killed(BaseException):

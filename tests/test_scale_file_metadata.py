@@ -12,6 +12,9 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from spherodetect.detect.by_tiles import scale_of_scan
+from spherodetect.detect.tiles import survey
+from spherodetect.fields.scan import Pixels
 from spherodetect.scale import find
 from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
 from spherodetect.scale.find import Scale, find_scale
@@ -231,3 +234,15 @@ def test_metadata_of_a_field_without_cells_is_not_used():
     empty = np.full((64, 64, 3), 230, np.uint8)
     found = find_scale(empty, file_size=FilePixelSize(0.2, "OME-XML"))
     assert (found.um_per_px, found.source) == (None, "cells")
+
+
+@pytest.mark.parametrize(("um_per_px", "expected"), [(0.2, (0.2, "file")), (2, (None, "cells"))])
+def test_the_metadata_of_a_slide_scan_is_checked_on_a_part_of_it(um_per_px, expected):
+    scan = Pixels(np.tile(_smear(), (2, 2, 1)))
+    size = FilePixelSize(um_per_px, "OME-XML")
+    scale = scale_of_scan(scan, survey(scan), None, size)
+    assert (scale.um_per_px, scale.source) == expected
+    assert bool(scale.warning) == (scale.source == "cells")
+    assert scale.unread_bar_px is None
+    assert scale_of_scan(scan, survey(scan), 0.19, size).source == "given"
+    assert scale_of_scan(scan, survey(scan), None) == Scale(None)

@@ -70,7 +70,7 @@ class Cells:
         um_per_px: pixel size in µm, or None where neither the user nor a scale bar tells it.
         image_size_hw: height and width of the field in native pixels.
         rbc_diameter_px: the diameter of a red cell that the detector worked with, or None.
-        um_per_px_source: given, scale bar or cells (see `scale`); empty if no scale was searched.
+        um_per_px_source: given, file, scale bar or cells (see `scale`); empty if not searched.
         cell_id: (N,) int32, the number of each cell in its field, from 1. It is given by the
             detector's order, stays with a cell when others are filtered out, and can be carried
             over to a later detection of the same field (see `detect.identity`).

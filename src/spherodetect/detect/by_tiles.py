@@ -28,7 +28,8 @@ from spherodetect.detect.tiles import (
 )
 from spherodetect.fields.scan import Region
 from spherodetect.fields.strip import block_mean
-from spherodetect.scale.find import Scale, find_scale
+from spherodetect.scale.file_metadata import FilePixelSize
+from spherodetect.scale.find import FILE, GIVEN, Scale, find_scale
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
 
 #: Most pixels of the network, and of the image, that are examined at once. The graph's own limit is
@@ -121,20 +122,34 @@ def joined(
 
 
 def scale_of_scan(
-    region: Region, surveyed: Survey, um_per_px: float | None, *, field_id: str = ""
+    region: Region,
+    surveyed: Survey,
+    um_per_px: float | None,
+    file_size: FilePixelSize | None = None,
+    *,
+    field_id: str = "",
 ) -> Scale:
-    """The pixel size of a slide scan: the given one, compared with the scan's cells, or unknown.
+    """The pixel size of a slide scan: the given one, the one in its file, or unknown.
 
-    A scan has no burnt-in scale bar.
+    It is compared with the scan's cells. A scan has no burnt-in scale bar.
+
+    Args:
+        region: the scan.
+        surveyed: its overview.
+        um_per_px: pixel size in µm that the user gives.
+        file_size: pixel size in the file's metadata.
+        field_id: name of the scan in error messages.
 
     Raises:
         SpherodetectError: a pixel size that is not possible.
     """
-    if um_per_px is None:
+    if um_per_px is None and file_size is None:
         return Scale(None)
-    for window in surveyed.samples(_SAMPLE_PX, region.size_hw, 1):
-        return find_scale(region.read(window), um_per_px, field_id=field_id)
-    return find_scale(surveyed.overview, um_per_px, field_id=field_id)
+    windows = surveyed.samples(_SAMPLE_PX, region.size_hw, 1)
+    sample = next((region.read(window) for window in windows), surveyed.overview)
+    scale = find_scale(sample, um_per_px, file_size=file_size, field_id=field_id)
+    # A bar that was found in the sample is a mistake.
+    return scale if scale.source in {GIVEN, FILE} else Scale(None, warning=scale.warning)
 
 
 def needs_tiles(image: np.ndarray, scale: Scale, rbc_px: float) -> bool:

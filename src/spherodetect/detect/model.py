@@ -34,6 +34,7 @@ from spherodetect.fields.image import read_image
 from spherodetect.fields.scan import MIN_SCAN_PIXELS, Pixels, Region, Scan, is_scan
 from spherodetect.photograph import Photograph
 from spherodetect.safety import file_sha256, quoted
+from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
 from spherodetect.scale.find import Scale, find_scale
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,9 @@ class Model:
     ) -> Cells:
         """`detect` of an image file; a TIFF of a whole slide is read region by region.
 
+        Without um_per_px, the pixel size in the file's metadata is used if its red cells confirm
+        it.
+
         A slide of any size fits into memory: a tile, the parts of the file that are decoded for it,
         and 4 kB for each cell.
 
@@ -128,13 +132,15 @@ class Model:
         >>> cells = load_model().detect_file("slide.tif", um_per_px=0.2)  # doctest: +SKIP
         """
         name = str(path) if field_id is None else field_id
-        if not is_scan(path):
-            image = read_image(path, name=name)
-            return self.detect(
-                image, um_per_px, field_id=name, scale_bar_um=scale_bar_um, tile_px=tile_px
-            )
-        with Scan(path, name=name) as scan:
-            return self._detect_scan(scan, um_per_px, field_id=name, tile_px=tile_px)
+        file_size = file_pixel_size(path)
+        if is_scan(path):
+            with Scan(path, name=name) as scan:
+                return self._detect_scan(scan, um_per_px, file_size, field_id=name, tile_px=tile_px)
+        photograph = Photograph(read_image(path, name=name))
+        scale = _scale_of_file(photograph, um_per_px, file_size, scale_bar_um, name)
+        return self.detect(
+            photograph, scale, field_id=name, scale_bar_um=scale_bar_um, tile_px=tile_px
+        )
 
     def detect_many(
         self, images: Iterable[np.ndarray | str | Path], um_per_px: float | None = None
@@ -157,12 +163,13 @@ class Model:
                 if not waiting:
                     return
                 try:
-                    image, name = waiting.popleft().result()
-                    cells = (
-                        self.detect_file(image, um_per_px)
-                        if isinstance(image, Path)
-                        else self.detect(image, um_per_px, field_id=name)
-                    )
+                    image, name, file_size = waiting.popleft().result()
+                    if isinstance(image, Path):
+                        cells = self.detect_file(image, um_per_px)
+                    else:
+                        photograph = Photograph(np.asarray(image))
+                        scale = _scale_of_file(photograph, um_per_px, file_size, None, name)
+                        cells = self.detect(photograph, scale, field_id=name)
                 except SpherodetectError as problem:
                     yield problem
                 else:
@@ -200,13 +207,19 @@ class Model:
         )
 
     def _detect_scan(
-        self, region: Region, um_per_px: float | Scale | None, *, field_id: str, tile_px: int | None
+        self,
+        region: Region,
+        um_per_px: float | Scale | None,
+        file_size: FilePixelSize | None = None,
+        *,
+        field_id: str,
+        tile_px: int | None,
     ) -> Cells:
         surveyed = survey(region)
         if isinstance(um_per_px, Scale):
             scale = um_per_px
         else:
-            scale = scale_of_scan(region, surveyed, um_per_px, field_id=field_id)
+            scale = scale_of_scan(region, surveyed, um_per_px, file_size, field_id=field_id)
         tiles = self.detect_tiles(
             region, scale, field_id=field_id, tile_px=tile_px, surveyed=surveyed
         )
@@ -239,11 +252,26 @@ def load_model(folder: str | Path | None = None) -> Model:
     return model
 
 
-def _read(image: np.ndarray | str | Path) -> tuple[np.ndarray | Path, str]:
-    """An image's pixels and name; a slide scan stays a path."""
+def _read(image: np.ndarray | str | Path) -> tuple[np.ndarray | Path, str, FilePixelSize | None]:
+    """An image's pixels, its name, and the pixel size in its file; a slide scan stays a path."""
     if not isinstance(image, str | Path):
-        return image, ""
-    return (Path(image) if is_scan(image) else read_image(image)), str(image)
+        return image, "", None
+    if is_scan(image):
+        return Path(image), str(image), None
+    return read_image(image), str(image), file_pixel_size(image)
+
+
+def _scale_of_file(
+    photograph: Photograph,
+    um_per_px: float | None,
+    file_size: FilePixelSize | None,
+    scale_bar_um: float | None,
+    name: str,
+) -> float | Scale | None:
+    """The given pixel size, or the scale of a file that states one, or None."""
+    if um_per_px is not None or file_size is None:
+        return um_per_px
+    return find_scale(photograph, file_size=file_size, scale_bar_um=scale_bar_um, field_id=name)
 
 
 def _checked(image: np.ndarray, field_id: str) -> np.ndarray:

@@ -25,6 +25,7 @@ from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import examine_scan
 from spherodetect.pipeline.store import FieldStore, FinishedField
 from spherodetect.safety import file_sha256, quoted, read_bytes, sha256
+from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
 from spherodetect.scale.find import Scale
 
 #: Images with more pixels are judged by the classical segmentation before the model is run.
@@ -125,7 +126,8 @@ def _examined(
             photograph = Photograph(read_image(data, name=field.field_id))
             scale_bar_um = settings["scale_bar_um"]
             assert scale_bar_um is None or isinstance(scale_bar_um, int | float)
-            finished = _detected(field, photograph, detector, scale_bar_um, label_image)
+            size = file_pixel_size(data)
+            finished = _detected(field, photograph, detector, size, scale_bar_um, label_image)
         if store:
             try:
                 store.save(key, finished)
@@ -147,6 +149,7 @@ def _detected(
     field: Field,
     photograph: Photograph,
     detector: Detector,
+    file_size: FilePixelSize | None,
     scale_bar_um: float | None,
     label_image: Path | None,
 ) -> FinishedField:
@@ -157,7 +160,11 @@ def _detected(
 
     height, width = photograph.size_hw
     scale = find_scale(
-        photograph, field.um_per_px, scale_bar_um=scale_bar_um, field_id=field.field_id
+        photograph,
+        field.um_per_px,
+        file_size=file_size,
+        scale_bar_um=scale_bar_um,
+        field_id=field.field_id,
     )
     early = assess(photograph) if height * width > _LARGE_PIXELS else None
     if (

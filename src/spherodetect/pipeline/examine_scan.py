@@ -27,6 +27,7 @@ from spherodetect.photograph import Photograph
 from spherodetect.pipeline.store import FinishedField
 from spherodetect.quality import FieldQuality
 from spherodetect.safety import quoted
+from spherodetect.scale.file_metadata import file_pixel_size
 
 
 def examine_scan(
@@ -56,7 +57,9 @@ def examine_scan(
         )
     with Scan(field.path, name=field.field_id) as scan:
         surveyed = survey(scan)
-        scale = scale_of_scan(scan, surveyed, field.um_per_px, field_id=field.field_id)
+        scale = scale_of_scan(
+            scan, surveyed, field.um_per_px, file_pixel_size(field.path), field_id=field.field_id
+        )
         parts: list[Cells] = []
         verdicts: list[FieldQuality] = []
         for tile in detector.detect_tiles(scan, scale, field_id=field.field_id, surveyed=surveyed):

@@ -31,6 +31,7 @@ _NAMED_FILES = {
 #: Sources of a pixel size in the words of the report.
 _SOURCES = {
     "given": "given",
+    "file": "from the file's metadata",
     "scale bar": "from the scale bar",
     "cells": f"from the red cells, taken as {RBC_DIAMETER_UM:g} µm wide,",
 }
