@@ -100,7 +100,7 @@ def test_a_second_label_on_a_cell():
     boxes = [Annotation(str(k), "rbc", (10, 10, 40, 40 + k)) for k in (0, 1, 20)]
     (finding,) = found(field(*boxes))
     assert (finding.code, finding.annotation_ids) == ("duplicate-box", ("1",))
-    points = [Annotation(str(k), "0", point_yx=(50, 50 + x)) for k, x in enumerate((0, 10, 30))]
+    points = [Annotation(str(k), "rbc", point_yx=(50, 50 + x)) for k, x in enumerate((0, 10, 30))]
     assert [f.annotation_ids for f in found(field(*points, um_per_px=0.2))] == [("1",)]
     assert found(field(*points)) == []  # without a scale, only points on the same spot
 

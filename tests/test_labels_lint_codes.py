@@ -209,6 +209,13 @@ def not_numbers(splits: Splits) -> None:
         cell["bbox"][2] = value
 
 
+def odd_name(splits: Splits) -> None:
+    for split in splits.values():
+        for category in split.coco["categories"]:
+            if category["name"] == "rbc":
+                category["name"] = "Zelle"
+
+
 #: Code: how an export comes by it, its severity, and its count over all findings.
 TRAPS: dict[str, tuple[Callable[[Splits], None], str, int | None]] = {
     "box-outside-image": (sticking_out, "error", 3),
@@ -229,12 +236,13 @@ TRAPS: dict[str, tuple[Callable[[Splits], None], str, int | None]] = {
     "labels-without-image": (lost_image, "warning", 1),
     "exif-rotation": (turned, "error", 2),
     "malformed": (not_numbers, "error", 3),
+    "unknown-class": (odd_name, "error", None),
 }
 
 
 def test_every_code_has_its_trap():
     assert {*TRAPS, "point-beside-cell"} == set(CODES)
-    assert len(CODES) == 19
+    assert len(CODES) == 20
 
 
 def test_an_export_without_a_trap_has_no_finding(drawn, tmp_path):
@@ -264,12 +272,12 @@ def test_points_beside_cells(drawn, tmp_path):
         Image.fromarray(pixels).save(tmp_path / "images" / name)
         image_id = next(i["id"] for i in drawn["train"].coco["images"] if i["file_name"] == name)
         boxes = [a["bbox"] for a in cells(drawn) if a["image_id"] == image_id]
-        lines = [f"{x + w / 2} {y + h / 2} 0" for x, y, w, h in boxes]
+        lines = [f"{x + w / 2} {y + h / 2} rbc" for x, y, w, h in boxes]
         (tmp_path / "labels" / name).with_suffix(".txt").write_text("\n".join(lines))
     assert lint(tmp_path) == []
     label_file = tmp_path / "labels" / "patient_01_1.txt"
     y, x = _empty_spot(drawn["train"].images["patient_01_1.png"])
-    label_file.write_text(f"{x} {y} 3\n{label_file.read_text()}")
+    label_file.write_text(f"{x} {y} rbc\n{label_file.read_text()}")
     (finding,) = lint(tmp_path)
     assert (finding.code, finding.severity, finding.annotation_ids) == (
         "point-beside-cell",

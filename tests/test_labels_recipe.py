@@ -74,9 +74,9 @@ def test_meanings(tmp_path):
 def test_an_unmapped_name_lists_the_known_ones(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
     with pytest.raises(
-        BadLabelsError, match=r"mine\.yaml.*got 'Basophil\\n'; known: '0', '10', '3', 'RBC'"
+        BadLabelsError, match=r"mine\.yaml.*got 'Zelle\\n'; known: '0', '10', '3', 'RBC'"
     ):
-        recipe.meaning("Basophil\n")
+        recipe.meaning("Zelle\n")
 
 
 def test_a_recipe_travels_to_worker_processes(tmp_path):

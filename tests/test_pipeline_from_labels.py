@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spherodetect.errors import BadLabelsError
 from spherodetect.pipeline.from_labels import score_labels
 from spherodetect.score.grades import load_grade_scheme
 
@@ -163,3 +164,47 @@ def test_the_fractions_of_dataset_a(tmp_path, shared_data):
     assert percent["patient_04"] == pytest.approx(22.0, abs=0.3)
     assert sum(s.n_fields for s in result.scores) == 167
     assert np.isfinite([s.hs_score for s in result.scores]).all()
+
+
+def named(path: Path, *names: str) -> Path:
+    """A label file with one cell of each name."""
+    write_coco(path, {"patient_01_1.jpg": grid(*["RBC"] * len(names))})
+    data = json.loads(path.read_text())
+    data["categories"] = [{"id": k, "name": name} for k, name in enumerate(names)]
+    for k, annotation in enumerate(data["annotations"]):
+        annotation["category_id"] = k
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("normal cell", "target cell", "Burr-Cells", "Spherocytes (HS)"),
+        ("Erythrozyt", "Echinozyten", "Leukozyt", "Sphärozyt", "Rote Blutkörperchen"),
+    ],
+)
+def test_finer_and_foreign_names_are_red_cells(tmp_path, names):
+    (patient,) = score(tmp_path, named(tmp_path / "a.json", *names)).scores
+    n_red = len(names) - ("Leukozyt" in names)
+    assert (patient.n_spherocytes, patient.n_countable) == (1, n_red)
+
+
+def test_an_unknown_name_is_an_error_until_it_is_mapped(tmp_path):
+    source = named(tmp_path / "a.json", "rbc", "Zelle", "spherocyte", "Dreck")
+    with pytest.raises(BadLabelsError, match=r"a\.json'.*'Dreck', 'Zelle'; known: .*--classes"):
+        score(tmp_path, source)
+    classes = {"Zelle": "rbc", "Dreck": "none"}
+    (patient,) = score(tmp_path, source, classes=classes).scores
+    assert (patient.n_spherocytes, patient.n_countable) == (1, 3)
+
+
+def test_outlines_of_groups_are_left_out_and_named(tmp_path):
+    source = write_coco(tmp_path / "a.json", {"patient_01_1.jpg": grid("RBC", "RBC", "Spherocyte")})
+    data = json.loads(source.read_text())
+    data["annotations"][0]["iscrowd"] = 1
+    source.write_text(json.dumps(data))
+    result = score(tmp_path, source)
+    assert [(p.n_spherocytes, p.n_countable) for p in result.scores] == [(1, 2)]
+    (problem,) = result.problems
+    assert "iscrowd" in problem and "a.json" in problem

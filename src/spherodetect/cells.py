@@ -16,40 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherodetect.geometry import paste_mask
+from spherodetect.vocabulary import CLASS_NAMES as CLASS_NAMES
+from spherodetect.vocabulary import RED_CELLS as RED_CELLS
+from spherodetect.vocabulary import canonical_name as canonical_name
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CLASS_NAMES = ("rbc", "spherocyte", "wbc", "platelet")
-#: Names of red cells. Models with finer classes add those of Chula RBC-12 and HemaDetect's
-#: stippled cells.
-RED_CELLS = frozenset(
-    {"rbc", "spherocyte", "erythrocyte", "normal", "macrocyte", "microcyte", "target cell",
-     "stomatocyte", "ovalocyte", "teardrop", "burr cell", "schistocyte", "uncategorised",
-     "hypochromia", "elliptocyte", "basophilic stippling"}
-)  # fmt: skip
-
-#: Synonyms of the class names, in lower case with single spaces. `canonical_name` uses them.
-SYNONYMS = {
-    "rbc": "rbc", "rbcs": "rbc", "red blood cell": "rbc", "red blood cells": "rbc",
-    "red cell": "rbc", "red cells": "rbc", "erythrocyte": "rbc", "erythrocytes": "rbc",
-    "normal": "rbc", "normal rbc": "rbc",
-    "spherocyte": "spherocyte", "spherocytes": "spherocyte", "microspherocyte": "spherocyte",
-    "wbc": "wbc", "wbcs": "wbc", "white blood cell": "wbc", "white blood cells": "wbc",
-    "white cell": "wbc", "leukocyte": "wbc", "leukocytes": "wbc", "leucocyte": "wbc",
-    "leucocytes": "wbc",
-    "platelet": "platelet", "platelets": "platelet", "plt": "platelet", "thrombocyte": "platelet",
-    "thrombocytes": "platelet",
-}  # fmt: skip
-
-
-def canonical_name(name: str) -> str | None:
-    """The class that a label's name means, or None if the name is not a known synonym.
-
-    >>> canonical_name("Red_Blood Cells")
-    'rbc'
-    """
-    return SYNONYMS.get(" ".join(name.replace("_", " ").replace("-", " ").lower().split()))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

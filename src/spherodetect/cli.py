@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe"
     )
     one.add_argument("--json", metavar="FILE", type=Path, help="also write the findings there")
+    _add_classes(one)
 
     one = command(
         "roboflow",
@@ -224,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         help="replace patient ids and paths; the key file apart",
     )
 
+    _add_classes(one)
+
     one = command("demo", _demo, "score two synthetic patients with the bundled model")
     out(
         one,
@@ -232,6 +235,11 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("spherodetect-demo"),
     )
     return parser
+
+
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    text = "names of the labels to classes: YAML lines `name: class` or CSV `name,class`"
+    parser.add_argument("--classes", metavar="FILE", type=Path, help=text)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -260,11 +268,19 @@ def _lint(args: argparse.Namespace) -> int:
     from spherodetect.safety import write_json
 
     with progress_of("looking at images") as progress:
-        findings = lint(args.source, workers=os.cpu_count() or 1, progress=progress)
+        findings = lint(
+            args.source, workers=os.cpu_count() or 1, progress=progress, classes=_classes(args)
+        )
     if args.json:
         write_json(findings_json(findings), args.json)
     print_findings(findings)
     return LINT_ERROR if any(finding.severity == "error" for finding in findings) else DONE
+
+
+def _classes(args: argparse.Namespace) -> dict[str, str]:
+    from spherodetect.vocabulary import read_classes
+
+    return read_classes(args.classes) if args.classes else {}
 
 
 def _roboflow(args: argparse.Namespace) -> int:
@@ -395,6 +411,7 @@ def _score(args: argparse.Namespace) -> int:
             patient_regex=args.patient_regex,
             grade_scheme=args.grade_scheme,
             pseudonymise=args.pseudonymise,
+            classes=_classes(args),
             progress=progress,
         )
     return _finish(result)

@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spherodetect.cells import CLASS_NAMES, RED_CELLS, SYNONYMS, canonical_name
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.recipe_keys import Keys
 from spherodetect.safety import quoted, read_yaml
+from spherodetect.vocabulary import (
+    CLASS_NAMES,
+    NO_CELL,
+    RED_CELLS,
+    class_of,
+    same_name,
+    unknown_name_error,
+)
 
 FORMATS = ("coco", "voc", "points", "synthetic")
 SPLITS = ("train", "val", "test")
@@ -79,8 +86,10 @@ class Recipe:
         split: how the fields are split.
         class_names: the classes of the records, in the order of their ids.
         stain: of the smears; a model that is trained on them lists it as a known stain.
-        licence, origin: for the data set card.
-        n_fields, seed: for the synthetic format, how many fields are drawn, and from which seed.
+        licence: for the data set card.
+        origin: for the data set card.
+        n_fields: for the synthetic format, how many fields are drawn.
+        seed: for the synthetic format, the seed of the drawing.
         file: the recipe's own file, or None.
     """
 
@@ -118,14 +127,20 @@ class Recipe:
         fine = self.fine_classes.get(name, name)
         if name in self.unknown or name in self.red_cells:
             return Meaning(0, None, fine, name in self.red_cells)
-        class_name = self.classes.get(name) or canonical_name(name)
+        # A recipe with finer classes has the name itself among them.
+        own = next((c for c in self.class_names if same_name(c, name)), None)
+        class_name = self.classes.get(name) or own or class_of(name, {})
+        if class_name == NO_CELL:
+            return Meaning(0, None, fine, False)
         if class_name not in self.class_names:
-            known = sorted({*self.classes, *self.red_cells, *self.unknown}) or sorted(SYNONYMS)
             where = quoted(self.file) if self.file else f"recipe {quoted(self.name)}"
+            mend = "add it under classes, red_cells or unknown of a recipe"
+            listed = sorted({*self.classes, *self.red_cells, *self.unknown})
+            if not listed:
+                raise unknown_name_error(where, [name], f"{mend}, or map it with --classes")
             raise BadLabelsError(
                 f"{where}: expected a known class name, got {quoted(name)}; "
-                f"known: {', '.join(map(quoted, known))}; "
-                "add it under classes, red_cells or unknown"
+                f"known: {', '.join(map(quoted, listed))}; {mend}"
             )
         class_id = self.class_names.index(class_name) + 1
         return Meaning(class_id, class_name, fine, class_name in RED_CELLS)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spherodetect.cells import RED_CELLS, SYNONYMS, canonical_name
-from spherodetect.errors import BadLabelsError
 from spherodetect.pipeline.label_images import separate
 from spherodetect.safety import quoted
+from spherodetect.vocabulary import RED_CELLS, class_of, unknown_name_error, unknown_names
 
 #: Side in pixels that stands for an unknown image size: no cell touches the right or lower border.
 UNKNOWN_SIZE = 10_000
@@ -50,18 +49,19 @@ def countable_by_boxes(
     return red & free
 
 
-def known_class_names(names: Iterable[str], file: Path) -> np.ndarray:
-    """(N,) canonical class names.
+def known_class_names(
+    names: Iterable[str], file: Path, classes: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """(N,) classes of names; classes is the user's mapping of `--classes`.
 
     Raises:
-        BadLabelsError: a name that is not in the vocabulary.
+        BadLabelsError: names without a class; the message lists them.
     """
-    given = list(names)
-    meaning = {name: canonical_name(name) for name in set(given)}
-    if unknown := sorted(name for name, known in meaning.items() if known is None):
-        known_names = ", ".join(sorted(SYNONYMS))
-        raise BadLabelsError(
-            f"{quoted(file)}: expected a known class name, got {quoted(unknown[0])}; known: "
-            f"{known_names}; rename it"
+    given, classes = list(names), classes or {}
+    if unknown := unknown_names(given, classes):
+        raise unknown_name_error(
+            quoted(file),
+            unknown,
+            "rename them, or map them with --classes FILE (lines name: class)",
         )
-    return np.array([meaning[name] for name in given], dtype=object)
+    return np.array([class_of(name, classes) for name in given], dtype=object)

@@ -59,6 +59,7 @@ def score_cells(
     detector: Detector | None = None,
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
+    classes: Mapping[str, str] | None = None,
 ) -> Result:
     """Score the patients of COCO results and tables of cells.
 
@@ -87,9 +88,9 @@ def score_cells(
         found, outlines = split_label_images(find_fields(rest, exclude=[out] if out else []))
         problems += _spare(found)
     class_names = getattr(detector, "class_names", ())
-    fields = from_results(results, class_names, patient_regex, problems)
+    fields = from_results(results, class_names, patient_regex, problems, classes)
     for table in tables:
-        fields += from_table(table, outlines, problems)
+        fields += from_table(table, outlines, problems, classes)
     if not fields:
         raise SpherodetectError(f"{quoted(paths[0])}: expected cells, got none; export them again")
     patients: dict[str, list[CountedField]] = {}

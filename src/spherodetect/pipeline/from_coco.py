@@ -34,6 +34,7 @@ def from_results(
     class_names: Sequence[str],
     patient_regex: re.Pattern[str] | None,
     problems: list[str],
+    classes: Mapping[str, str] | None = None,
 ) -> list[CountedField]:
     """The fields of COCO results.
 
@@ -42,6 +43,7 @@ def from_results(
         class_names: classes of the detector by category id from 1, if no file names them.
         patient_regex: a pattern that finds the patient in a file name.
         problems: gets a line for each thing that is left out.
+        classes: names to classes, in addition to the known names.
 
     Raises:
         BadLabelsError: a file with other content, or an unknown class.
@@ -63,11 +65,12 @@ def from_results(
     for path, entries in lists.items():
         categories = known["categories"] or _categories_of(path, entries, class_names)
         fields += _results(
-            path, entries, known | {"categories": categories}, patient_regex, problems
+            path, entries, known | {"categories": categories}, patient_regex, problems, classes
         )
     # If there is a list of results, a data set only names its images and classes.
     for path, data in () if lists else data_sets.items():
-        fields += _results(path, data.get("annotations", []), data, patient_regex, problems)
+        entries = data.get("annotations", [])
+        fields += _results(path, entries, data, patient_regex, problems, classes)
     return fields
 
 
@@ -77,6 +80,7 @@ def _results(
     known: Mapping[str, list[Any]],
     patient_regex: re.Pattern[str] | None,
     problems: list[str],
+    classes: Mapping[str, str] | None,
 ) -> list[CountedField]:
     _require_detections(path, entries)
     cells = [e for e in entries if "countable" in e or not _is_below(e.get("score"), MIN_SCORE)]
@@ -103,7 +107,7 @@ def _results(
     fields: dict[tuple[str, str], CountedField] = {}
     for labelled in labels.fields:
         entry = images[int(labelled.file.rpartition("/")[2])]
-        names = known_class_names((a.name for a in labelled.annotations), path)
+        names = known_class_names((a.name for a in labelled.annotations), path, classes)
         box = np.array([a.outline_box_yxyx for a in labelled.annotations], float).reshape(-1, 4)
         said = [cells[int(a.annotation_id)].get("countable") for a in labelled.annotations]
         counts = countable_by_boxes(names, box, labelled.size_hw)

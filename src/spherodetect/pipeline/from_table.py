@@ -22,19 +22,25 @@ from spherodetect.safety import MAX_JSON_BYTES, quoted, read_csv
 _BOX = ("xmin_px", "ymin_px", "xmax_px", "ymax_px")
 
 
-def from_table(path: Path, outlines: Mapping[str, Path], problems: list[str]) -> list[CountedField]:
+def from_table(
+    path: Path,
+    outlines: Mapping[str, Path],
+    problems: list[str],
+    classes: Mapping[str, str] | None = None,
+) -> list[CountedField]:
     """The fields of a table of cells.
 
     Args:
         path: the .csv file.
         outlines: name to label image.
         problems: gets a line for each kind of row that is left out.
+        classes: names to classes, in addition to the known names.
 
     Raises:
         BadLabelsError: a missing column, an unknown class, or a label image of other cells.
     """
     rows = _rows(path, problems)
-    names = known_class_names((row["class_name"] for row in rows), path)
+    names = known_class_names((row["class_name"] for row in rows), path, classes)
     places: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault((row["patient_id"], row["field_id"]), []).append(i)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -119,6 +119,7 @@ def score_patients(
     patient_regex: str | None = None,
     grade_scheme: str | Path | GradeScheme = "icsh2015",
     pseudonymise: bool = False,
+    classes: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> Result:
     """Score the patients of folders, manifests, labels, or cells that another tool found.
@@ -139,6 +140,7 @@ def score_patients(
         patient_regex: a pattern that finds the patient in a field's path.
         grade_scheme: a scheme, its name, or the file of a laboratory's own.
         pseudonymise: replace patient ids and paths by numbers; the key is a file of its own.
+        classes: names of labels to classes, in addition to the known names (see `read_classes`).
         progress: told of every field.
 
     Returns:
@@ -169,6 +171,7 @@ def score_patients(
             detector=as_detector(model) if model is not None else None,
             patient_regex=pattern,
             pseudonymise=pseudonymise,
+            classes=classes,
         )
     labels = [is_label_source(p) for p in sources]
     if any(labels):
@@ -179,7 +182,12 @@ def score_patients(
         from spherodetect.pipeline.from_labels import score_labels
 
         return score_labels(
-            sources, folder, scheme=scheme, patient_regex=pattern, pseudonymise=pseudonymise
+            sources,
+            folder,
+            scheme=scheme,
+            patient_regex=pattern,
+            pseudonymise=pseudonymise,
+            classes=classes,
         )
     found = find_fields(
         sources,

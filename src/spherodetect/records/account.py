@@ -23,7 +23,8 @@ class Part:
     Attributes:
         split: the split.
         images: images written.
-        written, clipped: labels written, and those of them that were clipped to the image.
+        written: labels written.
+        clipped: written labels that were clipped to the image.
         unlabelled: cells added without a label.
         repaired: reason to number of repaired labels.
         classes: patient (empty where it is not known) to class name to labels written.

@@ -43,7 +43,9 @@ def build(
         recipe: the data set.
         out: folder of the records.
         force: write them even if the recipe's own split leaks.
-        full_masks, workers, progress: as for `write_tfrecords`.
+        full_masks: as for `write_tfrecords`.
+        workers: as for `write_tfrecords`.
+        progress: as for `write_tfrecords`.
 
     Raises:
         BadLabelsError: there is nothing to read, or the split leaks and force is not set.

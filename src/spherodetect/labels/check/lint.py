@@ -8,12 +8,13 @@ annotations (whose ids it lists), or else of images, sources, patients or cells.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
 from spherodetect.labels.check.copies import augmented_copies, duplicate_images, leaking_splits
 from spherodetect.labels.check.coverage import examinable, lint_images
@@ -24,6 +25,7 @@ from spherodetect.labels.readers.files import read_header
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.source import read_unmapped, recipe_for
+from spherodetect.safety import quoted
 
 #: The codes of findings, a contract with other programs.
 CODES = (
@@ -46,6 +48,7 @@ CODES = (
     "labels-without-image",
     "exif-rotation",
     "malformed",
+    "unknown-class",
 )
 
 _ORDER = {"error": 0, "warning": 1}
@@ -59,6 +62,7 @@ def lint(
     segmentation: bool = True,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    classes: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """The problems of a source of labels, errors first.
 
@@ -69,11 +73,13 @@ def lint(
         workers: processes that segment images.
         progress: called with the number of steps done and the total. Each image is one step of the
             comparison for duplicates, and one of segmentation.
+        classes: names to classes, in addition to those of the recipe.
 
     Raises:
         BadLabelsError: there are no labels.
     """
     recipe = source if isinstance(source, Recipe) else recipe_for(source)
+    recipe = replace(recipe, classes={**recipe.classes, **(classes or {})})
     return lint_labels(
         read_unmapped(recipe), recipe, segmentation=segmentation, workers=workers, progress=progress
     )
@@ -94,7 +100,9 @@ def lint_labels(
         labels: the labels read.
         recipe: their recipe.
         duplicate_groups: the result of `near_duplicates` if the caller has it.
-        segmentation, workers, progress: as for `lint`.
+        segmentation: as for `lint`.
+        workers: as for `lint`.
+        progress: as for `lint`.
     """
     paths = {f.file: f.path for f in labels.fields if f.path} if duplicate_groups is None else {}
     n_steps = len(paths) + (len(examinable(labels)) if segmentation else 0)
@@ -111,6 +119,7 @@ def lint_labels(
     for split, fields in by_split.items():
         found += stretched_images(labels, split, fields)
         found += augmented_copies(labels, split, fields)
+    found += _unknown_classes(labels, recipe)
     found += duplicate_images(labels.fields, duplicate_groups)
     found += leaking_splits(labels.fields, recipe, duplicate_groups)
     noted = {f.file for f in labels.findings if f.code == "exif-rotation"}
@@ -128,6 +137,32 @@ def lint_labels(
 def findings_json(findings: Iterable[Finding]) -> dict[str, Any]:
     """The findings as `lint --json` writes them."""
     return {"findings": [asdict(f) | {"annotation_ids": list(f.annotation_ids)} for f in findings]}
+
+
+def _unknown_classes(labels: LabelSet, recipe: Recipe) -> Iterator[Finding]:
+    """One finding for each class name that the recipe does not know."""
+    n_labels: Counter[str] = Counter()
+    fields: dict[str, list[LabelledField]] = defaultdict(list)
+    for field in labels.fields:
+        for annotation in field.annotations:
+            n_labels[annotation.name] += 1
+            fields[annotation.name].append(field)
+    for name, count in n_labels.items():
+        try:
+            recipe.meaning(name)
+        except BadLabelsError:
+            yield Finding(
+                "unknown-class",
+                "error",
+                labels.where(fields[name]),
+                None,
+                count,
+                (),
+                f"the class name {quoted(name)} is not known; "
+                f"known: {', '.join(recipe.class_names)}, their usual names and finer red cells",
+                "rename it, or map it in a recipe (classes, red_cells or unknown) "
+                "or with --classes FILE",
+            )
 
 
 def _turned_images(fields: Iterable[LabelledField]) -> Iterator[Finding]:

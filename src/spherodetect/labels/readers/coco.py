@@ -103,7 +103,8 @@ class _Image:
     """An image entry while its annotations are collected.
 
     Attributes:
-        file, path: as in LabelledField.
+        file: as in LabelledField.
+        path: as in LabelledField.
         size_hw: as the entry states it.
         header: what the image file itself states: its upright size and EXIF orientation.
         trusted: False if the entry's id is also the id of another image.
