@@ -1,5 +1,4 @@
-"""What the tests of reports share: a score, fields with their pictures on disk, and a page taken
-apart."""
+"""Shared by the tests of reports: a score, fields with their pictures on disk, a parsed page."""
 
 from __future__ import annotations
 
@@ -19,8 +18,9 @@ from spherodetect.score.counts import PatientScore
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\u202e{{7*7}}\udc80"
 NOTHING = {
-    "hs_score": math.nan, "hs_score_low": math.nan, "hs_score_high": math.nan, "raw_percent": math.nan, "grade": "",
-    "p_above_5_percent": math.nan, "p_above_20_percent": math.nan, "n_cells": 0, "n_countable": 0, "n_spherocytes": 0,
+    "hs_score": math.nan, "hs_score_low": math.nan, "hs_score_high": math.nan,
+    "raw_percent": math.nan, "grade": "", "p_above_5_percent": math.nan,
+    "p_above_20_percent": math.nan, "n_cells": 0, "n_countable": 0, "n_spherocytes": 0,
 }  # fmt: skip
 SLIDE = 215
 
@@ -120,8 +120,18 @@ def a_field(
     )
 
 
+def _joined(words: list[str]) -> str:
+    return " ".join(" ".join(words).split())
+
+
 class Page(HTMLParser):
-    """Tags, attributes and text of a page; checks that what opens is closed."""
+    """A parsed page; fails if an element is not closed.
+
+    Attributes:
+        tags: each element's name and attributes.
+        text: all text outside of style sheets, with single spaces.
+        rows: the texts of the cells of each row of all tables.
+    """
 
     _VOID = frozenset({"meta", "img", "br", "input"})
 
@@ -130,14 +140,23 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
         self.open: list[str] = []
+        self._rows: list[list[list[str]]] = []
+        self._sections: list[tuple[list[str], list[str]]] = [([], [])]
         self.feed(html)
-        self.text = " ".join(" ".join(self.words).split())
+        self.text = _joined(self.words)
+        self.rows = [[_joined(cell) for cell in row] for row in self._rows]
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag not in self._VOID:
             self.open.append(tag)
+        if tag == "tr":
+            self._rows.append([])
+        if tag in ("td", "th"):
+            self._rows[-1].append([])
+        if tag in ("h2", "footer"):
+            self._sections.append(([], []))
 
     def handle_startendtag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -146,8 +165,17 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
+        if self.open and self.open[-1] == "style":
+            return
+        self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self._rows[-1][-1].append(data)
+        self._sections[-1]["h2" not in self.open].append(data)
+
+    def section(self, start: str) -> str:
+        """The text below the first heading that starts so; empty without such a heading."""
+        found = [text for title, text in self._sections if _joined(title).startswith(start)]
+        return _joined(found[0]) if found else ""
 
     def images(self) -> list[bytes]:
         sources = [attrs["src"] for tag, attrs in self.tags if tag == "img"]

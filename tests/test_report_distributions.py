@@ -1,5 +1,4 @@
-"""distributions: outlines hold the cells' shares, at their places, with the reference beside
-them."""
+"""distributions: histograms have the shares of the cells at the right places, with a reference."""
 
 from __future__ import annotations
 

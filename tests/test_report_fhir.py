@@ -1,4 +1,4 @@
-"""fhir: the grade goes under LOINC 802-9, the percentage under a code of our own, and nothing is
+"""fhir: the grade is the value of LOINC 802-9, the percentage has a local code, nothing is
 interpreted."""
 
 from __future__ import annotations

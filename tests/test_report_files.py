@@ -1,4 +1,4 @@
-"""exports: every program finds its file, and all of them tell of the same cells."""
+"""files: every program finds its file, and all files hold the same cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""interop: what other programs read is the mask that went in."""
+"""interop: other programs read the same masks that were written."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""overlays: outlines lie where masks end and leave the cells bare, the strip tells the truth, crops
-share a scale."""
+"""overlays: outlines run just outside the masks, the scale bar has its length, crops have one
+scale."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_on_the_copy_of_a_scan_small_cells_stay_apart():
     assert _near(picture[96:112, 96:112], BLUE, 70).any()
 
 
-def test_the_picture_is_doubled_where_the_field_is_small_and_the_field_stays_readable_below_the_lines():
+def test_a_small_field_is_drawn_at_twice_its_size_and_the_cells_stay_bare():
     image, cells = _scene([2, 1])
     picture = np.asarray(draw_overlay(image, cells))
     assert picture.shape[1] == 640

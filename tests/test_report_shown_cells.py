@@ -1,5 +1,5 @@
-"""gallery: the surest first, each beside what is most like it, none of a rejected field, every
-picture of its cell."""
+"""shown_cells: the most certain cells first, each with the most similar one, none of a rejected
+field."""
 
 from __future__ import annotations
 

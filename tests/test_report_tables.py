@@ -1,4 +1,4 @@
-"""tables: the columns are the contract, the bytes are the same at every run, the text is
+"""tables: columns and decimals are the contract, every run gives the same bytes, texts are
 harmless."""
 
 from __future__ import annotations
@@ -15,19 +15,40 @@ from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.report import tables
 
-CELLS = (
-    "patient_id, field_id, cell_id, class_name, confidence, p_spherocyte, x_px, y_px, xmin_px, ymin_px, xmax_px, "
-    "ymax_px, area_px, diameter_px, diameter_um, relative_diameter, circularity, solidity, aspect_ratio, "
-    "pallor_fraction, center_rim_ratio, mean_od, relative_od, countable, exclusion_reason"
-)
-PATIENTS = (
-    "patient_id, status, hs_score, hs_score_low, hs_score_high, raw_percent, grade, grade_scheme, p_above_5_percent, "
-    "p_above_20_percent, n_fields, n_fields_rejected, n_cells, n_countable, n_spherocytes, model, version"
-)
-QUALITY = (
-    "patient_id, field_id, accepted, reason, n_cells, focus, exposure, density, um_per_px, um_per_px_source, "
-    "um_per_px_error_percent, rbc_diameter_px"
-)
+#: The contract: the columns in order, each with text, count (a whole number) or its decimals.
+CELLS = {
+    "patient_id": "text", "field_id": "text", "cell_id": "count", "class_name": "text",
+    "confidence": 4, "p_spherocyte": 4, "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2,
+    "xmax_px": 2, "ymax_px": 2, "area_px": 1, "diameter_px": 2, "diameter_um": 3,
+    "relative_diameter": 4, "circularity": 4, "solidity": 4, "aspect_ratio": 4,
+    "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4, "relative_od": 4,
+    "countable": "count", "exclusion_reason": "text",
+}  # fmt: skip
+PATIENTS = {
+    "patient_id": "text", "status": "text", "hs_score": 4, "hs_score_low": 4, "hs_score_high": 4,
+    "raw_percent": 4, "grade": "text", "grade_scheme": "text", "p_above_5_percent": 4,
+    "p_above_20_percent": 4, "n_fields": "count", "n_fields_rejected": "count",
+    "n_cells": "count", "n_countable": "count", "n_spherocytes": "count", "model": "text",
+    "version": "text",
+}  # fmt: skip
+QUALITY = {
+    "patient_id": "text", "field_id": "text", "accepted": "count", "reason": "text",
+    "n_cells": "count", "focus": 4, "exposure": 4, "density": 4, "um_per_px": 5,
+    "um_per_px_source": "text", "um_per_px_error_percent": 1, "rbc_diameter_px": 2,
+}  # fmt: skip
+COUNTS = {
+    "patient_id": "text", "field_id": "text", "class_name": "text", "n_cells": "count",
+    "n_countable": "count",
+}  # fmt: skip
+OBJECTS = {
+    "File": "text", "Class": "text", "Object Number": "count", "Area": "count",
+    "Centroid": "text", "BoundingBox": "text",
+}  # fmt: skip
+#: A value of each kind, and how the CSV file has it.
+WRITTEN = {
+    "text": ("abc", "abc"), "count": (7, "7"), 1: (12.3456789, "12.3"), 2: (12.3456789, "12.35"),
+    3: (12.3456789, "12.346"), 4: (12.3456789, "12.3457"), 5: (12.3456789, "12.34568"),
+}  # fmt: skip
 
 
 def _cells(**changes) -> Cells:
@@ -53,22 +74,34 @@ def _written(frame: pd.DataFrame, tmp_path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_columns_are_the_contract():
-    assert list(tables.CELL_COLUMNS) == CELLS.split(", ")
-    assert list(tables.PATIENT_COLUMNS) == PATIENTS.split(", ")
-    assert list(tables.QUALITY_COLUMNS) == QUALITY.split(", ")
-    for columns in (
-        tables.CELL_COLUMNS,
-        tables.PATIENT_COLUMNS,
-        tables.QUALITY_COLUMNS,
-        tables.COUNT_COLUMNS,
-    ):
-        assert columns.items() <= tables._KINDS.items()  # a name means the same in every table
+@pytest.mark.parametrize(
+    ("columns", "contract"),
+    [
+        (tables.CELL_COLUMNS, CELLS),
+        (tables.PATIENT_COLUMNS, PATIENTS),
+        (tables.QUALITY_COLUMNS, QUALITY),
+        (tables.COUNT_COLUMNS, COUNTS),
+        (tables.OBJECT_COLUMNS, OBJECTS),
+    ],
+)
+def test_columns_and_decimals_are_the_contract(columns, contract, tmp_path):
+    assert list(columns) == list(contract)
+    frame = pd.DataFrame({name: [WRITTEN[kind][0]] for name, kind in contract.items()})
+    (row,) = _written(frame, tmp_path)
+    assert row == {name: WRITTEN[kind][1] for name, kind in contract.items()}
+
+
+def test_a_name_has_one_kind_in_all_tables():
+    kinds: dict[str, set] = {}
+    for contract in (CELLS, PATIENTS, QUALITY, COUNTS, OBJECTS):
+        for name, kind in contract.items():
+            kinds.setdefault(name, set()).add(kind)
+    assert all(len(found) == 1 for found in kinds.values())
 
 
 def test_cells_csv(tmp_path):
     rows = _written(tables.cells_frame(_cells(), patient_id="-07"), tmp_path)
-    assert list(rows[0]) == CELLS.split(", ")
+    assert list(rows[0]) == list(CELLS)
     assert {
         name: rows[0][name] for name in ("patient_id", "field_id", "cell_id", "class_name")
     } == {"patient_id": "'-07", "field_id": "'=p/1.jpg", "cell_id": "1", "class_name": "rbc"}
@@ -113,7 +146,7 @@ def test_tables_without_rows_have_typed_columns(tmp_path):
         (tables.quality_frame([]), QUALITY),
     ]:
         assert _written(frame, tmp_path) == []
-        assert (tmp_path / "t.csv").read_text() == columns.replace(" ", "") + "\n"
+        assert (tmp_path / "t.csv").read_text() == ",".join(columns) + "\n"
 
 
 def test_patients_csv_from_mappings_and_objects(tmp_path):
@@ -143,7 +176,7 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
     score = dataclasses.make_dataclass("Score", values)(**values)
     first, second = _written(tables.patients_frame([values, score]), tmp_path)
     assert first == second
-    assert list(first) == PATIENTS.split(", ")
+    assert list(first) == list(PATIENTS)
     assert list(first.values()) == [
         "Müller;' @x",
         "insufficient_cells",
