@@ -1,5 +1,4 @@
-"""README.md: every command in it is run, here or by the test that the table names, and its Python
-says what it says."""
+"""README.md: the tests that a table names run its commands, its Python runs, its links exist."""
 
 from __future__ import annotations
 
@@ -20,29 +19,60 @@ from spherodetect.synthetic import SmearStyle, draw_patient
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = ("make ", "pip ", "spherodetect ", "python ", "apt-get ")
-#: What a command's capitals stand for is the reader's own; these tests run it with theirs.
+#: Each command of the README, the test that runs it, and the words that this test runs it with.
+#: Words in capitals, and paths of the reader's own, differ in the test.
 RUN_BY = {
-    "make demo": "test_packaging.py::test_the_installed_wheel_runs_the_demo_with_its_bundled_model",
-    "make test": "test_readme.py::test_make_does_what_the_readme_says",
-    "make test-slow": "test_readme.py::test_make_does_what_the_readme_says",
-    "make lint": "test_readme.py::test_make_does_what_the_readme_says",
-    "make docs": "test_docs.py::test_every_page_builds_and_says_research_use_only",
-    "make figures": "test_docs.py::test_the_same_field_gives_the_same_picture",
-    "apt-get install make python3-venv": "test_readme.py::test_make_does_what_the_readme_says",
-    "pip install .": "test_packaging.py::test_the_installed_wheel_runs",
-    "pip install '.[train]'": "test_packaging.py::test_the_wheel_says_what_it_is_and_needs",
-    "spherodetect score smears/ --out results/": "test_readme.py::test_the_score_command_and_the_five_lines",
-    "spherodetect tfrecords tfrecords/dataset_a.yaml --root EXPORT.zip --out tfrecords/records/dataset_a":
+    "make demo": (
+        "test_packaging.py::test_the_installed_wheel_runs_the_demo_with_its_bundled_model",
+        "spherodetect demo --out",
+    ),
+    "make test": ("test_readme.py::test_make_runs_these_programs", "make --dry-run test"),
+    "make test-slow": ("test_readme.py::test_make_runs_these_programs", "make --dry-run test-slow"),
+    "make lint": ("test_readme.py::test_make_runs_these_programs", "make --dry-run lint"),
+    "make docs": (
+        "test_docs.py::test_every_page_builds_and_says_research_use_only",
+        "mkdocs build",
+    ),
+    "make figures": ("test_docs.py::test_the_same_field_gives_the_same_picture", "figures.py"),
+    "apt-get install make python3-venv": (
+        "test_readme.py::test_make_runs_these_programs",
+        "apt-get install python3-venv",
+    ),
+    "pip install .": ("test_packaging.py::test_the_installed_wheel_runs", "pip install"),
+    "pip install '.[train]'": (
+        "test_packaging.py::test_the_wheel_says_what_it_is_and_needs",
+        "Provides-Extra train",
+    ),
+    "spherodetect score smears/ --out results/": (
+        "test_readme.py::test_the_score_command_and_the_five_lines",
+        "spherodetect score smears --out results",
+    ),
+    "spherodetect tfrecords tfrecords/dataset_a.yaml --root EXPORT.zip "
+    "--out tfrecords/records/dataset_a": (
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
-    "spherodetect train experiments/dataset_a.yaml --run runs/mine":
+        "spherodetect tfrecords dataset_a.yaml --root export.zip --out",
+    ),
+    "spherodetect train experiments/dataset_a.yaml --run runs/mine": (
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
-    "spherodetect export runs/mine --out models/mine": "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
-    "spherodetect lint EXPORT": "test_cli.py::test_lint_exits_with_1_for_an_error_and_writes_its_findings",
-    "spherodetect evaluate MODEL --data RECIPE --out DIR":
-        "test_evaluation_run.py::test_the_bundled_model_on_real_fields",
-    "python -m spherodetect.training.lite MODEL --out FILE.tflite [--quantised]":
-        "test_training_lite.py::test_parity_with_the_saved_model",
-}  # fmt: skip
+        "spherodetect train experiments dataset_a.yaml --run",
+    ),
+    "spherodetect export runs/mine --out models/mine": (
+        "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
+        "spherodetect export run --out model",
+    ),
+    "spherodetect lint EXPORT": (
+        "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
+        "spherodetect lint export.zip",
+    ),
+    "spherodetect evaluate MODEL --data RECIPE --out DIR": (
+        "test_evaluation_run.py::test_it_runs_without_model_garden",
+        "evaluate --data --out",
+    ),
+    "python -m spherodetect.training.lite MODEL --out FILE.tflite [--quantised]": (
+        "test_training_lite.py::test_the_lite_file_equals_the_saved_model",
+        "spherodetect.training.lite --out model.tflite --quantised",
+    ),
+}
 
 
 def blocks(kind: str) -> list[str]:
@@ -69,22 +99,60 @@ def commands() -> list[str]:
         for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     ]
     lines = (re.sub(r"\s+#.*", "", line).strip() for line in [*blocks(""), *fenced, *spoken])
-    named = re.compile(r"spherodetect \w+$")  # a command that a sentence speaks of
+    named = re.compile(r"spherodetect \w+$")  # the name of a command in a sentence
     return list(
         dict.fromkeys(line for line in lines if line.startswith(PROGRAMS) and not named.match(line))
     )
 
 
-def test_every_command_is_run_by_a_test_that_is_there():
+def texts_of(part: ast.AST) -> list[str]:
+    constants = (node.value for node in ast.walk(part) if isinstance(node, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
+
+
+def words_of_test(test: str) -> set[str]:
+    """The words of all texts in a test, and in the functions and constants of its file that it
+    uses, directly or not."""
+    file, name = test.split("::")
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    parts: dict[str, ast.AST] = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            parts |= {t.id: node.value for t in node.targets if isinstance(t, ast.Name)}
+    parts.pop("RUN_BY", None)  # it has the words of every command
+    assert name in parts, f"{test}: expected a test of this name, got none"
+    used, waiting = [], [name]
+    while waiting:
+        part = waiting.pop()
+        used.append(part)
+        for node in ast.walk(parts[part]):
+            named = getattr(node, "id", "") or getattr(node, "arg", "")
+            if named in parts and named not in [*used, *waiting]:
+                waiting.append(named)
+    texts = [text for part in used for text in texts_of(parts[part])]
+    if "commands" in used:  # the test takes its command from the README
+        starts = tuple(text for text in texts_of(parts[name]) if text.startswith("spherodetect "))
+        texts += [line for line in commands() if line.startswith(starts)]
+    return {word for text in texts for word in re.split(r"[\s/{}'\"]+", text)}
+
+
+@pytest.mark.parametrize("command", RUN_BY)
+def test_a_test_runs_the_command(command):
+    test, run_with = RUN_BY[command]
+    missing = set(run_with.split()) - words_of_test(test)
+    assert not missing, f"{test} does not run {command!r}: {missing} do not occur in it"
+
+
+@pytest.mark.parametrize("command", [c for c in RUN_BY if "spherodetect" in c])
+def test_the_words_of_a_run_include_the_subcommand_and_every_option(command):
+    program, *rest = shlex.split(re.sub(r"[\[\]]", "", command))
+    run_with = set(RUN_BY[command][1].split())
+    assert rest[1 if program == "python" else 0] in run_with
+    assert {word for word in rest if word.startswith("--")} <= run_with
+
+
+def test_every_command_has_a_test():
     assert set(commands()) == set(RUN_BY)
-    for command, test in RUN_BY.items():
-        file, name = test.split("::")
-        functions = [
-            n
-            for n in ast.walk(ast.parse((ROOT / "tests" / file).read_text()))
-            if isinstance(n, ast.FunctionDef)
-        ]
-        assert name in {function.name for function in functions}, f"{command}: {test} is not there"
 
 
 @pytest.mark.parametrize("line", [c for c in RUN_BY if c.startswith("spherodetect ")])
@@ -96,7 +164,7 @@ def test_the_commands_options_and_files_are_there(line):
     assert all((ROOT / file).is_file() for file in files)
 
 
-def test_make_does_what_the_readme_says(tmp_path):
+def test_make_runs_these_programs(tmp_path):
     for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     does = {
