@@ -37,12 +37,14 @@ TEXTS = {
 }
 #: The rooms whose names other people may use; of the others only what these give them.
 PUBLIC = (
-    "cells", "detect.model", "errors", "evaluation.run", "fields.find", "graph.serving", "labels",
-    "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "quality",
+    "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
+    "errors", "evaluation.run", "examined", "fields.find", "graph.serving", "labels",
+    "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "photograph",
+    "pipeline.examine", "pipeline.patient", "pipeline.run", "pipeline.store", "quality",
     "records.tfrecords", "records.view", "report.crops", "report.fhir", "report.index",
-    "report.interop", "report.overlays", "report.patient", "report.tables", "scale.find",
-    "score.counts", "score.grades", "score.rates", "segment", "synthetic", "training.curves",
-    "training.experiment", "training.export", "training.run", "training.stock",
+    "report.interop", "report.overlays", "report.patient", "report.results", "report.tables",
+    "scale.find", "score.counts", "score.grades", "score.rates", "segment", "synthetic",
+    "training.curves", "training.experiment", "training.export", "training.run", "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")

@@ -93,10 +93,7 @@ def test_fields_without_label_images_are_what_they_were(tmp_path, drawn):
 
 def test_label_images_alone_say_nothing_of_classes(tmp_path, drawn):
     to_label_tiff(drawn.cells, tmp_path / "a.tif")
-    with pytest.raises(
-        SpherodetectError,
-        match=r"^'a\.tif': .*class_name",
-    ):
+    with pytest.raises(SpherodetectError, match=r"^'a\.tif': .*class_name"):
         outlined_fields(find_fields(tmp_path))
 
 

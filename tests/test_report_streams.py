@@ -19,7 +19,8 @@ def parts(n: int) -> list[pd.DataFrame]:
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_a_table_by_parts_has_the_bytes_of_the_whole(n, tmp_path):
+def test_a_table_by_parts_has_the_bytes_of_the_whole(n, tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "_FRAMES_PER_TABLE", 2)
     frames = parts(n)
     with TableFiles(tmp_path / "a.csv", tmp_path / "a.parquet") as table:
         for frame in frames:

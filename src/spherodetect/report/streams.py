@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 #: Rows of one row group of a Parquet file; so many cells take about 30 MB of memory.
 ROWS_PER_GROUP = 100_000
+#: Data frames that are joined to one Arrow table: a small data frame takes 20 kB beside its rows.
+_FRAMES_PER_TABLE = 32
 #: Bytes of JSON text that are kept in memory; a longer list continues on disk.
-_SPOOL_BYTES = 8 * 2**20
+_SPOOL_BYTES = 2**20
 
 
 class TableFiles:
@@ -43,8 +45,10 @@ class TableFiles:
         self._writer: Any = None
         self._rows: Any = None
         self._parquet_file: IO[bytes] | None = None
-        self._gathered: list[pd.DataFrame] = []
-        self._n_gathered = 0
+        self._has_header = False
+        self._frames: list[pd.DataFrame] = []
+        self._tables: list[Any] = []
+        self._n_rows = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
@@ -57,25 +61,37 @@ class TableFiles:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Write the rows of a table; all tables have the same columns."""
-        if self._writer is None and not self._gathered:
+        if not self._has_header:
             self._rows.writerow(frame.columns)
+            self._has_header = True
         self._rows.writerows(tables.csv_rows(frame))
-        self._gathered.append(frame)
-        self._n_gathered += len(frame)
-        if self._n_gathered >= ROWS_PER_GROUP:
+        self._frames.append(frame)
+        self._n_rows += len(frame)
+        if len(self._frames) >= _FRAMES_PER_TABLE:
+            self._join()
+        if self._n_rows >= ROWS_PER_GROUP:
             self._write_group()
 
+    def _join(self) -> None:
+        """Join the data frames to one Arrow table, which has no Python object for each text."""
+        import pyarrow as pa
+
+        if self._frames:
+            frame = tables.joined(self._frames)
+            self._tables.append(pa.Table.from_pandas(frame, preserve_index=False))
+            self._frames = []
+
     def _write_group(self) -> None:
-        """Write the gathered rows as one row group; keep an empty table for the columns' types."""
+        """Write the gathered rows as one row group."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_pandas(tables.joined(self._gathered), preserve_index=False)
+        self._join()
+        table = pa.concat_tables(self._tables).combine_chunks()
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._parquet_file, table.schema, compression="snappy")
         self._writer.write_table(table.cast(self._writer.schema))
-        self._gathered, self._n_gathered = self._gathered[:1], 0
-        self._gathered = [frame.iloc[:0] for frame in self._gathered]
+        self._tables, self._n_rows = [], 0
 
     def __exit__(
         self,
@@ -85,9 +101,10 @@ class TableFiles:
     ) -> None:
         try:
             if kind is None:
-                if self._n_gathered or self._writer is None:
+                if self._n_rows or (self._writer is None and self._has_header):
                     self._write_group()
-                self._writer.close()
+                if self._writer is not None:
+                    self._writer.close()
         except BaseException as problem:
             self._open.__exit__(type(problem), problem, problem.__traceback__)
             raise
