@@ -253,10 +253,26 @@ def _points(rng: random.Random) -> Files:
     return files
 
 
+def _yolo(rng: random.Random) -> Files:
+    files: Files = {"data.yaml": b"names: [RBC, Spherocyte]\n"}
+    if rng.random() < 0.3:
+        files["data.yaml"] = rng.choice((b"", b"names: 3", b"names: {a: b}", b"{", b"names: [[]]"))
+    for name in rng.sample(IMAGE_NAMES, 2):
+        lines = []
+        for _ in range(rng.randrange(5)):
+            number = rng.choice(("0", "1", "7", "-1", "x", "1" * 5000))
+            values = [rng.choice((0.2, 0.5, 0.8, 1.5, "nan", "", 10**30)) for _ in range(8)]
+            lines.append(" ".join(map(str, [number, *values[: rng.choice((0, 3, 4, 5, 6, 8))]])))
+        text = "\n".join(lines).encode()
+        stem = name.rpartition(".")[0]
+        files[f"labels/{stem}.txt"] = garble(text, rng) if rng.random() < 0.2 else text
+    return files
+
+
 @st.composite
 def exports(draw: st.DrawFn) -> tuple[Files, bool]:
     """The files of an export, labels and images, and whether it is a zip."""
-    kind = draw(st.sampled_from((_coco, _coco, _coco, _coco, _voc, _points)))
+    kind = draw(st.sampled_from((_coco, _coco, _coco, _coco, _voc, _points, _yolo)))
     rng = random.Random(draw(st.integers(0, 2**64)))
     files = kind(rng)
     folder = rng.choice((*files, "a")).rpartition("/")[0]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from spherodetect.labels.readers.voc import read_voc
 from spherodetect.labels.recipe import Recipe, load_recipe
+from spherodetect.labels.splits import leaks
 
 REPOSITORY = Path(__file__).parents[1]
 BCCD = REPOSITORY.parent / "shared/data/bccd"
@@ -143,3 +144,21 @@ def test_bccd_is_read_whole():
     assert boxes.min() == 0
     assert boxes[:, 2].max() == 480
     assert boxes[:, 3].max() == 640
+
+
+def test_roboflows_copies_and_split_folders_are_known(tmp_path):
+    xml = f"<annotation>{SIZE}{cell('RBC', 1, 1, 9, 9)}</annotation>"
+    for split, digest in (("train", "aa"), ("train", "bb"), ("valid", "cc")):
+        stem = tmp_path / split / f"patient_01_2_jpg.rf.{digest}"
+        stem.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(f"{stem}.jpg")
+        Path(f"{stem}.xml").write_text(xml)
+    labels = read_voc(Recipe("mine", "voc", tmp_path))
+    assert [(f.split, f.source_id) for f in labels.fields] == [
+        ("train", "patient_01_2"),
+        ("train", "patient_01_2"),
+        ("val", "patient_01_2"),
+    ]
+    assert leaks(labels.fields, {f.file: f.split for f in labels.fields})[0].code == (
+        "source-in-two-splits"
+    )

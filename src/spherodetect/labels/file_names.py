@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from spherodetect.labels.recipe import SPLITS
-
+SPLITS = ("train", "val", "test")
 _ROBOFLOW_NAME = re.compile(
     r"^(?P<name>.+?)(?:[._](?:jpe?g|png|tiff?|bmp|webp))?\.rf\.\w+$", re.IGNORECASE
 )
@@ -19,6 +18,12 @@ _ROBOFLOW_NAME = re.compile(
 _SPLIT = re.compile(
     r"(?:^|[^a-z])(?:(train|training)|(val|valid|validation)|(test))(?![a-z])", re.IGNORECASE
 )
+_SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
+#: Folders of exports that say nothing of the patient.
+_EXPORT_FOLDERS = _SPLIT_FOLDERS | {
+    "images", "image", "img", "imgs", "labels", "annotations", "jpegimages", "default", "data",
+    "dataset", "export", "obj_train_data", "obj_valid_data", "xml", "jpg", "png",
+}  # fmt: skip
 
 
 def source_of(file: str) -> str:
@@ -32,6 +37,28 @@ def source_of(file: str) -> str:
     stem = PurePosixPath(file).with_suffix("")
     match = _ROBOFLOW_NAME.match(stem.name)
     return match["name"] if match else stem.as_posix()
+
+
+def split_of_folders(file: str) -> str | None:
+    """The split whose name a folder of a path has, or None.
+
+    >>> split_of_folders("valid/images/a.jpg"), split_of_folders("images/a.jpg")
+    ('val', None)
+    """
+    for part in PurePosixPath(file).parent.parts:
+        if part.lower() in _SPLIT_FOLDERS:
+            return split_in(part)
+    return None
+
+
+def patient_folder(file: str) -> str | None:
+    """The first folder of a path that names neither a split nor a part of an export, or None.
+
+    >>> patient_folder("images/default/Müller/1.jpg"), patient_folder("train/images/1.jpg")
+    ('Müller', None)
+    """
+    parts = PurePosixPath(file).parent.parts
+    return next((part for part in parts if part.lower() not in _EXPORT_FOLDERS), None)
 
 
 def roboflow_name(source: str, digest: str) -> str:

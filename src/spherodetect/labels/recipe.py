@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from spherodetect.errors import BadLabelsError
+from spherodetect.labels.file_names import SPLITS as SPLITS
+from spherodetect.labels.file_names import patient_folder
 from spherodetect.labels.recipe_keys import Keys
 from spherodetect.safety import quoted, read_yaml
 from spherodetect.vocabulary import (
@@ -25,8 +27,7 @@ from spherodetect.vocabulary import (
     unknown_name_error,
 )
 
-FORMATS = ("coco", "voc", "points", "synthetic")
-SPLITS = ("train", "val", "test")
+FORMATS = ("coco", "yolo", "labelme", "voc", "points", "synthetic")
 SPLITS_BY = ("number-run", "patient", "source", "export")
 
 
@@ -70,7 +71,7 @@ class Recipe:
 
     Attributes:
         name: short name of the data set, used in file names.
-        format: coco, voc, points or synthetic.
+        format: coco, yolo, labelme, voc, points or synthetic.
         root: the folder (or, for coco, the zip) that holds it.
         images: folder of the images, relative to root.
         labels: folder or file of the labels, relative to root; empty to search for them.
@@ -91,6 +92,7 @@ class Recipe:
         n_fields: for the synthetic format, how many fields are drawn.
         seed: for the synthetic format, the seed of the drawing.
         file: the recipe's own file, or None.
+        patient_folders: whether a folder is a patient where the pattern finds none.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Recipe:
     n_fields: int = 0
     seed: int = 0
     file: Path | None = None
+    patient_folders: bool = False
 
     def meaning(self, name: str) -> Meaning:
         """What a name of the label file says about the cell.
@@ -146,9 +149,11 @@ class Recipe:
         return Meaning(class_id, class_name, fine, class_name in RED_CELLS)
 
     def patient_of(self, file: str) -> str | None:
-        """The patient in a file name, or None."""
+        """The patient in a file's path, or None."""
         found = self.patients.search(file) if self.patients else None
-        return found["patient"] if found else None
+        if found:
+            return found["patient"]
+        return patient_folder(file) if self.patient_folders else None
 
 
 def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:

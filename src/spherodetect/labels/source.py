@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import tempfile
@@ -9,16 +10,26 @@ from pathlib import Path
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.labels.foreign import foreign_files, refuse_foreign
 from spherodetect.labels.readers.coco import find_coco_files, read_coco
 from spherodetect.labels.readers.drawn import read_drawn
 from spherodetect.labels.readers.files import common_folder, list_files
+from spherodetect.labels.readers.labelme import is_labelme, read_labelme
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.readers.points import find_point_files, read_points
 from spherodetect.labels.readers.voc import read_voc
+from spherodetect.labels.readers.yolo import is_data_yaml, is_yolo, read_yolo
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.safety import extract_zip, quoted
+from spherodetect.safety import extract_zip, quoted, read_json
 
-_READERS = {"coco": read_coco, "voc": read_voc, "points": read_points, "synthetic": read_drawn}
+_READERS = {
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "labelme": read_labelme,
+    "voc": read_voc,
+    "points": read_points,
+    "synthetic": read_drawn,
+}
 #: Finds the patient in a file name if no pattern is given.
 PATIENT_PATTERN = r"(?P<patient>(?:patient|pat|subject|case)[-_ ]?[0-9]+)"
 
@@ -48,6 +59,10 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
         BadLabelsError: there is nothing to read.
     """
     root, keep = _unpacked(recipe.root)
+    if keep and recipe.file is None:
+        # The format of a zip shows only when it is unpacked.
+        with contextlib.suppress(BadLabelsError):
+            recipe = dataclasses.replace(recipe_for(root), classes=recipe.classes)
     try:
         labels = _READERS[recipe.format](dataclasses.replace(recipe, root=root))
     except BadLabelsError as error:
@@ -68,17 +83,31 @@ def recipe_for(source: str | Path) -> Recipe:
     """
     source = Path(source)
     if source.suffix.lower() in (".yaml", ".yml"):
-        return load_recipe(source)
+        if not is_data_yaml(source):
+            return load_recipe(source)
+        source = source.parent
     if not source.exists():
         raise BadLabelsError(
             f"{quoted(source)}: expected an export folder, zip or recipe, got no such file; "
             "check the path"
         )
     recipe = Recipe(
-        "source", "coco", source, patients=re.compile(PATIENT_PATTERN), split=SplitRule("export")
+        "source",
+        "coco",
+        source,
+        patients=re.compile(PATIENT_PATTERN),
+        split=SplitRule("export"),
+        patient_folders=True,
     )
-    if not source.is_dir() or find_coco_files(source):
-        return recipe
+    if not source.is_dir():
+        refuse_foreign([source])
+        return _labelme_recipe(recipe) or recipe
+    if coco_files := find_coco_files(source):
+        refuse_foreign(coco_files[:1])
+        return _labelme_recipe(recipe) or recipe
+    if is_yolo(source):
+        return dataclasses.replace(recipe, format="yolo")
+    refuse_foreign(foreign_files(source))
     found = {
         "voc": list_files(source, {".xml"}, source),
         "points": find_point_files(source, source),
@@ -90,9 +119,22 @@ def recipe_for(source: str | Path) -> Recipe:
                 recipe, format=kind, images=common_folder(images), labels=common_folder(label_files)
             )
     raise BadLabelsError(
-        f"{quoted(source)}: expected labels as COCO .json, VOC .xml or points .txt or .csv, "
-        "got none; check the path"
+        f"{quoted(source)}: expected labels as COCO or labelme .json, YOLO .txt, VOC .xml or "
+        "points .txt or .csv, got none; check the path"
     )
+
+
+def _labelme_recipe(recipe: Recipe) -> Recipe | None:
+    """The recipe of a folder or file of labelme, or None for another format."""
+    files = find_coco_files(recipe.root)
+    try:
+        if not files or not is_labelme(read_json(files[0], error=BadLabelsError)):
+            return None
+    except BadLabelsError:
+        return None
+    if recipe.root.is_dir():
+        return dataclasses.replace(recipe, format="labelme")
+    return dataclasses.replace(recipe, format="labelme", root=recipe.root.parent)
 
 
 def _unpacked(root: Path) -> tuple[Path, object]:

@@ -17,8 +17,10 @@ from pathlib import Path, PurePosixPath
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
+from spherodetect.labels.file_names import source_of, split_of_folders
 from spherodetect.labels.readers.files import by_stem, folder_in, header_size_hw, list_files
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
+from spherodetect.labels.readers.yolo import is_yolo_line
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import quoted, read_csv, read_text
 
@@ -54,8 +56,9 @@ def read_points(recipe: Recipe) -> LabelSet:
                 file=file,
                 path=images[file],
                 size_hw=size_hw,
-                source_id=stem,
+                source_id=source_of(f"{stem}.jpg"),
                 patient_id=recipe.patient_of(file),
+                split=split_of_folders(file),
                 annotations=tuple(_annotations(rows, size_hw, label_file or "", ledger)),
                 native_size_hw=recipe.native_size_hw,
                 um_per_px=recipe.um_per_px,
@@ -104,7 +107,9 @@ def _text_rows(path: Path) -> Iterator[Row]:
     """The lines `x y class` that are not empty."""
     for number, line in enumerate(read_text(path, error=BadLabelsError).splitlines(), 1):
         parts = line.replace(",", " ").split(maxsplit=2)
-        if parts:
+        if parts and is_yolo_line(line):
+            yield str(number), "expected x y class in pixels, got a line of YOLO; set format: yolo"
+        elif parts:
             yield _row(str(number), parts, "x y class")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
+from spherodetect.labels.file_names import source_of, split_of_folders
 from spherodetect.labels.readers.files import (
     ON_ITS_SIDE,
     by_stem,
@@ -60,8 +61,9 @@ def read_voc(recipe: Recipe) -> LabelSet:
                 file=file,
                 path=images.get(file),
                 size_hw=size_hw,
-                source_id=stem,
+                source_id=source_of(f"{stem}.jpg"),
                 patient_id=recipe.patient_of(file),
+                split=split_of_folders(file),
                 annotations=tuple(annotations),
                 native_size_hw=recipe.native_size_hw,
                 um_per_px=recipe.um_per_px,

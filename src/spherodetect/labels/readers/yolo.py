@@ -1,0 +1,198 @@
+"""Reads YOLO and YOLO-seg: one text file for each image, with values as fractions of the image.
+
+A line is `class x y width height` (a box by its centre) or `class x1 y1 x2 y2 x3 y3 ...` (an
+outline). The class is a number; its name is in data.yaml (Roboflow, Ultralytics) or in classes.txt
+or *.names (darknet). A label file belongs to the image with the same path, where a folder `labels`
+corresponds to `images`. The annotation id is the line's number. An image without a label file is a
+field of which nothing is known; an empty label file means that the image holds no cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from spherodetect.errors import BadLabelsError
+from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.geometry import polygon_area
+from spherodetect.labels.annotations import Annotation, LabelledField
+from spherodetect.labels.file_names import source_of, split_of_folders
+from spherodetect.labels.readers.files import folder_in, header_size_hw, list_files
+from spherodetect.labels.readers.ledger import LabelSet, Ledger
+from spherodetect.labels.recipe import Recipe
+from spherodetect.safety import quoted, read_text, read_yaml
+
+#: Text files that hold no labels.
+_NO_LABELS = frozenset({"readme", "license", "licence", "classes", "train", "val", "valid", "test"})
+#: Values may exceed the image by rounding.
+_TOLERANCE = 0.01
+#: Smaller outlines have no area but for rounding.
+_MIN_AREA_PX2 = 1e-6
+#: Lines that are examined to recognise the format.
+_SAMPLE_FILES, _SAMPLE_LINES = 20, 5
+
+
+def read_yolo(recipe: Recipe) -> LabelSet:
+    """Read every image of recipe.images with its label file in recipe.labels.
+
+    Raises:
+        BadLabelsError: a folder of the recipe is missing.
+    """
+    root, ledger = recipe.root, Ledger()
+    images = list_files(folder_in(root, recipe.images, "images"), IMAGE_SUFFIXES, root)
+    labels = find_yolo_files(folder_in(root, recipe.labels, "labels"), root)
+    names = class_names(root)
+    label_of = {_key(name): name for name in labels}
+    for file, path in images.items():
+        label_file = label_of.pop(_key(file), None)
+        split = split_of_folders(file)
+        lines = list(_lines(labels[label_file])) if label_file else []
+        if (size_hw := header_size_hw(path)) is None:
+            ledger.bad_image(file, [number for number, _ in lines], split=split)
+            continue
+        if not lines:
+            ledger.without_labels(file, label_file, split=split)
+        annotations = []
+        for number, line in lines:
+            try:
+                annotations.append(_annotation(number, line, size_hw, names))
+            except ValueError as problem:
+                ledger.malformed(label_file or "", [number], str(problem), split=split)
+        ledger.add(
+            LabelledField(
+                file=file,
+                path=path,
+                size_hw=size_hw,
+                annotations=tuple(annotations),
+                source_id=source_of(file),
+                patient_id=recipe.patient_of(file),
+                split=split,
+                native_size_hw=recipe.native_size_hw,
+                um_per_px=recipe.um_per_px,
+                labelled=label_file is not None,
+            ),
+            label_file=label_file,
+        )
+    for label_file in label_of.values():
+        ids = [number for number, _ in _lines(labels[label_file])]
+        ledger.without_image(label_file, ids, split=split_of_folders(label_file))
+    return ledger.close()
+
+
+def find_yolo_files(folder: Path, root: Path) -> dict[str, Path]:
+    """The text files below a folder that may hold YOLO's labels, by their path relative to root."""
+    found = list_files(folder, {".txt"}, root)
+    return {
+        name: path
+        for name, path in found.items()
+        if PurePosixPath(name).name.partition(".")[0].lower() not in _NO_LABELS
+    }
+
+
+def is_yolo(folder: Path) -> bool:
+    """Whether a folder holds YOLO's label files, judged by data.yaml or by the lines' content."""
+    if any(map(is_data_yaml, folder.rglob("data.yaml"))):
+        return True
+    sample = islice(find_yolo_files(folder, folder).values(), _SAMPLE_FILES)
+    lines = [line for path in sample for _, line in islice(_lines(path), _SAMPLE_LINES)]
+    return bool(lines) and all(map(is_yolo_line, lines))
+
+
+def is_data_yaml(path: Path) -> bool:
+    """Whether a file is the data.yaml of a YOLO export."""
+    return isinstance(_data_yaml(path).get("names"), list | dict)
+
+
+def is_yolo_line(line: str) -> bool:
+    """Whether a line is a class number and at least four fractions.
+
+    >>> is_yolo_line("0 0.5 0.5 0.1 0.1"), is_yolo_line("312 200 3")
+    (True, False)
+    """
+    number, *values = line.split()
+    if not number.isdecimal() or len(values) < 4:
+        return False
+    try:
+        return all(-_TOLERANCE <= float(value) <= 1 + _TOLERANCE for value in values)
+    except ValueError:
+        return False
+
+
+def class_names(root: Path) -> dict[int, str]:
+    """Class number to name, from data.yaml, classes.txt or *.names of a folder; empty without."""
+    for path in sorted(root.rglob("data.yaml")):
+        names = _data_yaml(path).get("names")
+        if isinstance(names, list):
+            return {number: str(name) for number, name in enumerate(names)}
+        if isinstance(names, dict):
+            return {
+                int(k): str(n) for k, n in names.items() if str(k).isdecimal() and len(str(k)) < 9
+            }
+    for path in sorted([*root.rglob("classes.txt"), *root.rglob("*.names")]):
+        lines = read_text(path, error=BadLabelsError).splitlines()
+        return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+    return {}
+
+
+def _data_yaml(path: Path) -> dict[Any, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = read_yaml(path, error=BadLabelsError)
+    except BadLabelsError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _key(file: str) -> str:
+    """The path without suffix and without the folders images and labels; image and labels share
+    it."""
+    path = PurePosixPath(file)
+    folders = [part for part in path.parent.parts if part.lower() not in {"images", "labels"}]
+    return "/".join([*folders, path.stem])
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Number and content of the lines that are not empty."""
+    try:
+        text = read_text(path, error=BadLabelsError)
+    except BadLabelsError as problem:
+        yield "1", str(problem).removeprefix(f"{quoted(path)}: ")
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield str(number), line.strip()
+
+
+def _annotation(
+    number: str, line: str, size_hw: tuple[int, int], names: dict[int, str]
+) -> Annotation:
+    first, *rest = line.split()
+    try:
+        class_number, values = int(first), [float(value) for value in rest]
+    except ValueError:
+        raise ValueError("expected a class number and fractions of the image in the line") from None
+    if len(values) < 4 or (len(values) > 4 and (len(values) % 2 or len(values) < 6)):
+        raise ValueError(
+            "expected a class and x, y, width, height, or a class and at least 3 points"
+        )
+    if not all(math.isfinite(v) and -_TOLERANCE <= v <= 1 + _TOLERANCE for v in values):
+        raise ValueError("expected fractions of the image from 0 to 1, got other values")
+    name = names.get(class_number, str(class_number))
+    height, width = size_hw
+    if len(values) == 4:
+        x, y, w, h = values
+        if not (w > 0 and h > 0):
+            raise ValueError("expected a box of positive width and height")
+        box = ((y - h / 2) * height, (x - w / 2) * width, (y + h / 2) * height, (x + w / 2) * width)
+        return Annotation(number, name, box_yxyx=box)
+    polygon = np.reshape(values, (-1, 2))[:, ::-1] * [height, width]
+    if polygon_area(polygon) < _MIN_AREA_PX2:
+        raise ValueError("expected an outline with an area")
+    (y0, x0), (y1, x1) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
+    return Annotation(number, name, box_yxyx=(y0, x0, y1, x1), polygons=(polygon,))
