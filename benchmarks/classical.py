@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+import spherodetect
 from spherodetect.cells import Cells
 from spherodetect.detect.matching import match_points
 from spherodetect.evaluation.metrics import average_precision
@@ -39,7 +38,7 @@ from spherodetect.labels.recipe import Recipe, load_recipe
 from spherodetect.labels.source import read_labels
 from spherodetect.labels.splits import assign_splits, block_of
 from spherodetect.measure import measure
-from spherodetect.safety import atomic_write
+from spherodetect.safety import atomic_write, sha256
 from spherodetect.segment import segment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,10 +281,7 @@ def run(
     groups = near_duplicates(
         {f.file: f.path for f in fields if f.path is not None}, cache=out / "duplicates.json"
     )
-    code = "".join(
-        inspect.getsource(inspect.getmodule(function)) for function in (segment, measure)
-    )
-    kept = out / f"cells-{hashlib.sha256(code.encode()).hexdigest()[:12]}.npz"
+    kept = out / f"cells-{_code_digest()}.npz"
     if kept.is_file():
         cells = LabelledCells(**np.load(kept, allow_pickle=False))
     else:
@@ -303,6 +299,13 @@ def run(
         writer.writeheader()
         writer.writerows(rows)
     return results
+
+
+def _code_digest() -> str:
+    """A digest of the code of `segment` and `measure`, on which the measurements depend."""
+    package = Path(spherodetect.__file__).parent
+    files = [path for name in ("segment", "measure") for path in (package / name).rglob("*.py")]
+    return sha256(b"".join(path.read_bytes() for path in sorted(files)))[:12]
 
 
 def table(results: Mapping[str, Rows]) -> str:
