@@ -13,7 +13,7 @@ PINNED := setup.cfg pyproject.toml constraints.txt
 
 .PHONY: help demo test test-slow lint docs figures clean
 help:
-	@echo "make demo       two synthetic patients, scored with the bundled model"
+	@echo "make demo       three synthetic patients, scored with the bundled model; one is reviewed"
 	@echo "make test       the tests that take less than about a minute each"
 	@echo "make test-slow  the others"
 	@echo "make lint       ruff and mypy"
@@ -42,6 +42,7 @@ docs: .venv/all.ok
 figures: .venv/all.ok
 	@$(BIN)/python docs/figures.py
 	@$(BIN)/python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt
+	@$(BIN)/python -m benchmarks.reviewed --plot experiments/reviewed.png > experiments/reviewed.txt
 
 clean:
 	rm -rf .venv build dist src/*.egg-info spherodetect-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

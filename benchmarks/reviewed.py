@@ -1,7 +1,7 @@
 """How often the interval of the reviewed score holds, and how wide it is.
 
-    python -m benchmarks.reviewed [--patients N]
-    python -m benchmarks.reviewed --labels labelled_cells.csv... [--draws N]
+    python -m benchmarks.reviewed [--patients N] [--plot FILE]
+    python -m benchmarks.reviewed --labels labelled_cells.csv... [--draws N] [--rates]
 
 Without labels, patients are simulated: a true share, fields, a classifier, and cells that a reader
 excludes. The stopping rule ends each review. The table says for each share of spherocytes how often
@@ -11,19 +11,28 @@ With tables that `spherodetect evaluate` wrote, the patients are real: the label
 and p is the model's, of every countable cell that a label names. The cells of a patient are drawn
 anew with each seed. The truth is the labelled share, which does not depend on the draw, so this is
 the coverage of the cells' interval. Percentages are 0 to 100.
+
+With --rates, 100 cells of each real patient are reviewed, and the rates that follow (as from
+`review --rates`) score each patient by the reviews of the others, without a review of its own.
+Halves of a patient's fields stand in for further patients where there are few.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import special
 
+from spherodetect.detect.model_folder import BUNDLED
+from spherodetect.safety import read_json
+from spherodetect.score.counts import PatientScore, score_counts
+from spherodetect.score.lab_rates import ReviewedCells, lab_rates
+from spherodetect.score.rates import ClassifierRates
 from spherodetect.score.review import (
     BATCH_CELLS,
     FIRST_CELLS,
@@ -48,6 +57,7 @@ CLASSIFIERS = {
     "shifted": (3.0, 4.0),
     "useless": (0.0, 0.0),
 }
+RATES_CELLS, RATES_DRAWS, PLOT_PATIENTS = 100, 10, 40
 _LOOKS = (*range(FIRST_CELLS, MAX_CELLS + 1, BATCH_CELLS),)
 
 
@@ -201,13 +211,108 @@ def measure(patient: Patient, n: int, n_draws: int) -> list[Outcome]:
     return outcomes
 
 
+def automatic(patient: Patient, others: Sequence[Patient], *, seed: int) -> PatientScore:
+    """The score of a patient by the laboratory's rates from reviews of 100 cells of the others."""
+    reviewed = []
+    for other in others:
+        ids = [str(i) for i in range(len(other.p))]
+        order = drawn(other.p, ids, seed).order[:RATES_CELLS]
+        answers = {ids[i]: "spherocyte" if other.spherocyte[i] else "other" for i in order}
+        reviewed.append(ReviewedCells.of(other.p, ids, answers, seed))
+    lab = lab_rates(reviewed, name="the others", model="bundled", at_least=len(others))
+    return _score(patient, lab.calibrated(patient.p) >= lab.p_spherocyte, lab.rates)
+
+
+def _score(patient: Patient, called: np.ndarray, rates: ClassifierRates) -> PatientScore:
+    n = int(patient.field.max()) + 1
+    counts = (np.bincount(patient.field[chosen], minlength=n) for chosen in (called, slice(None)))
+    return score_counts(*counts, model=rates)
+
+
+def halves(patient: Patient) -> list[Patient]:
+    """The patient's even and odd fields, as if they were two patients."""
+    parts = []
+    for parity in (0, 1):
+        here = patient.field % 2 == parity
+        arrays = (patient.p, patient.field // 2, patient.spherocyte, patient.countable)
+        parts.append(Patient(*(array[here] for array in arrays)))
+    return parts
+
+
+def _print_rates(tables: Sequence[Path], n_draws: int) -> None:
+    patients = patients_of(tables)
+    model = read_json(BUNDLED / "model.json")
+    bundled = ClassifierRates.from_model_json(model)
+    cut = model["thresholds"]["p_spherocyte"]
+    print("patient         true %  reviewed  holds  score    low   high  width")
+    for name, patient in patients.items():
+        others = [other for other_name, other in patients.items() if other_name != name]
+        sources = {
+            "bundled": [_score(patient, patient.p >= cut, bundled)],
+            f"{len(others)}": [automatic(patient, others, seed=seed) for seed in range(n_draws)],
+            f"{2 * len(others)} halves": [
+                automatic(patient, [half for other in others for half in halves(other)], seed=seed)
+                for seed in range(n_draws)
+            ],
+        }
+        for source, scores in sources.items():
+            truth = patient.cells_percent
+            held = np.mean([s.hs_score_low <= truth <= s.hs_score_high for s in scores])
+            score, low, high = (
+                np.mean([getattr(s, key) for s in scores])
+                for key in ("hs_score", "hs_score_low", "hs_score_high")
+            )
+            print(
+                f"{name:15} {truth:6.1f} {source:>9} {held:6.2f} {score:6.1f} {low:6.1f}"
+                f" {high:6.1f} {high - low:6.1f}"
+            )
+
+
 def coverage(outcomes: Sequence[Outcome]) -> float:
     """Part of the cells' intervals that held."""
     return float(np.mean([outcome.cells_held for outcome in outcomes]))
 
 
-def _print_simulated(n_patients: int) -> None:
+def plot(outcomes: Mapping[tuple[float, int, str, float], Sequence[Outcome]], path: Path) -> None:
+    """Draw the width against the number of cells, and the coverage against the true percentage."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    styles = dict(zip(CLASSIFIERS, ("o-", "s--", "^-.", "D:"), strict=True))
+    for number, (name, style) in enumerate(styles.items()):
+        rng = np.random.default_rng([7, number])
+        widths = np.zeros((PLOT_PATIENTS, len(_LOOKS)))
+        for seed in range(PLOT_PATIENTS):
+            patient = simulated(rng, share=0.2, n_cells=1500, classifier=name, excluded=EXCLUDED)
+            looks = Looks(patient, seed)
+            widths[seed] = [looks.at(n).cells_width for n in _LOOKS]
+        left.plot(_LOOKS, widths.mean(axis=0), style, ms=4, label=f"{name} model")
+        held = [
+            np.mean([coverage(outcomes[share, m, name, w]) for m in N_CELLS for w in WIDTHS])
+            for share in SHARES
+        ]
+        right.plot([100 * share for share in SHARES], [100 * h for h in held], style, ms=4)
+    left.axhline(10, color="0.6", lw=1)
+    left.set(xlabel="reviewed cells", ylabel="points between the limits", ylim=(0, None))
+    left.set_title("width of the 95 % interval at 20 %, 1,500 cells", fontsize=10)
+    left.legend(frameon=False, fontsize=9)
+    right.axhspan(93, 100, color="0.9", lw=0)
+    right.set(
+        xlabel="true percentage of spherocytes", ylabel="percent of reviews", ylim=(80, 100.5)
+    )
+    right.set_title("intervals that hold, reviews ended by the rule", fontsize=10)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def _print_simulated(n_patients: int, path: Path | None) -> None:
     outcomes = simulate(n_patients)
+    if path is not None:
+        plot(outcomes, path)
     print("  true %   cells    W  least  mean  patient  reviewed  width  patient's width")
     for share in SHARES:
         for n_cells in N_CELLS:
@@ -252,15 +357,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--patients", type=int, default=200, help="patients a condition; default: 200"
     )
+    parser.add_argument("--plot", type=Path, help="also draw the simulated figures there")
     parser.add_argument("--labels", type=Path, nargs="+", help="labelled_cells.csv of evaluate")
+    parser.add_argument("--rates", action="store_true", help="also a laboratory's own rates")
     parser.add_argument(
         "--draws", type=int, default=200, help="reviews of a real patient; default: 200"
     )
     args = parser.parse_args(argv)
     if args.labels:
         _print_real(args.labels, args.draws)
+        if args.rates:
+            _print_rates(args.labels, min(args.draws, RATES_DRAWS))
     else:
-        _print_simulated(args.patients)
+        _print_simulated(args.patients, args.plot)
 
 
 if __name__ == "__main__":

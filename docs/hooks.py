@@ -34,16 +34,20 @@ TEXTS = {
     "LICENSE.txt": ROOT / "LICENSE",
     "CITATION.txt": ROOT / "CITATION.cff",
     "figures/coverage.png": ROOT / "experiments" / "coverage.png",
+    "figures/reviewed.png": ROOT / "experiments" / "reviewed.png",
 }
 #: The rooms whose names other people may use; of the others only what these give them.
 PUBLIC = (
     "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
     "errors", "evaluation.run", "examined", "fields.find", "graph.serving", "labels",
     "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "photograph",
-    "pipeline.examine", "pipeline.patient", "pipeline.run", "pipeline.store", "quality",
+    "pipeline.examine", "pipeline.patient", "pipeline.review", "pipeline.run", "pipeline.store",
+    "quality",
     "records.tfrecords", "records.view", "report.crops", "report.fhir", "report.index",
     "report.interop", "report.overlays", "report.patient", "report.results", "report.tables",
-    "scale.find", "score.counts", "score.grades", "score.rates", "segment", "synthetic",
+    "scale.find", "score.counts", "score.grades", "score.lab_rates", "score.patient_review",
+    "score.rates", "score.readers", "score.review", "score.review_draw", "score.review_plan",
+    "score.stratified", "segment", "synthetic",
     "training.curves", "training.experiment", "training.export", "training.run", "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)

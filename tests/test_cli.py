@@ -114,6 +114,8 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
         "(.)",
         "--grade-scheme",
         "own.yaml",
+        "--rates",
+        "LAB.json",
         "--pseudonymise",
     ]
     assert cli.main(argv) == 0
@@ -127,7 +129,9 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
         "model": Path("m"),
         "patient_regex": "(.)",
         "grade_scheme": "own.yaml",
+        "rates": Path("LAB.json"),
         "pseudonymise": True,
+        "classes": {},
     }
     out = capsys.readouterr().out
     assert "11.1 [" in out
@@ -445,7 +449,7 @@ def test_the_time_left_follows_the_pace_of_late(capsys, monkeypatch):
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     code = (
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"
-        "stand.demo = lambda out, progress: types.SimpleNamespace("
+        "stand.demo = lambda out, progress, by_model: types.SimpleNamespace("
         "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, problems=());"
         "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
@@ -467,7 +471,7 @@ def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
         # inherit that.
         "import signal, sys, time, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from spherodetect import cli; stand = types.ModuleType('p');"
-        "stand.demo = lambda out, progress: (print('on', flush=True), time.sleep(60));"
+        "stand.demo = lambda out, progress, by_model: (print('on', flush=True), time.sleep(60));"
         "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(

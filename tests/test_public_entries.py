@@ -22,7 +22,7 @@ PATHS = {
     "load_recipe": ("path", "root"),
     "read_cells": ("path",),
     "read_image": ("source",),
-    "score_patients": ("paths", "out"),
+    "score_patients": ("paths", "out", "rates"),
     "write_cells": ("path",),
 }
 MODELS = {"examine": "detector", "score_patients": "model"}

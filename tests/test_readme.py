@@ -47,6 +47,14 @@ RUN_BY = {
         "test_readme.py::test_the_score_command_and_the_five_lines",
         "spherodetect score smears --out results",
     ),
+    "spherodetect review results/ --draw review/": (
+        "test_pipeline_review.py::test_the_command_line_draws_and_applies",
+        "review results --draw",
+    ),
+    "spherodetect review results/ --apply answers.json": (
+        "test_pipeline_review.py::test_the_command_line_draws_and_applies",
+        "review results --apply",
+    ),
     "spherodetect tfrecords tfrecords/dataset_a.yaml --root EXPORT.zip "
     "--out tfrecords/records/dataset_a": (
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",

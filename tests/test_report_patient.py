@@ -106,7 +106,7 @@ def test_what_is_wanting_is_named_and_how_many_fields_would_do(tmp_path):
     fewer = a_score(status="insufficient_cells", n_countable=90, n_fields=5, grade="")
     assert "90 countable cells (expected 200)." in _report(tmp_path, fewer).text
     assert "more field" not in _report(tmp_path, a_score(), more_fields=0).text
-    assert "human labels" in _report(tmp_path, a_score(model="labels")).text
+    assert "human labels" in _report(tmp_path, a_score(model="labels", basis="labels")).text
     none = a_score(status="field_quality", **NOTHING)
     assert "more field" not in _report(tmp_path, none, more_fields=10).text.lower()
 

@@ -29,7 +29,9 @@ PATIENTS = {
     "raw_percent": 4, "grade": "text", "grade_scheme": "text", "p_above_5_percent": 4,
     "p_above_20_percent": 4, "n_fields": "count", "n_fields_rejected": "count",
     "n_cells": "count", "n_countable": "count", "n_spherocytes": "count", "model": "text",
-    "version": "text",
+    "version": "text", "basis": "text", "n_reviewed": "count",
+    "n_reviewed_spherocytes": "count", "model_score": 4, "model_score_low": 4,
+    "model_score_high": 4,
 }  # fmt: skip
 QUALITY = {
     "patient_id": "text", "field_id": "text", "accepted": "count", "reason": "text",
@@ -171,6 +173,12 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
         "n_spherocytes": None,
         "model": "bundled",
         "version": "0.1",
+        "basis": "reviewed",
+        "n_reviewed": 100,
+        "n_reviewed_spherocytes": 20,
+        "model_score": 30.0,
+        "model_score_low": 10.5,
+        "model_score_high": float("nan"),
         "more": 1,
     }
     score = dataclasses.make_dataclass("Score", values)(**values)
@@ -195,6 +203,12 @@ def test_patients_csv_from_mappings_and_objects(tmp_path):
         "",
         "bundled",
         "0.1",
+        "reviewed",
+        "100",
+        "20",
+        "30.0000",
+        "10.5000",
+        "",
     ]
     with pytest.raises(KeyError, match="n_cells"):
         tables.patients_frame(

@@ -25,7 +25,8 @@ from spherodetect.score.rates import ClassifierRates, labels_table
 
 COLUMNS = """patient_id, status, hs_score, hs_score_low, hs_score_high, raw_percent, grade,
 grade_scheme, p_above_5_percent, p_above_20_percent, n_fields, n_fields_rejected, n_cells,
-n_countable, n_spherocytes, model, version"""
+n_countable, n_spherocytes, model, version, basis, n_reviewed, n_reviewed_spherocytes, model_score,
+model_score_low, model_score_high"""
 
 # Rates of a fair classifier: sensitivity 0.82 to 0.93, specificity 0.98 to 0.997 between ten
 # blocks.

@@ -11,8 +11,9 @@ import pytest
 from scipy import optimize, special, stats
 
 from benchmarks.reviewed import Looks, Patient, coverage, measure, simulate, simulated
-from spherodetect.score.review import finished, more_cells_needed, review_order, reviewed_score
+from spherodetect.score.review import finished, review_order, reviewed_score
 from spherodetect.score.review_draw import drawn
+from spherodetect.score.review_plan import expected_cells, more_cells_needed
 from spherodetect.score.stratified import BetaMixture, Strata
 
 
@@ -355,6 +356,16 @@ def test_the_forecast_comes_true():
     assert then.patient_width == pytest.approx(14, abs=2.5)
     assert more_cells_needed(p, ids, fields, answers, 1, width=99) == 0
     assert more_cells_needed(p, ids, fields, answers, 1, width=0.1) is None
+
+
+def test_the_forecast_before_the_first_answer():
+    p, ids, fields, truth = example(np.random.default_rng(14), 1500, 0.2, 15, distance=2.5)
+    n = expected_cells(p, ids, fields, width=12)
+    assert 50 <= n < 400
+    score = reviewed_score(p, ids, fields, answered(review_order(p, ids, 1), ids, truth, n), 1)
+    assert score.patient_width == pytest.approx(12, abs=2.5)
+    assert expected_cells(p, ids, fields, width=0.1) is None
+    assert expected_cells([], [], [], width=10) is None
 
 
 # --- Coverage. -----------------------------------------------------------------------------------

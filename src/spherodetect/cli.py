@@ -219,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         default="icsh2015",
         help="a name or a file; default: icsh2015",
     )
+    text = "a laboratory's own rates, from review --rates, in place of the model's"
+    one.add_argument("--rates", metavar="LAB.json", type=Path, help=text)
     one.add_argument(
         "--pseudonymise",
         action="store_true",
@@ -227,7 +229,24 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_classes(one)
 
-    one = command("demo", _demo, "score two synthetic patients with the bundled model")
+    text = "let a person name a sample of a patient's cells: draw it, apply the answers, make rates"
+    one = command("review", _review, text)
+    one.add_argument("results", metavar="RESULTS", type=Path, help="what score wrote")
+    what = one.add_mutually_exclusive_group(required=True)
+    what.add_argument("--draw", metavar="DIR", type=Path, help="write the pages to review there")
+    text = "take in answers, and write the tables and pages of RESULTS again"
+    what.add_argument("--apply", metavar="FILE", type=Path, nargs="+", help=text)
+    text = "write this laboratory's rates from its reviewed patients, for score --rates"
+    what.add_argument("--rates", metavar="LAB.json", type=Path, help=text)
+    text = "a patient to draw; may be repeated; default: all"
+    one.add_argument("--patient", metavar="P", dest="patients", action="append", help=text)
+    size = one.add_mutually_exclusive_group()
+    size.add_argument("--cells", metavar="N", type=_whole, help="cells a page; default: 100")
+    text = "instead, go on until the interval of the cells is so many points wide"
+    size.add_argument("--width", metavar="POINTS", type=_positive, help=text)
+    one.add_argument("--seed", metavar="S", type=int, help="of the draw; default: 1")
+
+    one = command("demo", _demo, "score three synthetic patients, and review one")
     out(
         one,
         "DIR",
@@ -261,6 +280,13 @@ def _positive(text: str) -> float:
         if math.isfinite(value := float(text)) and value > 0:
             return value
     raise argparse.ArgumentTypeError(f"expected a number above 0, got {quoted(text)}")
+
+
+def _whole(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if (value := int(text)) > 0:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {quoted(text)}")
 
 
 def _lint(args: argparse.Namespace) -> int:
@@ -410,6 +436,7 @@ def _score(args: argparse.Namespace) -> int:
             scale_bar_um=args.scale_bar_um,
             patient_regex=args.patient_regex,
             grade_scheme=args.grade_scheme,
+            rates=args.rates,
             pseudonymise=args.pseudonymise,
             classes=_classes(args),
             progress=progress,
@@ -417,11 +444,46 @@ def _score(args: argparse.Namespace) -> int:
     return _finish(result)
 
 
+def _review(args: argparse.Namespace) -> int:
+    from spherodetect.pipeline.review import apply_review, draw_review, write_lab_rates
+
+    chosen = args.patients, args.cells, args.width, args.seed
+    if not args.draw and any(value is not None for value in chosen):
+        raise SpherodetectError(
+            "review: expected --patient, --cells, --width and --seed with --draw only"
+        )
+    if args.apply:
+        with progress_of("scoring") as progress:
+            return _finish(apply_review(args.results, args.apply, progress=progress))
+    if args.rates:
+        n = write_lab_rates(args.results, args.rates)
+        print(f"rates of {counted(n, 'reviewed patient')}: {shown(args.rates)}")
+        return DONE
+    options = {"cells": args.cells, "width": args.width, "seed": args.seed}
+    with progress_of("drawing") as progress:
+        result = draw_review(
+            args.results, args.draw, patients=args.patients or (), **options, progress=progress
+        )
+    for one in result.drawn:
+        print(f"{shown(one.patient_id)}: {counted(one.n, 'cell')} on {shown(one.page)}")
+    for line in result.complete:
+        print(shown(line))
+    return _left_out(result.problems)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from spherodetect.pipeline.demo import demo
 
+    def by_model(result: Result, patient_id: str, n_cells: int) -> None:
+        print("By the model alone:")
+        print_patients(result.scores)
+        print(
+            f"Now {n_cells} cells of {patient_id} are reviewed. The drawn truth answers in place "
+            "of a person."
+        )
+
     with progress_of("scoring") as progress:
-        result = demo(args.out, progress=progress)
+        result = demo(args.out, progress=progress, by_model=by_model)
     return _finish(result)
 
 

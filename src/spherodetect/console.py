@@ -58,7 +58,9 @@ def print_patients(scores: Sequence[PatientScore]) -> None:
     """Print the scores of the patients as a table."""
     from spherodetect.score.counts import RESEARCH_USE
 
-    head = ("patient", "status", "HS score % [95 % interval]", "raw %", "grade", "cells", "fields")
+    head = ["patient", "status", "HS score % [95 % interval]", "raw %", "grade", "cells", "fields"]
+    reviewed = any(s.basis == "reviewed" for s in scores)
+    head += ["reviewed", "model alone"] if reviewed else []
     rows = []
     for s in scores:
         interval = (
@@ -76,10 +78,18 @@ def print_patients(scores: Sequence[PatientScore]) -> None:
                 s.grade,
                 f"{s.n_countable:,}",
                 f"{s.n_fields:,}",
+                *(_review_columns(s) if reviewed else ()),
             )
         )
-    _print_table(head, rows, numbers={2, 3, 5, 6})
+    _print_table(head, rows, numbers={2, 3, 5, 6, 7, 8})
     print(RESEARCH_USE)
+
+
+def _review_columns(s: PatientScore) -> tuple[str, str]:
+    if s.basis != "reviewed":
+        return "", ""
+    model = f"{s.model_score:.1f} [{s.model_score_low:.1f} to {s.model_score_high:.1f}]"
+    return f"{s.n_reviewed:,}", model
 
 
 def print_splits(manifest: Mapping[str, Any]) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ def score_cells(
         for counted in [[f for f in mine if not f.rejected]]
     ]
     if detector is None and (tool := tool_name(results.values())):
-        scores = [replace(score, model=tool) for score in scores]
+        scores = [score.called_by(tool) for score in scores]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 
 

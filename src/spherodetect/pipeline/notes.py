@@ -14,6 +14,7 @@ from spherodetect.examined import Examined
 from spherodetect.safety import sha256
 from spherodetect.scale.find import Scale, unread_bars
 from spherodetect.score.counts import PatientScore
+from spherodetect.score.lab_rates import LabRates
 
 #: A cell is small below this share of the patient's median diameter, that of Chula's microcytes
 #: (6.2 of 7.5 µm). From this share of small cells on a note is written; of drawn normal cells 6 to
@@ -37,16 +38,21 @@ _SOURCES = {
 }
 
 
-def patient_notes(detector: Any, fields: Sequence[Examined]) -> list[str]:
-    """Sentences on the limits of one patient's score; a detector without a model card has none on
-    stains and look-alikes."""
+def patient_notes(
+    detector: Any, fields: Sequence[Examined], *, lab: LabRates | None = None
+) -> list[str]:
+    """Sentences on the limits of one patient's score.
+
+    A detector without a model card has none on stains and look-alikes. With the rates of a
+    laboratory there is none on look-alikes, for they are of another cut.
+    """
     card = getattr(detector, "card", None)
     if card is None:
         return [scale_note(fields)]
     return [
         *stain_notes(card.stains_seen),
         scale_note(fields),
-        *look_alike_notes(fields, card.rates.blocks),
+        *([] if lab else look_alike_notes(fields, card.rates.blocks)),
     ]
 
 
@@ -116,8 +122,10 @@ def look_alike_notes(fields: Sequence[Examined], blocks: Sequence[Mapping[str, A
     ]
 
 
-def provenance(detector: Any, score: PatientScore, fields: Sequence[Examined]) -> dict[str, Any]:
-    """Name to value: software, model, settings and checksums."""
+def provenance(
+    detector: Any, score: PatientScore, fields: Sequence[Examined], *, lab: LabRates | None = None
+) -> dict[str, Any]:
+    """Name to value: software, model, a laboratory's own rates, settings and checksums."""
     card = getattr(detector, "card", None)
     photographs = sha256("".join(sorted(field.sha256 for field in fields)).encode())
     if card is None:
@@ -125,6 +133,7 @@ def provenance(detector: Any, score: PatientScore, fields: Sequence[Examined]) -
             "Software": f"spherodetect {score.version}",
             "Detector": name_of(detector),
             "Settings": f"grades of {score.grade_scheme}",
+            **_lab(lab),
             "sha256 of the photographs": photographs,
         }
     thresholds = card.thresholds
@@ -139,5 +148,16 @@ def provenance(detector: Any, score: PatientScore, fields: Sequence[Examined]) -
             f"sha256 of the {what}": card.checksums.get(name, "unknown")
             for name, what in _NAMED_FILES.items()
         },
+        **_lab(lab),
         "sha256 of the photographs": photographs,
+    }
+
+
+def _lab(lab: LabRates | None) -> dict[str, str]:
+    if lab is None:
+        return {}
+    return {
+        "Rates": f"of {lab.name}, from {len(lab.blocks)} reviewed patients; not the model's own",
+        "Calibration there": f"log odds times {lab.slope:.2f} plus {lab.intercept:.2f}; "
+        f"p_spherocyte from {lab.p_spherocyte:.2f}",
     }

@@ -21,12 +21,11 @@ def pseudonymised(found: FieldList, out: Path) -> FieldList:
     patients = {
         p: f"patient_{i:03d}" for i, p in enumerate(dict.fromkeys(f.patient_id for f in found), 1)
     }
-    renamed, lines = [], ["pseudonym,patient_id,field_id"]
+    renamed, lines = [], ["pseudonym,patient_id,field_id,path"]
     for number, one in enumerate(found, 1):
         pseudonym = f"{patients[one.patient_id]}/field_{number:04d}"
-        lines.append(
-            ",".join(_csv_text(csv_cell(v)) for v in (pseudonym, one.patient_id, one.field_id))
-        )
+        row = pseudonym, one.patient_id, one.field_id, str(one.path.resolve())
+        lines.append(",".join(_csv_text(csv_cell(value)) for value in row))
         renamed.append(replace(one, patient_id=patients[one.patient_id], field_id=pseudonym))
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / "pseudonym_key.csv", text=True) as file:

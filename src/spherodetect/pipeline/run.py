@@ -11,42 +11,31 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from spherodetect.detect.detector import Detector, as_detector, error_rates_of, name_of
+from spherodetect.detect.detector import Detector, as_detector
+from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
 from spherodetect.fields.find import find_fields, find_images, is_label_source
 from spherodetect.fields.hints import hints
 from spherodetect.fields.patients import patient_pattern
-from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine import examine
-from spherodetect.pipeline.notes import patient_notes, provenance
+from spherodetect.pipeline.lab import with_lab
 from spherodetect.pipeline.overlay_files import OverlayFiles
-from spherodetect.pipeline.patient import field_counts, relative, score_patient
+from spherodetect.pipeline.patients_run import PatientsRun, require_some
 from spherodetect.pipeline.pseudonyms import pseudonymised
+from spherodetect.pipeline.review_score import Reviews
+from spherodetect.pipeline.run_file import RunSettings, save_run
 from spherodetect.pipeline.scale_warnings import ScaleWarnings
 from spherodetect.pipeline.store import FieldStore
 from spherodetect.report.results import HIDDEN, Result, ResultsFolder
-from spherodetect.report.tables import cells_frame, joined, no_cells_frame
-from spherodetect.safety import quoted, safe_name
-from spherodetect.score.counts import PatientScore, limit_of_blank, more_fields_needed
+from spherodetect.safety import quoted
 from spherodetect.score.grades import GradeScheme, load_grade_scheme
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from spherodetect.report.files import CellFiles
+from spherodetect.score.lab_rates import LabRates, load_lab_rates
 
 logger = logging.getLogger(__name__)
-
-#: Decoded photographs and overlays of one patient that are kept in memory until the report is
-#: written; the others are read again for it.
-_PICTURE_BYTES = 256 * 2**20
 
 #: Called with the number of finished fields, the number of all fields, and the next one's name.
 Progress = Callable[[int, int, str], None]
@@ -104,7 +93,7 @@ def detect_images(
                 n_used += 1
                 warnings.add(one.field_id, one.scale)
                 files.add(overlays.draw(one))
-            _require_some(n_used, problems)
+            require_some(n_used, problems)
         warnings.log()
         return Result(problems=tuple(problems), tables=files.written)
 
@@ -118,6 +107,7 @@ def score_patients(
     scale_bar_um: float | None = None,
     patient_regex: str | None = None,
     grade_scheme: str | Path | GradeScheme = "icsh2015",
+    rates: str | Path | LabRates | None = None,
     pseudonymise: bool = False,
     classes: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
@@ -127,7 +117,7 @@ def score_patients(
     With `out`, tables, overlays and reports are written, and fields that an earlier run into the
     same folder finished are taken from it. Without `out`, nothing is written. Labels and cells
     without their images give the patients' table and index.html alone. Label images beside
-    photographs replace the model's outlines.
+    photographs replace the model's outlines. Reviews that lie in `out` are counted.
 
     Args:
         paths: a folder of patients' folders, images, a manifest.csv, COCO labels or results, or a
@@ -139,6 +129,8 @@ def score_patients(
         scale_bar_um: the length of burnt-in scale bars in µm, if it is known.
         patient_regex: a pattern that finds the patient in a field's path.
         grade_scheme: a scheme, its name, or the file of a laboratory's own.
+        rates: what a laboratory's reviews made, or its file: calibration, cut and error rates in
+            place of the model's.
         pseudonymise: replace patient ids and paths by numbers; the key is a file of its own.
         classes: names of labels to classes, in addition to the known names (see `read_classes`).
         progress: told of every field.
@@ -162,7 +154,13 @@ def score_patients(
     scheme = grade_scheme
     if not isinstance(scheme, GradeScheme):
         scheme = load_grade_scheme(scheme)
+    lab = load_lab_rates(rates) if isinstance(rates, str | Path) else rates
     pattern = patient_pattern(patient_regex)
+    labels = [is_label_source(p) for p in sources]
+    if lab and (any(labels) or any(is_cell_source(p) for p in sources)):
+        raise SpherodetectError(
+            "rates: expected photographs, for the rates are of a model's cells in them"
+        )
     if any(is_cell_source(p) for p in sources):
         return score_cells(
             sources,
@@ -173,7 +171,6 @@ def score_patients(
             pseudonymise=pseudonymise,
             classes=classes,
         )
-    labels = [is_label_source(p) for p in sources]
     if any(labels):
         if not all(labels):
             raise SpherodetectError(
@@ -206,132 +203,53 @@ def score_patients(
         found = pseudonymised(found, folder)
     # One patient's fields lie side by side, so that a patient is finished before the next begins.
     found = FieldList(tuple(f for fs in found.patients.values() for f in fs), found.problems)
-    run = _Run(found, detector, scheme)
-    examined = partial(
-        examine, found, detector, scale_bar_um=scale_bar_um, label_images=label_images
+    settings = RunSettings(
+        found,
+        label_images or {},
+        detector.folder if isinstance(detector, Model) else None,
+        not isinstance(detector, Model),
+        scale_bar_um,
+        scheme,
+        lab,
+        pseudonymise,
     )
+    return _scored(settings, detector, folder, progress)
+
+
+def score_again(
+    results: Path, settings: RunSettings, detector: Detector, *, progress: Progress = no_progress
+) -> Result:
+    """Do a run into a folder of results again, with the reviews that were added.
+
+    Its fields come from the store.
+
+    Raises:
+        SpherodetectError: as for `score_patients`.
+    """
+    return _scored(settings, detector, results, progress)
+
+
+def _scored(
+    settings: RunSettings, detector: Detector, folder: Path | None, progress: Progress
+) -> Result:
+    found, lab = settings.found, settings.lab
+    run = PatientsRun(found, detector, settings.scheme, lab=lab, reviews=Reviews(folder))
+
+    def examined(store: FieldStore | None = None) -> Iterator[Examined]:
+        fields = examine(
+            found,
+            detector,
+            store=store,
+            scale_bar_um=settings.scale_bar_um,
+            label_images=settings.label_images,
+        )
+        return _reported(found, (with_lab(one, lab) for one in fields), progress)
+
     if folder is None:
-        return run.in_memory(_reported(found, examined(), progress))
+        return run.in_memory(examined())
     with ResultsFolder(folder) as results, _examining(results) as (store, overlays):
-        return run.into(results, overlays, _reported(found, examined(store=store), progress))
-
-
-class _Run:
-    """One run over the photographs of patients."""
-
-    def __init__(self, found: FieldList, detector: Detector, scheme: GradeScheme) -> None:
-        self.found, self.detector, self.scheme = found, detector, scheme
-        self.rates = error_rates_of(detector)
-        self.scores: list[PatientScore] = []
-        self.problems = list(found.problems)
-        self.without_fields: list[str] = []
-        self.warnings = ScaleWarnings()
-
-    def in_memory(self, fields: Iterator[Examined]) -> Result:
-        """Score, and write nothing."""
-        frames: list[pd.DataFrame] = []
-        for patient in self._patients(fields, lambda one: replace(one, photograph=None)):
-            frames += [_cells_table(one) for one in patient if not one.problem]
-            self._score(patient)
-        problems = self._all_problems()
-        cells = joined(frames) if frames else no_cells_frame()
-        return Result(tuple(self.scores), problems, cells_in_memory=cells)
-
-    def into(
-        self, results: ResultsFolder, overlays: OverlayFiles, fields: Iterator[Examined]
-    ) -> Result:
-        """Score, and write everything into a folder."""
-        from spherodetect.report.files import CellFiles, write_patients
-        from spherodetect.report.index import write_index
-
-        rows = []
-        with CellFiles(results) as files:
-            for patient in self._patients(fields, overlays.draw):
-                rows.append(self._report(patient, files, results))
-            problems = self._all_problems()
-        written = files.written | write_patients(self.scores, results)
-        index = results.path("index.html")
-        write_index(index, rows, scheme=self.scheme, problems=problems)
-        return Result(tuple(self.scores), problems, written, index)
-
-    def _patients(
-        self, fields: Iterator[Examined], drawn: Callable[[Examined], Examined]
-    ) -> Iterator[list[Examined]]:
-        """The examined fields of each patient of whom at least one could be read."""
-        for patient_id, own in self.found.patients.items():
-            patient, held = [], 0
-            for _ in own:
-                one = next(fields)
-                if one.problem:
-                    self.problems.append(one.problem)
-                else:
-                    self.warnings.add(one.field_id, one.scale)
-                    one, held = _within_budget(drawn(one), held)
-                patient.append(one)
-            if all(one.problem for one in patient):
-                self.without_fields.append(patient_id)
-            else:
-                yield relative(patient)
-
-    def _score(self, patient: Sequence[Examined]) -> PatientScore:
-        score = score_patient(patient, self.rates, grade_scheme=self.scheme)
-        if self.rates is None:
-            score = replace(score, model=name_of(self.detector))
-        self.scores.append(score)
-        return score
-
-    def _report(
-        self, patient: Sequence[Examined], files: CellFiles, results: ResultsFolder
-    ) -> tuple[PatientScore, str]:
-        """Write the files of one patient; returns the row of the index."""
-        from spherodetect.report.patient import write_patient_report
-
-        readable = [one for one in patient if not one.problem]
-        for one in readable:
-            files.add(one)
-        score = self._score(patient)
-        page = results.path("reports", f"{safe_name(score.patient_id)}.html")
-        spherocytes, countable = field_counts(readable)
-        write_patient_report(
-            page,
-            score,
-            readable,
-            scheme=self.scheme,
-            provenance=provenance(self.detector, score, readable),
-            unread={
-                one.field_id: one.problem.removeprefix(f"{quoted(one.field_id)}: ")
-                for one in patient
-                if one.problem
-            },
-            notes=patient_notes(self.detector, readable),
-            limit_of_blank=limit_of_blank(score.n_countable, model=self.rates),
-            more_fields=more_fields_needed(spherocytes, countable, model=self.rates)
-            if sum(countable)
-            else None,
-        )
-        return score, page.relative_to(results.root).as_posix()
-
-    def _all_problems(self) -> tuple[str, ...]:
-        """What was left out; raises if that is everything."""
-        _require_some(len(self.scores), self.problems)
-        self.warnings.log()
-        without = (
-            f"patient {quoted(p)}: no field could be read; it has no score"
-            for p in self.without_fields
-        )
-        return (*self.problems, *without)
-
-
-def _within_budget(one: Examined, held: int) -> tuple[Examined, int]:
-    """The field without its pictures where the patient's pictures would take too much memory."""
-    photograph, picture = one.photograph, one.overlay_image
-    size = photograph.image.nbytes if photograph else 0
-    size += 3 * picture.width * picture.height if picture else 0
-    if held + size > _PICTURE_BYTES:
-        return replace(one, photograph=None, overlay_image=None), held
-    # Only the pixels are kept: the densities take four times as much.
-    kept = Photograph(photograph.image) if photograph else None
-    return replace(one, photograph=kept), held + size
+        save_run(results.root, settings)
+        return run.into(results, overlays, examined(store))
 
 
 @contextlib.contextmanager
@@ -354,10 +272,6 @@ def _reported(
         progress(number, total, names[number] if number < total else "")
 
 
-def _cells_table(one: Examined) -> pd.DataFrame:
-    return cells_frame(one.cells, patient_id=one.patient_id, accepted=one.accepted)
-
-
 def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
@@ -373,11 +287,4 @@ def _make(out: Path) -> None:
         ) from error
 
 
-def _require_some(n_used: int, problems: Sequence[str]) -> None:
-    if not n_used:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        first = problems[0] if problems else "none was given"
-        raise SpherodetectError(f"no image could be used: {first}{more}")
-
-
-__all__ = ["Progress", "detect_images", "score_patients"]
+__all__ = ["Progress", "detect_images", "score_again", "score_patients"]

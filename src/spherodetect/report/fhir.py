@@ -60,10 +60,21 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
         "subject": {"type": "Patient", "identifier": {"value": score.patient_id or "unknown"}},
         **value,
         "note": [{"text": RESEARCH_USE}, {"text": FIXED_SENTENCE}],
-        "method": {"text": "Counted on photographs of a stained smear"},
+        "method": {"text": _method(score)},
         "device": {"reference": "#method"},
         "component": _components(score),
     }
+
+
+def _method(score: PatientScore) -> str:
+    method = "Counted on photographs of a stained smear"
+    if score.basis == "reviewed":
+        return (
+            f"{method}; {score.n_reviewed} cells of a stratified random sample were named by people"
+        )
+    if score.basis == "labels":
+        return f"{method}; the cells were named by people"
+    return f"{method}; the cells were named by a model"
 
 
 def _components(score: PatientScore) -> list[dict[str, Any]]:
@@ -74,6 +85,7 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
         "flagged-cells": {"valueInteger": score.n_spherocytes},
         "fields": {"valueInteger": score.n_fields},
         "fields-rejected": {"valueInteger": score.n_fields_rejected},
+        "basis": {"valueString": score.basis},
     }
     limits = {"low": _percent(score.hs_score_low), "high": _percent(score.hs_score_high)}
     shares: dict[str, dict[str, Any]] = {
@@ -81,6 +93,16 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
         "spherocytes-percent-95-interval": {"valueRange": limits},
         "spherocytes-percent-uncorrected": {"valueQuantity": _percent(score.raw_percent)},
     }
+    if score.basis == "reviewed":
+        counts |= {
+            "reviewed-cells": {"valueInteger": score.n_reviewed},
+            "reviewed-spherocytes": {"valueInteger": score.n_reviewed_spherocytes},
+        }
+        model = {"low": _percent(score.model_score_low), "high": _percent(score.model_score_high)}
+        shares |= {
+            "spherocytes-percent-by-model": {"valueQuantity": _percent(score.model_score)},
+            "spherocytes-percent-by-model-95-interval": {"valueRange": model},
+        }
     known = {**shares, **counts} if math.isfinite(score.hs_score) else counts
     return [
         {

@@ -67,6 +67,7 @@ def write_index(
         limits=[100 * limit / end for limit in scheme.from_percent[1:] if limit < end],
         scheme=scheme,
         title=title,
+        reviewed=any(score.basis == "reviewed" for score in scores),
         funnel=funnel_plot(list(zip(scores, links, strict=True))),
         problems=problems,
     )

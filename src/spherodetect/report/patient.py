@@ -19,6 +19,7 @@ from spherodetect.examined import Examined
 from spherodetect.report.distributions import panels
 from spherodetect.report.page import axis_end, data_uri, encoded, number, write_page
 from spherodetect.report.reference import SOURCE
+from spherodetect.report.review_section import narrowing, review_advice, review_offer, review_rows
 from spherodetect.report.shown_cells import ShownCell, gallery
 from spherodetect.score.counts import (
     CONFIDENT_COUNTABLE,
@@ -29,6 +30,7 @@ from spherodetect.score.counts import (
     PatientScore,
 )
 from spherodetect.score.grades import ICSH2015, GradeScheme
+from spherodetect.score.patient_review import PatientReview
 
 #: Bytes of all overlays of a page together, before base64 adds a third; pictures shrink until they
 #: fit.
@@ -64,6 +66,7 @@ def write_patient_report(
     scheme: GradeScheme = ICSH2015,
     limit_of_blank: float = math.nan,
     more_fields: int | None = 0,
+    review: PatientReview | None = None,
 ) -> None:
     """Write one patient's report.
 
@@ -78,6 +81,7 @@ def write_patient_report(
         limit_of_blank: in percent of raw_percent, or NaN where it is not known.
         more_fields: what `score.more_fields_needed` answered: how many would do, or None where no
             number would.
+        review: what people named, if score.basis is "reviewed".
 
     Raises:
         SpherodetectError: the file cannot be written, or a picture not be read.
@@ -90,7 +94,7 @@ def write_patient_report(
         "patient.html.j2",
         score=score,
         status=status_words(score),
-        advice=_advice(score, more_fields),
+        advice=_advice(score, more_fields, review, fields),
         scale=graded_scale(score, scheme) if score.n_countable else None,
         funnel=_funnel(score, fields, limit_of_blank),
         panels=panels(fields),
@@ -105,6 +109,9 @@ def write_patient_report(
         unread=unread or {},
         provenance=provenance,
         notes=notes,
+        review=review_rows(score, review) if review else [],
+        narrowing=narrowing(review) if review else None,
+        who=" and ".join(name for name, _ in review.readers) if review else "",
     )
 
 
@@ -114,13 +121,20 @@ def status_words(score: PatientScore) -> str:
     if not words.endswith(":"):
         return words
     confident = score.status == "low_confidence"
+    reviewed = score.basis == "reviewed"
     cells, fields = (
         (CONFIDENT_COUNTABLE, CONFIDENT_FIELDS) if confident else (MIN_COUNTABLE, MIN_FIELDS)
     )
     width = score.hs_score_high - score.hs_score_low
     wanting = [
-        (score.n_countable < cells, f"{score.n_countable:,} countable cells (expected {cells:,})"),
-        (score.n_fields < fields, f"{score.n_fields} fields (expected {fields})"),
+        (
+            score.n_countable < cells and not (confident and reviewed),
+            f"{score.n_countable:,} countable cells (expected {cells:,})",
+        ),
+        (
+            score.n_fields < fields and not (confident and reviewed),
+            f"{score.n_fields} fields (expected {fields})",
+        ),
         (
             confident and width > CONFIDENT_WIDTH_POINTS,
             f"an interval {number(width)} points wide (expected at most {CONFIDENT_WIDTH_POINTS:g})",
@@ -134,8 +148,20 @@ def status_words(score: PatientScore) -> str:
     return f"{words} {found}."
 
 
-def _advice(score: PatientScore, more_fields: int | None) -> str:
-    """What more fields would do, in plain words."""
+def _advice(
+    score: PatientScore,
+    more_fields: int | None,
+    review: PatientReview | None,
+    fields: Sequence[Examined],
+) -> str:
+    """What a review, or more fields, would do, in plain words."""
+    if review is not None and score.status != "insufficient_cells":
+        return review_advice(score, review)
+    parts = _more_fields(score, more_fields), review_offer(score, fields)
+    return " ".join(part for part in parts if part)
+
+
+def _more_fields(score: PatientScore, more_fields: int | None) -> str:
     if score.status == "ok" or more_fields == 0 or not score.n_countable:
         return ""
     if more_fields is None:
@@ -174,15 +200,16 @@ def _funnel(
         proxy = (
             f"; limit of blank {number(limit_of_blank)} % (a proxy: no healthy controls are public)"
         )
-        blank = proxy if math.isfinite(limit_of_blank) else ""
-        by_hand = score.model == "labels"
+        # The limit of blank is of the model's count; a reviewed score does not rest on that.
+        has_blank = math.isfinite(limit_of_blank) and score.basis != "reviewed"
+        blank = proxy if has_blank else ""
+        by_hand = score.basis == "labels"
         corrected = (
             "not corrected: human labels" if by_hand else "corrected for what the model gets wrong"
         )
-        rows += [
-            ("Flagged as spherocytes", f"{score.n_spherocytes:,}", raw + blank),
-            ("HS score", f"{number(score.hs_score)} %", corrected),
-        ]
+        rows.append(("Flagged as spherocytes", f"{score.n_spherocytes:,}", raw + blank))
+        if score.basis != "reviewed":
+            rows.append(("HS score", f"{number(score.hs_score)} %", corrected))
     return rows
 
 
@@ -219,7 +246,9 @@ def _field_entry(field: Examined, uri: str | None) -> dict[str, Any]:
 def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
     """The figure on a horizontal scale, as the page draws it; positions are percent of its
     width."""
-    end = axis_end(score.hs_score_high, 1.25 * scheme.from_percent[-1])
+    reviewed = score.basis == "reviewed"
+    highest = max(score.hs_score_high, score.model_score_high if reviewed else 0)
+    end = axis_end(highest, 1.25 * scheme.from_percent[-1])
     limits = [*(limit for limit in scheme.from_percent if limit < end), end]
     bands = []
     for name, low, high in zip(scheme.grades, limits, limits[1:], strict=False):
@@ -239,6 +268,13 @@ def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
         "low": 100 * score.hs_score_low / end,
         "high": 100 * score.hs_score_high / end,
         "at": 100 * score.hs_score / end,
+        "model": {
+            "low": 100 * score.model_score_low / end,
+            "high": 100 * score.model_score_high / end,
+            "at": 100 * score.model_score / end,
+        }
+        if reviewed
+        else None,
     }
 
 

@@ -171,18 +171,32 @@ def _pictures(fields: Sequence[Examined], places: Iterable[Place]) -> dict[Place
     pictures: dict[Place, Image.Image] = {}
     for i, mine in rows.items():
         if fields[i].image is not None:
-            crops = _crops(fields[i], fields[i].cells[np.array(mine)], window_px=window)
+            chosen = fields[i].cells[np.array(mine)]
+            crops = cell_pictures(fields[i], chosen, window_px=window, size_px=_CROP_PX)
             pictures |= {Place(i, k): crop for k, crop in zip(mine, crops, strict=True)}
     return pictures
 
 
-def _crops(field: Examined, cells: Cells, *, window_px: float | None) -> list[Image.Image]:
+def cell_pictures(
+    field: Examined, cells: Cells, *, window_px: float | None, size_px: int
+) -> list[Image.Image]:
+    """One square picture of each cell of a field that has a photograph.
+
+    Args:
+        field: its photograph is read unless it is in memory.
+        cells: some of its cells.
+        window_px: side of the square in pixels of the photograph; None for twice a cell's size.
+        size_px: side of the pictures.
+
+    Raises:
+        SpherodetectError: the photograph cannot be read.
+    """
     path = field.image
     assert path is not None
     if not is_scan(path):
         photograph = field.photograph
         image = read_image(path) if photograph is None else photograph.image
-        return crop_gallery(image, cells, window_px=window_px, size_px=_CROP_PX)
+        return crop_gallery(image, cells, window_px=window_px, size_px=size_px)
     # Of a scan, only the surroundings of each cell are read.
     low, high = cells.box_yxyx[:, :2], cells.box_yxyx[:, 2:]
     window_px = window_px or 2 * float(np.median(high - low))
@@ -193,6 +207,6 @@ def _crops(field: Examined, cells: Cells, *, window_px: float | None) -> list[Im
             y1, x1 = np.minimum(center + reach, scan.size_hw).tolist()
             here = cells[k : k + 1].moved((-y0, -x0), (y1 - y0, x1 - x0))
             crops += crop_gallery(
-                scan.read((y0, x0, y1, x1)), here, window_px=window_px, size_px=_CROP_PX
+                scan.read((y0, x0, y1, x1)), here, window_px=window_px, size_px=size_px
             )
     return crops

@@ -41,6 +41,8 @@ PATIENT_COLUMNS: Mapping[str, str | int] = {
     "raw_percent": 4, "grade": TEXT, "grade_scheme": TEXT, "p_above_5_percent": 4,
     "p_above_20_percent": 4, "n_fields": COUNT, "n_fields_rejected": COUNT, "n_cells": COUNT,
     "n_countable": COUNT, "n_spherocytes": COUNT, "model": TEXT, "version": TEXT,
+    "basis": TEXT, "n_reviewed": COUNT, "n_reviewed_spherocytes": COUNT, "model_score": 4,
+    "model_score_low": 4, "model_score_high": 4,
 }  # fmt: skip
 QUALITY_COLUMNS: Mapping[str, str | int] = {
     "patient_id": TEXT, "field_id": TEXT, "accepted": COUNT, "reason": TEXT, "n_cells": COUNT,

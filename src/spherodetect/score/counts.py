@@ -17,7 +17,7 @@ less than half the half-width of their intervals.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -49,10 +49,10 @@ FIXED_SENTENCE = (
 )
 RESEARCH_USE = "For Research Use Only. Not for use in diagnostic procedures."
 
-_HINTS = ("out_of_domain", "field_quality")
-_UNGRADED = (*_HINTS, "insufficient_cells")
+HINTS = ("out_of_domain", "field_quality")
+UNGRADED = (*HINTS, "insufficient_cells")
 #: The statuses in the order in which they are checked. The first that applies is the patient's.
-STATUSES = (*_UNGRADED, "at_or_below_limit_of_blank", "low_confidence", "ok")
+STATUSES = (*UNGRADED, "at_or_below_limit_of_blank", "low_confidence", "ok")
 
 MIN_COUNTABLE, MIN_FIELDS = 200, 3
 CONFIDENT_COUNTABLE, CONFIDENT_FIELDS, CONFIDENT_WIDTH_POINTS = 1000, 10, 10.0
@@ -81,6 +81,12 @@ class PatientScore:
         n_spherocytes: number of those that were called spherocytes.
         model: name of the model, or "labels".
         version: version of spherodetect.
+        basis: "model", "reviewed" or "labels": what hs_score, its limits, grade and status rest on.
+        n_reviewed: number of cells that people named for the review, also those that they
+            excluded.
+        n_reviewed_spherocytes: number of those that were named spherocytes.
+        model_score, model_score_low, model_score_high: the percentage and limits by the model
+            alone; NaN for labels.
     """
 
     patient_id: str
@@ -100,6 +106,23 @@ class PatientScore:
     n_spherocytes: int
     model: str
     version: str
+    basis: str = "model"
+    n_reviewed: int = 0
+    n_reviewed_spherocytes: int = 0
+    model_score: float = math.nan
+    model_score_low: float = math.nan
+    model_score_high: float = math.nan
+
+    def called_by(self, name: str) -> PatientScore:
+        """The uncorrected score of cells that a model without known error rates called."""
+        return replace(
+            self,
+            model=name,
+            basis="model",
+            model_score=self.hs_score,
+            model_score_low=self.hs_score_low,
+            model_score_high=self.hs_score_high,
+        )
 
     def __str__(self) -> str:
         fields = (
@@ -109,10 +132,14 @@ class PatientScore:
         if not self.n_countable:
             return f"{head}, no countable cells in {fields}; {self.model}"
         grade = f", grade {self.grade} ({self.grade_scheme})" if self.grade else ""
+        reviewed = ""
+        if self.basis == "reviewed":
+            reviewed = f", {self.n_reviewed_spherocytes} of {self.n_reviewed} reviewed cells"
         return (
             f"{head}, {self.hs_score:.1f} % spherocytes (95 % interval {self.hs_score_low:.1f} to "
-            f"{self.hs_score_high:.1f}){grade}; {self.n_spherocytes} of {self.n_countable} "
-            f"countable cells, {self.raw_percent:.1f} %, in {fields}; {self.model}"
+            f"{self.hs_score_high:.1f}){grade}{reviewed}; {self.n_spherocytes} of "
+            f"{self.n_countable} countable cells, {self.raw_percent:.1f} %, in {fields}; "
+            f"{self.model}"
         )
 
 
@@ -163,8 +190,8 @@ def score_counts(
             f"expected n_cells >= {n} and n_fields_rejected >= 0, "
             f"got {n_cells} and {n_fields_rejected}"
         )
-    if status_hint not in (None, "", *_HINTS):
-        raise ValueError(f"expected status_hint {' or '.join(_HINTS)}, got {status_hint!r:.60}")
+    if status_hint not in (None, "", *HINTS):
+        raise ValueError(f"expected status_hint {' or '.join(HINTS)}, got {status_hint!r:.60}")
     if not status_hint and n_fields_rejected and not len(countable):
         status_hint = "field_quality"
     summary = summarise(spherocytes, countable)
@@ -185,7 +212,7 @@ def score_counts(
         hs_score_low=low,
         hs_score_high=high,
         raw_percent=100.0 * summary.share,
-        grade="" if status in _UNGRADED else scheme.grade(percent),
+        grade="" if status in UNGRADED else scheme.grade(percent),
         grade_scheme=scheme.name,
         p_above_5_percent=above_5,
         p_above_20_percent=above_20,
@@ -196,6 +223,10 @@ def score_counts(
         n_spherocytes=called,
         model="labels" if rates is None else rates.name,
         version=_version(),
+        basis="labels" if rates is None else "model",
+        model_score=math.nan if rates is None else score,
+        model_score_low=math.nan if rates is None else low,
+        model_score_high=math.nan if rates is None else high,
     )
 
 
@@ -279,6 +310,7 @@ __all__ = [
     "CONFIDENT_WIDTH_POINTS",
     "DEFAULT_FIELD_ICC",
     "FIXED_SENTENCE",
+    "HINTS",
     "MIN_COUNTABLE",
     "MIN_FIELDS",
     "MIN_FIELDS_FOR_ESTIMATE",
@@ -286,6 +318,7 @@ __all__ = [
     "PRIOR_FIELDS",
     "RESEARCH_USE",
     "STATUSES",
+    "UNGRADED",
     "PatientScore",
     "limit_of_blank",
     "more_fields_needed",

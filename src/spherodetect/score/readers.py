@@ -38,7 +38,8 @@ class TwoReaders:
         n: cells that both named spherocyte or other.
         n_apart: of them, those that they named differently.
         shift: D, by how much the second reader's score is higher, in points.
-        second_score: the score that the second reader would have given.
+        second_score, second_low, second_high: the patient's score and 95 % limits by the second
+            reader.
         cells_low, cells_high, patient_low, patient_high: the hull of both readers' 95 % intervals.
         kappa, kappa_low, kappa_high: of the population of cells, with a 95 % interval; nan where
             all cells were named alike and so kappa has no value.
@@ -48,6 +49,8 @@ class TwoReaders:
     n_apart: int
     shift: float
     second_score: float
+    second_low: float
+    second_high: float
     cells_low: float
     cells_high: float
     patient_low: float
@@ -92,11 +95,13 @@ def two_readers(
     second_score = min(max(score.score + 100 * shift, 0.0), 100.0)
     extra = 100 * 1.96 * math.sqrt(variance)
 
-    def hull(low: float, high: float) -> tuple[float, float]:
+    def moved(low: float, high: float) -> tuple[float, float]:
         second_low = second_score - math.hypot(score.score - low, extra)
         second_high = second_score + math.hypot(high - score.score, extra)
-        return max(min(low, second_low), 0.0), min(max(high, second_high), 100.0)
+        return max(second_low, 0.0), min(second_high, 100.0)
 
+    patient = moved(score.patient_low, score.patient_high)
+    cells = moved(score.cells_low, score.cells_high)
     n_cells = np.bincount(draw.stratum, minlength=draw.n_strata)
     n_both = np.bincount(stratum, minlength=draw.n_strata)
     kappa = _kappa(said[0], said[1], n_cells[stratum] / n_both[stratum])
@@ -105,8 +110,11 @@ def two_readers(
         int(np.sum(said[0] != said[1])),
         100 * shift,
         second_score,
-        *hull(score.cells_low, score.cells_high),
-        *hull(score.patient_low, score.patient_high),
+        *patient,
+        min(score.cells_low, cells[0]),
+        max(score.cells_high, cells[1]),
+        min(score.patient_low, patient[0]),
+        max(score.patient_high, patient[1]),
         *kappa,
     )
 

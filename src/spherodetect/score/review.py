@@ -120,8 +120,10 @@ def reviewed_score(
     draw = drawn(p, cell_ids, seed)
     named = named_answers(draw, cell_ids, answers)
     strata = strata_of(draw, named)
-    effect, mixture = patient_mixture(strata, _crossed(draw, _numbered(field_ids, len(cell_ids))))
-    cells, patient = _limits(strata, mixture)
+    effect, mixture = patient_mixture(
+        strata, cells_of_fields(draw, numbered_fields(field_ids, len(cell_ids)))
+    )
+    cells, patient = interval_limits(strata, mixture)
     as_other, as_spherocyte = (
         100 * strata_of(draw, np.where(named == UNSURE, answer, named)).share
         for answer in (OTHER, SPHEROCYTE)
@@ -144,7 +146,7 @@ def reviewed_score(
     )
 
 
-def _limits(
+def interval_limits(
     strata: Strata, mixture: BetaMixture
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """The limits of the cells that were found and those of the patient, in percent."""
@@ -182,7 +184,7 @@ def named_answers(draw: Draw, cell_ids: Sequence[str], answers: Mapping[str, str
     return named
 
 
-def _numbered(field_ids: Sequence[str], n_cells: int) -> np.ndarray:
+def numbered_fields(field_ids: Sequence[str], n_cells: int) -> np.ndarray:
     """(M,) int, the field of each cell as a number from 0."""
     fields: dict[str, int] = {}
     numbers = np.array([fields.setdefault(name, len(fields)) for name in field_ids], int)
@@ -205,7 +207,7 @@ def strata_of(draw: Draw, named: np.ndarray) -> Strata:
     )
 
 
-def _crossed(draw: Draw, fields: np.ndarray) -> np.ndarray:
+def cells_of_fields(draw: Draw, fields: np.ndarray) -> np.ndarray:
     """(J, H) cells of each field in each stratum."""
     shape = int(fields.max()) + 1, draw.n_strata
     return np.bincount(
@@ -239,47 +241,6 @@ def patient_mixture(strata: Strata, crossed: np.ndarray) -> tuple[float, BetaMix
         effect = max(1.0, weighed / (PRIOR_FIELDS + n_fields - 1))
     t = float(special.stdtrit(n_fields + 1, 0.975))
     return float(effect), strata.mixture(effect=effect * (t / 1.96) ** 2)
-
-
-def more_cells_needed(
-    p: Any,
-    cell_ids: Sequence[str],
-    field_ids: Sequence[str],
-    answers: Mapping[str, str],
-    seed: int,
-    *,
-    width: float,
-) -> int | None:
-    """How many more cells, in whole batches, bring the patient's interval to `width` points.
-
-    A forecast: the cells to come are taken to be named as those of their strata were so far. 0
-    where the interval is narrow enough, None where all cells together would not do, because the
-    fields are a sample too.
-
-    Raises:
-        ValueError: as for `reviewed_score`.
-    """
-    draw = drawn(p, cell_ids, seed)
-    named = named_answers(draw, cell_ids, answers)
-    now, crossed = strata_of(draw, named), _crossed(draw, _numbered(field_ids, len(cell_ids)))
-
-    def narrow(more: int) -> bool:
-        at = draw.stratum[draw.order[: len(answers) + more]]
-        n = np.bincount(at, minlength=draw.n_strata)
-        grown = n / now.n_reviewed
-        then = Strata(now.n_cells, n, now.n_countable * grown, now.n_spherocytes * grown)
-        _, (low, high) = _limits(then, patient_mixture(then, crossed)[1])
-        return high - low <= width
-
-    left = len(cell_ids) - len(answers)
-    if narrow(0):
-        return 0
-    return next((more for more in _batches(left) if narrow(more)), None)
-
-
-def _batches(left: int) -> list[int]:
-    """Sums of 1, 2, ... whole batches, and at last of all cells that are left."""
-    return [*range(BATCH_CELLS, left, BATCH_CELLS), *([left] if left else [])]
 
 
 def finished(
@@ -316,7 +277,6 @@ __all__ = [
     "MAX_CELLS",
     "ReviewedScore",
     "finished",
-    "more_cells_needed",
     "patient_mixture",
     "review_order",
     "reviewed_score",
