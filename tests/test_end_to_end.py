@@ -1,5 +1,4 @@
-"""The mission's own path with the real commands: a Roboflow zip of MGG labels to a patient's
-score."""
+"""From a Roboflow zip of MGG labels to the score of a patient, with the real commands."""
 
 from __future__ import annotations
 
@@ -71,7 +70,7 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
         == labels["written"] + sum(labels["dropped"].values())
     )
     assert set(labels["dropped"]) <= {"augmented-copy"}
-    # Cells that fill their boxes are found in them: boxes became masks, and the stretch was undone.
+    # Segmentation finds the cell in most boxes, so these became masks. The stretch was undone.
     assert labels["repaired"]["box-to-mask"] > 0.7 * labels["written"]
     assert labels["repaired"]["unstretched"] == labels["written"]
     assert manifest["splits"]["val"]["patients"] == ["patient_02"]
@@ -100,8 +99,8 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     photographs = tmp_path / "photographs"
     command("demo", "--help", cwd=tmp_path)
     _unpack(archive, photographs)
-    # A model that three steps taught finds thousands of cells in each: one photograph a patient is
-    # enough.
+    # After three training steps a model finds thousands of cells in each photograph, which takes
+    # long. One photograph a patient is enough.
     for patient in ("patient_01", "patient_02"):
         for spare in sorted(photographs.rglob(f"*{patient}*.jpg"))[1:]:
             spare.unlink()
@@ -118,7 +117,7 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     )
     with (tmp_path / "out" / "patients.csv").open() as file:
         rows = {row["patient_id"]: row for row in csv.DictReader(file)}
-    # Three steps teach nothing: what counts is that each patient has a row that says so.
+    # The scores mean nothing after three steps; each patient must have a row with a status.
     assert set(rows) == {"patient_01", "patient_02"}
     assert all(row["status"] and row["model"] == "model" for row in rows.values())
 
@@ -171,8 +170,7 @@ def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_cla
 
 
 def _drawn_makesense(folder: Path, names: list[str]) -> Counter[str]:
-    """One COCO file beside its images, as makesense.ai gives it; returns how many cells of each
-    name it has."""
+    """Write images with one COCO file, as makesense.ai does; return the number of cells a name."""
     from spherodetect.report.interop import to_coco
 
     folder.mkdir()

