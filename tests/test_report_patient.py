@@ -1,4 +1,4 @@
-"""patient: a page states what was measured without interpreting it, is complete, and escapes texts."""
+"""patient: a page states measurements without interpreting them, is complete, and escapes texts."""
 
 from __future__ import annotations
 
