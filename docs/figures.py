@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 import spherodetect
 from spherodetect.cells import Cells
+from spherodetect.report.grade_scale import graded_scale
 from spherodetect.report.overlays import draw_overlay
-from spherodetect.report.patient import graded_scale
 from spherodetect.score.counts import RESEARCH_USE, PatientScore
 from spherodetect.score.grades import ICSH2015
 from spherodetect.synthetic import SmearStyle

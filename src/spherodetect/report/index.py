@@ -14,7 +14,7 @@ from typing import Any
 
 from spherodetect.report.funnel_plot import funnel_plot
 from spherodetect.report.page import axis_end, href, write_page
-from spherodetect.report.patient import status_words
+from spherodetect.report.status_text import status_words
 from spherodetect.score.counts import STATUSES, PatientScore
 from spherodetect.score.grades import ICSH2015, GradeScheme
 

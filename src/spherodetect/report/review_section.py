@@ -94,8 +94,8 @@ def review_advice(score: PatientScore, review: PatientReview) -> str:
         return ""
     if not review.more_cells:
         return (
-            f"Reviewing all cells would not bring the interval to {CONFIDENT_WIDTH_POINTS:g} points: "
-            "the fields of this patient are few or differ. More fields would help."
+            "Reviewing all cells would not bring the interval to "
+            f"{CONFIDENT_WIDTH_POINTS:g} points: the fields of this patient are few or differ. More fields would help."
         )
     return f"Review {review.more_cells} more cells to reach {CONFIDENT_WIDTH_POINTS:g} points."
 
