@@ -195,9 +195,9 @@ def test_crops_are_centred_and_at_one_scale():
     crops = crop_gallery(image, cells, window_px=60, size_px=120)
     assert [crop.size for crop in crops] == [(120, 120)] * 2
     dark = [np.asarray(crop)[..., 1] < 170 for crop in crops]
-    for seen, diameter in zip(dark, (80, 40), strict=True):
-        assert seen.any(axis=0).sum() == pytest.approx(diameter, abs=2)
-        assert np.argwhere(seen).mean(axis=0) == pytest.approx([59.5, 59.5], abs=0.6)
+    for cell, diameter in zip(dark, (80, 40), strict=True):
+        assert cell.any(axis=0).sum() == pytest.approx(diameter, abs=2)
+        assert np.argwhere(cell).mean(axis=0) == pytest.approx([59.5, 59.5], abs=0.6)
     assert crop_gallery(image, cells[:0]) == []
 
 
