@@ -95,7 +95,8 @@ def review_advice(score: PatientScore, review: PatientReview) -> str:
     if not review.more_cells:
         return (
             "Reviewing all cells would not bring the interval to "
-            f"{CONFIDENT_WIDTH_POINTS:g} points: the fields of this patient are few or differ. More fields would help."
+            f"{CONFIDENT_WIDTH_POINTS:g} points: the fields of this patient are few or differ. "
+            "More fields would help."
         )
     return f"Review {review.more_cells} more cells to reach {CONFIDENT_WIDTH_POINTS:g} points."
 
