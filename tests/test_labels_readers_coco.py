@@ -17,6 +17,7 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.labels.readers.coco import read_coco
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe, load_recipe
+from spherodetect.rle import run_lengths
 
 REPOSITORY = Path(__file__).parents[1]
 DATASET_A = REPOSITORY.parent / "shared/data/dataset-a-roboflow"
@@ -210,7 +211,6 @@ def test_gaps_in_category_ids(tmp_path, ids, found):
     ],
 )
 def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "up.jpg")
     images = [
         {"id": 0, "file_name": name, "height": 48, "width": 64},
         {"id": 1, "file_name": "a.jpg"},
@@ -484,3 +484,88 @@ def test_dataset_a_is_read_whole():
         "WBC",
         "Platelets",
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [
+        (0, False),
+        ("0", False),
+        ("False", False),
+        (False, False),
+        (None, False),
+        (1, True),
+        ("1", True),
+    ],
+)
+def test_iscrowd_is_read_in_every_form(tmp_path, value, crowd):
+    labels = read(tmp_path, export([cell(1, iscrowd=value)]))
+    assert [a.iscrowd for f in labels.fields for a in f.annotations] == [crowd]
+
+
+def test_another_iscrowd_is_malformed(tmp_path):
+    labels = read(tmp_path, export([cell(1, iscrowd="maybe")]))
+    assert [u.reason for u in labels.unread] == ["malformed"]
+
+
+def test_a_polygon_may_be_written_as_pairs(tmp_path):
+    pairs = [[[10, 5], [30, 5], [30, 25]]]
+    labels = read(tmp_path, export([cell(1, segmentation=pairs)]))
+    (annotation,) = labels.fields[0].annotations
+    np.testing.assert_array_equal(annotation.polygons[0], [(5, 10), (5, 30), (25, 30)])
+
+
+def test_cvats_images_are_found_in_their_sub_folders(tmp_path):
+    for patient in ("p1", "p2"):
+        folder = tmp_path / "images" / "default" / patient
+        folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "a.jpg")
+    images = [
+        {"id": k, "file_name": f"{p}/a.jpg", "height": 48, "width": 64}
+        for k, p in enumerate(("p1", "p2"))
+    ]
+    data = export([cell(1), cell(2, image_id=1)], images=images)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_default.json").write_text(json.dumps(data))
+    labels = read_coco(Recipe("mine", "coco", tmp_path))
+    assert [(f.file, len(f.annotations)) for f in labels.fields] == [
+        ("images/default/p1/a.jpg", 1),
+        ("images/default/p2/a.jpg", 1),
+    ]
+    assert all(f.path for f in labels.fields)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [
+        ({"size": [64, 48], "counts": [3072]}, "swapped"),
+        ({"size": [48, 64], "counts": "b'abc'"}, "bytes"),
+        ({"counts": [3072]}, "no size"),
+    ],
+)
+def test_a_wrong_run_length_mask_is_explained(tmp_path, segmentation, says):
+    labels = read(tmp_path, export([cell(1, segmentation=segmentation)]))
+    (finding,) = (f for f in labels.findings if f.code == "malformed")
+    assert says in finding.message
+
+
+def test_run_lengths_may_be_floats_and_in_a_list(tmp_path):
+    counts = [48.0, 24, 3000.0]
+    for segmentation in (
+        {"size": [48.0, 64.0], "counts": counts},
+        [{"size": [48, 64], "counts": counts}],
+    ):
+        labels = read(tmp_path, export([cell(1, segmentation=segmentation)]))
+        assert [a.mask.area_px for a in labels.fields[0].annotations] == [24]
+
+
+def test_run_lengths_along_rows_are_recognised_by_the_box(tmp_path):
+    mask = np.zeros((48, 64), bool)
+    mask[5:25, 10:30] = True
+    along_rows = run_lengths(mask.T).runs.tolist()
+    segmentation = {"size": [48, 64], "counts": along_rows}
+    labels = read(tmp_path, export([cell(1, segmentation=segmentation)]))
+    (annotation,) = labels.fields[0].annotations
+    np.testing.assert_array_equal(np.asarray(annotation.mask), mask)
+    (finding,) = (f for f in labels.findings if f.code == "box-polygon-mismatch")
+    assert "rows" in finding.message and finding.annotation_ids == ("1",)

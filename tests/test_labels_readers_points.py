@@ -69,7 +69,7 @@ def test_a_bad_line_is_found_and_the_others_stay(tmp_path, line):
 
 
 def test_bytes_that_are_no_text_do_no_harm(tmp_path):
-    labels = read_points(folder(tmp_path, {"1.txt": b"\xff\xfe\x00\x81 1 2\n\xef\xbb\xbf"}))
+    labels = read_points(folder(tmp_path, {"1.txt": b"\x81\xfe\x00\xff 1 2\n\xef\xbb\xbf"}))
     assert labels.n_read == len(labels.unread) == 2
 
 
@@ -160,6 +160,13 @@ def test_a_missing_folder_is_an_error_that_says_what_to_do(tmp_path):
         read_points(Recipe("mine", "points", tmp_path / "none"))
     with pytest.raises(BadLabelsError, match="labels:"):
         read_points(Recipe("mine", "points", tmp_path, labels="none"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_points_in_any_encoding(tmp_path, encoding):
+    recipe = folder(tmp_path, {"1.txt": ""})
+    (tmp_path / "labels" / "1.txt").write_bytes("10 20 Sphärozyt\n".encode(encoding))
+    assert [a.name for a in read_points(recipe).fields[0].annotations] == ["Sphärozyt"]
 
 
 @pytest.mark.skipif(not CHULA.is_dir(), reason="the Chula RBC-12 fields are not here")

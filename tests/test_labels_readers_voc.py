@@ -76,7 +76,9 @@ LEAK = f'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>{USES}'
 def test_what_is_no_voc_is_one_finding(tmp_path, text):
     labels = read_voc(folder(tmp_path, {"a.xml": text}))
     assert ("malformed", "annotations/a.xml") in [(f.code, f.file) for f in labels.findings]
-    assert not labels.fields[0].labelled  # its image is not one without cells
+    # Its image does not become one without cells.
+    assert not labels.fields
+    assert len(labels.unreadable) == 1
 
 
 def test_a_file_is_found_by_the_name_it_states(tmp_path):
@@ -162,3 +164,22 @@ def test_roboflows_copies_and_split_folders_are_known(tmp_path):
     assert leaks(labels.fields, {f.file: f.split for f in labels.fields})[0].code == (
         "source-in-two-splits"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://example.org/voc"'])
+def test_any_declared_encoding_and_a_namespace_are_read(tmp_path, encoding, namespace):
+    head = f'<?xml version="1.0" encoding="{encoding}"?>'
+    xml = f"{head}<annotation{namespace}>{SIZE}{cell('Sphärozyt', 1, 1, 9, 9)}</annotation>"
+    recipe = folder(tmp_path, {})
+    (tmp_path / "annotations" / "a.xml").write_bytes(xml.encode(encoding))
+    assert [a.name for a in read_voc(recipe).fields[0].annotations] == ["Sphärozyt"]
+
+
+def test_a_cut_file_is_named_and_its_image_is_left_out(tmp_path):
+    xml = f"<annotation>{SIZE}{cell('RBC', 1, 1, 9, 9)}</annotation>"
+    files = {"a.xml": xml, "b.xml": xml[: len(xml) // 2]}
+    labels = read_voc(folder(tmp_path, files, images=("a.jpg", "b.jpg")))
+    assert [f.file for f in labels.fields] == ["images/a.jpg"]
+    (line,) = labels.unreadable
+    assert "annotations/b.xml" in line

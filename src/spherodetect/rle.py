@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.safety import quoted
+
 #: The text's characters are those from `0` (no bit set) to `o` (all six bits set).
 _FIRST_CHARACTER, _N_CHARACTERS = ord("0"), 64
 _DATA, _SIGN, _MORE = 0x1F, 0x10, 0x20
@@ -61,6 +63,11 @@ class RunLengthMask:
         bottom = np.where(goes_on, self.shape[0] - 1, bottom)
         return float(top.min()), float(left.min()), bottom.max() + 1.0, right.max() + 1.0
 
+    def read_by_rows(self) -> RunLengthMask:
+        """The mask that the same lengths mean along rows instead of columns."""
+        values = np.arange(len(self.runs)) % 2 == 1
+        return run_lengths(np.repeat(values, self.runs).reshape(self.shape))
+
     def to_coco(self) -> dict[str, Any]:
         """COCO's segmentation with the lengths as text: `{"size": [h, w], "counts": "..."}`."""
         return {"size": list(self.shape), "counts": pack_runs(self.runs)}
@@ -96,9 +103,27 @@ def read_rle(data: dict[str, Any], size_hw: tuple[int, int]) -> RunLengthMask:
     Raises:
         ValueError: the size is not the image's, or counts are of another type or do not add up.
     """
-    if data.get("size") != list(size_hw):
-        raise ValueError(f"expected a run-length mask of the image's size, {list(size_hw)}")
     counts, n_pixels = data.get("counts"), size_hw[0] * size_hw[1]
+    size = data.get("size")
+    # Some tools write whole numbers as floats. A list compares 480.0 as equal to 480.
+    if size != list(size_hw):
+        if size == list(size_hw[::-1]):
+            raise ValueError(
+                f"expected size [height, width] = {list(size_hw)} of a run-length mask, "
+                f"got {size}: width and height are swapped"
+            )
+        got = "no size" if size is None else f"size {quoted(size, max_chars=60)}"
+        raise ValueError(
+            f"expected a run-length mask with the image's size {list(size_hw)}, got {got}"
+        )
+    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
+        raise ValueError(
+            "expected run-length counts as text, got the text of Python bytes (b'...'); "
+            "decode counts before writing JSON"
+        )
+    if isinstance(counts, list) and any(type(c) is float for c in counts):
+        whole = all(type(c) in (int, float) and abs(c) < 2**53 and c == int(c) for c in counts)
+        counts = [int(c) for c in counts] if whole else counts
     # No length needs more than 13 characters, and each pixel starts at most one run.
     if isinstance(counts, str) and len(counts) <= 13 * (n_pixels + 1):
         runs = unpack_runs(counts)

@@ -105,7 +105,10 @@ class Account:
             "splits": {split: self._split(split) for split in sorted(set(self.splits.values()))},
             "forced": forced,
             "dropped_items": dropped,
-            "problems": [line for part in self.parts for line in part.problems],
+            "problems": [
+                *self.labels.unreadable,
+                *(line for part in self.parts for line in part.problems),
+            ],
             "findings": [asdict(finding) for finding in findings],
         }
 

@@ -27,13 +27,17 @@ def read_text(
     *,
     max_bytes: int = MAX_TEXT_BYTES,
     error: type[SpherodetectError] = SpherodetectError,
+    any_encoding: bool = False,
 ) -> str:
     """The text of a UTF-8 file, with or without BOM. A byte that is not UTF-8 becomes U+FFFD.
+
+    With any_encoding, UTF-16 with a BOM is read too, and a file that is not UTF-8 as Windows-1252.
 
     Raises:
         error: path is not a readable file, or has more than max_bytes.
     """
-    return read_bytes(path, max_bytes=max_bytes, error=error).decode("utf-8-sig", errors="replace")
+    data = read_bytes(path, max_bytes=max_bytes, error=error)
+    return _decoded(data) if any_encoding else data.decode("utf-8-sig", errors="replace")
 
 
 def read_bytes(

@@ -23,11 +23,13 @@ from spherodetect.labels.readers.coco_values import (
     ID_LIMIT,
     PATH_LIMIT,
     box_of,
+    is_crowd,
     is_id,
     outline_of,
     size_hw,
 )
 from spherodetect.labels.readers.files import ON_ITS_SIDE, list_files, listed, read_header
+from spherodetect.labels.readers.images import ImageIndex
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
 from spherodetect.rle import RunLengthMask
@@ -54,12 +56,9 @@ def read_coco(recipe: Recipe) -> LabelSet:
         )
     root = recipe.root if recipe.root.is_dir() else recipe.root.parent
     images = list_files(root, IMAGE_SUFFIXES, root)
-    by_name: dict[str, list[str]] = {}
-    for name in images:
-        by_name.setdefault(PurePosixPath(name).name, []).append(name)
-    ledger = Ledger()
+    ledger, index = Ledger(), ImageIndex(images)
     for path in files:
-        _File(path, root, recipe, ledger, images, by_name).read()
+        _File(path, root, recipe, ledger, index).read()
     folders = {PurePosixPath(file).parent for file in ledger.files}
     for file in images:
         if file not in ledger.files and PurePosixPath(file).parent in folders:
@@ -76,7 +75,8 @@ def read_coco(recipe: Recipe) -> LabelSet:
 def parse_coco(data: Any, path: Path) -> LabelSet:
     """The labels in the parsed content of a COCO file, without images and patients."""
     ledger = Ledger()
-    _File(path, path.parent, Recipe("source", "coco", path.parent), ledger, {}, {}).parse(data)
+    recipe = Recipe("source", "coco", path.parent)
+    _File(path, path.parent, recipe, ledger, ImageIndex({})).parse(data)
     return ledger.close()
 
 
@@ -136,16 +136,10 @@ class _File:
     """The reading of one COCO file."""
 
     def __init__(
-        self,
-        path: Path,
-        root: Path,
-        recipe: Recipe,
-        ledger: Ledger,
-        images: Mapping[str, Path],
-        by_name: Mapping[str, list[str]],
+        self, path: Path, root: Path, recipe: Recipe, ledger: Ledger, index: ImageIndex
     ) -> None:
         self.path, self.root, self.recipe, self.ledger = path, root, recipe, ledger
-        self.on_disk, self.by_name = images, by_name
+        self.index = index
         self.name = path.relative_to(root).as_posix()
         is_roboflow = path.name == ROBOFLOW_FILE
         self.split = split_in(PurePosixPath(self.name).parent.name if is_roboflow else path.stem)
@@ -253,6 +247,9 @@ class _File:
         """Image id to image, and all images in order, one for each file."""
         images: dict[Any, _Image] = {}
         by_file: dict[str, _Image] = {}
+        names = [entry.get("file_name") for entry in entries if isinstance(entry, dict)]
+        usable = [name for name in names if isinstance(name, str) and 0 < len(name) <= PATH_LIMIT]
+        located = self.index.locate(usable, self._folders())
         for entry in entries:
             key = entry.get("id") if isinstance(entry, dict) else None
             name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -260,7 +257,7 @@ class _File:
                 self._malformed([], "expected an image with id and file_name")
                 continue
             try:
-                image = self._image(name, entry)
+                image = self._image(name, entry, located[name])
             except (ValueError, BadLabelsError) as problem:
                 self._malformed([], f"image {quoted(key)}: {problem}")
                 continue
@@ -272,9 +269,9 @@ class _File:
             images.setdefault(key, image)
         return images, list(by_file.values())
 
-    def _image(self, name: str, entry: Mapping[str, Any]) -> _Image:
-        file = self._locate(name)
-        path = self.on_disk.get(file)
+    def _image(self, name: str, entry: Mapping[str, Any], located: str | None) -> _Image:
+        file = located or self._missing(name)
+        path = self.index.files.get(file)
         header = read_header(path) if path else None
         if {"height", "width"} & set(entry):
             stated = size_hw(entry)
@@ -285,34 +282,34 @@ class _File:
         if path and header is None:
             self.ledger.bad_image(file, [], split=self.split)
         elif header is None:
-            self.ledger.without_image(file, [], split=self.split)
+            self.ledger.without_image(file, [], split=self.split, near=self.index.near(name))
         return _Image(file, path if header else None, stated, header)
 
-    def _locate(self, name: str) -> str:
-        """The image's path below the root.
-
-        It lies beside the labels, or in a folder named after the split, or is the only image of its
-        name.
-        """
+    def _missing(self, name: str) -> str:
+        """The path below the root at which an image that is not there is expected."""
         inside(self.path.parent, name, error=BadLabelsError)
-        relative = PurePosixPath(name.replace("\\", "/"))
+        return (self._folders()[0] / PurePosixPath(name.replace("\\", "/"))).as_posix()
+
+    def _folders(self) -> list[PurePosixPath]:
+        """The folders that file names may be relative to, the likely ones first.
+
+        CVAT puts the images into images/SUBSET, beside annotations/instances_SUBSET.json.
+        """
         here = PurePosixPath(self.name).parent
+        subset = self.path.stem.removeprefix("instances_")
         folders = [
             here / self.path.stem,
             here,
             here / "images",
             here.parent / "images",
             here.parent / self.path.stem,
+            here.parent / "images" / subset,
         ]
         if self.recipe.images:
             folders.insert(0, PurePosixPath(self.recipe.images))
         if self.path.name == ROBOFLOW_FILE:
             folders.insert(0, here)
-        for folder in folders:
-            if (file := (folder / relative).as_posix()) in self.on_disk:
-                return file
-        alike = self.by_name.get(relative.name, [])
-        return alike[0] if len(alike) == 1 else (folders[0] / relative).as_posix()
+        return folders
 
     def _annotation(
         self, entry: Any, annotation_id: str, names: Mapping[Any, str], images: Mapping[Any, _Image]
@@ -345,7 +342,7 @@ class _File:
                 severity="error",
             )
         if mask is not None:
-            box = self._mask_box(mask, box, annotation_id)
+            mask, box = self._oriented(mask, box, annotation_id)
         if box is None and not polygons:
             if not degenerate:
                 raise ValueError("expected a box of some size or an outline")
@@ -357,25 +354,37 @@ class _File:
             box_yxyx=box,
             polygons=tuple(polygons),
             mask=mask,
-            iscrowd=bool(entry.get("iscrowd", 0)),
+            iscrowd=is_crowd(entry.get("iscrowd", 0)),
         )
 
-    def _mask_box(
+    def _oriented(
         self, mask: RunLengthMask, stated: tuple[float, ...] | None, annotation_id: str
-    ) -> tuple[float, float, float, float] | None:
+    ) -> tuple[RunLengthMask, tuple[float, float, float, float] | None]:
+        """The mask and its box; run lengths along rows are recognised by the stated box."""
         box = mask.box_yxyx()
-        if stated is not None and box is not None:
-            off_px = max(abs(a - b) for a, b in zip(box, stated, strict=True))
-            if off_px > _MASK_BOX_TOLERANCE_PX:
-                self.ledger.note(
-                    "box-polygon-mismatch",
-                    self.name,
-                    "stated boxes differ from their masks by more than a pixel",
-                    [annotation_id],
-                    mend="take the box from the mask, as is done here",
-                    split=self.split,
-                )
-        return box
+        if stated is None or box is None or _off_px(box, stated) <= _MASK_BOX_TOLERANCE_PX:
+            return mask, box
+        by_rows = mask.read_by_rows()
+        row_box = by_rows.box_yxyx()
+        if row_box is not None and _off_px(row_box, stated) <= _MASK_BOX_TOLERANCE_PX:
+            self.ledger.note(
+                "box-polygon-mismatch",
+                self.name,
+                "run lengths go along rows, and COCO's along columns; the boxes fit only rows",
+                [annotation_id],
+                mend="nothing, they are read along rows here; mend the program that wrote them",
+                split=self.split,
+            )
+            return by_rows, row_box
+        self.ledger.note(
+            "box-polygon-mismatch",
+            self.name,
+            "stated boxes differ from their masks by more than a pixel",
+            [annotation_id],
+            mend="take the box from the mask, as is done here",
+            split=self.split,
+        )
+        return mask, box
 
     def _add_field(self, image: _Image) -> None:
         if not image.annotations and image.trusted and image.path:
@@ -410,3 +419,7 @@ class _File:
 
 def _has_category(entry: Mapping[str, Any]) -> bool:
     return is_id(entry.get("category_id"))
+
+
+def _off_px(box: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return max(abs(a - b) for a, b in zip(box, other, strict=True))

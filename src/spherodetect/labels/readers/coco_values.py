@@ -13,6 +13,7 @@ import numpy as np
 
 from spherodetect.geometry import polygon_area
 from spherodetect.rle import RunLengthMask, read_rle
+from spherodetect.safety import quoted
 
 #: Limits of ids and category names, and of file names, in characters.
 ID_LIMIT, PATH_LIMIT = 200, 1000
@@ -56,6 +57,20 @@ def box_of(value: Any) -> tuple[float, float, float, float] | None:
     return (y, x, y + height, x + width) if width > 0 and height > 0 else None
 
 
+def is_crowd(value: Any) -> bool:
+    """Whether an `iscrowd` flag is set; tools also write it as text, or null.
+
+    Raises:
+        ValueError: something else than 0 or 1.
+    """
+    text = str(value).strip().lower()
+    if text in {"0", "0.0", "false", "none", "null", ""}:
+        return False
+    if text in {"1", "1.0", "true"}:
+        return True
+    raise ValueError(f"expected iscrowd as 0 or 1, got {quoted(text)}")
+
+
 def outline_of(
     value: Any, image_size_hw: tuple[int, int]
 ) -> tuple[list[np.ndarray], RunLengthMask | None, bool]:
@@ -66,6 +81,8 @@ def outline_of(
     """
     if value is None or value == []:
         return [], None, False
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0]  # a run-length mask within a list
     if isinstance(value, dict):
         mask = read_rle(value, image_size_hw)
         return [], (mask if mask.area_px else None), not mask.area_px
@@ -79,6 +96,8 @@ def outline_of(
 
 def _polygons(parts: list[Any]) -> Iterator[np.ndarray]:
     for part in parts:
+        if isinstance(part, list) and all(isinstance(p, list) and len(p) == 2 for p in part):
+            part = [coordinate for point in part for coordinate in point]  # points as pairs
         if not isinstance(part, list) or len(part) % 2 or not all(map(_is_coordinate, part)):
             raise ValueError("expected a polygon as finite numbers x, y, x, y, ...")
         polygon = np.array(part, np.float64).reshape(-1, 2)[:, ::-1]

@@ -36,8 +36,8 @@ def read_labelme(recipe: Recipe) -> LabelSet:
     images = list_files(folder_in(root, recipe.images, "images"), IMAGE_SUFFIXES, root)
     labels = list_files(folder_in(root, recipe.labels, "labels"), {".json"}, root)
     by_name: dict[str, list[str]] = {}
-    for file in images:
-        by_name.setdefault(PurePosixPath(file).name, []).append(file)
+    for image in images:
+        by_name.setdefault(PurePosixPath(image).name, []).append(image)
     for label_file, path in labels.items():
         split = split_of_folders(label_file)
         try:
@@ -71,14 +71,7 @@ def read_labelme(recipe: Recipe) -> LabelSet:
                 except ValueError as problem:
                     ledger.malformed(label_file, [annotation_id], str(problem), split=split)
         elif all(type(side) is int for side in stated_hw):
-            ledger.wrong_size(
-                file,
-                ids,
-                stated_hw,
-                header[0],
-                label_file=label_file,
-                split=split,  # type: ignore[arg-type]
-            )
+            ledger.wrong_size(file, ids, stated_hw, header[0], label_file=label_file, split=split)
         else:
             ledger.malformed(
                 label_file, ids, "expected imageHeight and imageWidth in pixels", split=split
@@ -100,9 +93,9 @@ def read_labelme(recipe: Recipe) -> LabelSet:
             ),
             label_file=label_file,
         )
-    for file in images:
-        if file not in ledger.files:
-            ledger.without_labels(file, None, split=split_of_folders(file))
+    for image in images:
+        if image not in ledger.files:
+            ledger.without_labels(image, None, split=split_of_folders(image))
     return ledger.close()
 
 

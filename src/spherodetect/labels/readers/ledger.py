@@ -35,6 +35,7 @@ class LabelSet:
         unread: the annotations that are in no field.
         label_files: a field's file to the label file that describes it.
         broken: label files that describe many images and cannot be read at all.
+        unreadable: a line for each label file of one image that cannot be read.
         keep: an object that must live as long as the fields' paths are used, such as the
             temporary folder of an unpacked zip.
     """
@@ -44,6 +45,7 @@ class LabelSet:
     unread: tuple[Unread, ...] = ()
     label_files: dict[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     keep: object = field(default=None, repr=False)
 
     def where(self, fields: Iterable[LabelledField]) -> str:
@@ -65,6 +67,7 @@ class Ledger:
         self._label_files: dict[str, str] = {}
         self._unread: list[Unread] = []
         self._broken: list[str] = []
+        self._unreadable: list[str] = []
         self._findings: dict[tuple[str, str, str, str | None, str, str], list[str]] = {}
 
     @property
@@ -122,19 +125,31 @@ class Ledger:
             mend="export it again, or name the right file under labels: in a recipe",
         )
 
-    def without_image(self, file: str, ids: Sequence[str], *, split: str | None = None) -> None:
+    def unreadable(self, file: str, message: str, *, split: str | None = None) -> None:
+        """Note a label file of one image that cannot be read.
+
+        The number of annotations lost with it is not known, so the file is named instead.
+        """
+        self._unreadable.append(f"{quoted(file)}: {message}; its labels and image are left out")
+        self.malformed(file, [], message, split=split, mend="export it again")
+
+    def without_image(
+        self, file: str, ids: Sequence[str], *, split: str | None = None, near: str | None = None
+    ) -> None:
         """Note labels without an image.
 
         Args:
             file: the image, or the label file if no image is named.
             ids: the annotations that are lost because not even the image's size is known.
             split: the export's split.
+            near: an image of a similar name, which may be the one that is meant.
         """
         self.unread(file, ids, "labels-without-image")
+        similar = f"; {quoted(near)} has a similar name" if near else ""
         self.note(
             "labels-without-image",
             file,
-            "the labelled image is not there",
+            f"the labelled image is not there{similar}",
             [],
             split=split,
             mend="put the image where the labels expect it, or delete its labels",
@@ -231,5 +246,11 @@ class Ledger:
         )
         fields = tuple(sorted(self._fields.values(), key=lambda f: natural_key(f.file)))
         return LabelSet(
-            fields, findings, tuple(self._unread), self._label_files, tuple(self._broken), keep
+            fields,
+            findings,
+            tuple(self._unread),
+            self._label_files,
+            tuple(self._broken),
+            tuple(self._unreadable),
+            keep,
         )

@@ -105,7 +105,9 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _text_rows(path: Path) -> Iterator[Row]:
     """The lines `x y class` that are not empty."""
-    for number, line in enumerate(read_text(path, error=BadLabelsError).splitlines(), 1):
+    for number, line in enumerate(
+        read_text(path, error=BadLabelsError, any_encoding=True).splitlines(), 1
+    ):
         parts = line.replace(",", " ").split(maxsplit=2)
         if parts and is_yolo_line(line):
             yield str(number), "expected x y class in pixels, got a line of YOLO; set format: yolo"

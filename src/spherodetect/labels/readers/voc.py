@@ -25,7 +25,7 @@ from spherodetect.labels.readers.files import (
 )
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
-from spherodetect.safety import read_text
+from spherodetect.safety import MAX_TEXT_BYTES, read_bytes
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -74,9 +74,9 @@ def read_voc(recipe: Recipe) -> LabelSet:
 
     for stem, label_file in by_stem(labels, label_folder).items():
         if (tree := _parse(labels[label_file])) is None:
-            ledger.malformed(
-                label_file, [], "expected an XML file of Pascal VOC, got something else"
-            )
+            ledger.unreadable(label_file, "expected an XML file of Pascal VOC, got something else")
+            # Nothing is known of its image, which must not count as an image without cells.
+            image_of.pop(stem, None)
             continue
         objects, stated_hw = tree.findall("object"), _size_hw(tree)
         ids = [str(k) for k in range(1, len(objects) + 1)]
@@ -119,9 +119,14 @@ def _parse(path: Path) -> Element | None:
     from defusedxml.ElementTree import fromstring
 
     try:
-        tree = fromstring(read_text(path, error=BadLabelsError), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError):
+        # As bytes, because the file declares its encoding.
+        data = read_bytes(path, max_bytes=MAX_TEXT_BYTES, error=BadLabelsError)
+        tree = fromstring(data, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
         return None
+    for element in tree.iter():
+        if isinstance(element.tag, str):  # without its namespace
+            element.tag = element.tag.rpartition("}")[2]
     return tree if tree.tag == "annotation" else None
 
 

@@ -134,7 +134,7 @@ def class_names(root: Path) -> dict[int, str]:
                 int(k): str(n) for k, n in names.items() if str(k).isdecimal() and len(str(k)) < 9
             }
     for path in sorted([*root.rglob("classes.txt"), *root.rglob("*.names")]):
-        lines = read_text(path, error=BadLabelsError).splitlines()
+        lines = read_text(path, error=BadLabelsError, any_encoding=True).splitlines()
         return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
     return {}
 
@@ -160,7 +160,7 @@ def _key(file: str) -> str:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Number and content of the lines that are not empty."""
     try:
-        text = read_text(path, error=BadLabelsError)
+        text = read_text(path, error=BadLabelsError, any_encoding=True)
     except BadLabelsError as problem:
         yield "1", str(problem).removeprefix(f"{quoted(path)}: ")
         return
