@@ -451,7 +451,8 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress, by_model: types.SimpleNamespace("
         "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, problems=());"
-        "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.demo'] = stand; "
+        "sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -472,7 +473,8 @@ def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
         "import signal, sys, time, types; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress, by_model: (print('on', flush=True), time.sleep(60));"
-        "sys.modules['spherodetect.pipeline.demo'] = stand; sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
+        "sys.modules['spherodetect.pipeline.demo'] = stand; "
+        "sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

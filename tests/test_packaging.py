@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 #: Distributions that are imported under another name.
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn",
+IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage",
+               "scikit-learn": "sklearn",
                "tf-models-official": "official", "tensorflow-datasets": "tensorflow_datasets",
                "griffelib": "griffe"}  # fmt: skip
 ENGINES = {"pyarrow"}  # pandas imports it for parquet
@@ -203,7 +204,10 @@ def test_the_installed_wheel_runs(elsewhere, tmp_path):
 
 
 def test_the_installed_wheel_finds_its_bundled_model(elsewhere, bundled_model, tmp_path):
-    said = "import spherodetect; model = spherodetect.load_model(); print(model.folder, *model.class_names)"
+    said = (
+        "import spherodetect; model = spherodetect.load_model(); "
+        "print(model.folder, *model.class_names)"
+    )
     done = _run(elsewhere / "python", "-c", said, cwd=tmp_path, timeout=300)
     folder, *class_names = done.stdout.split()
     assert Path(folder).is_relative_to(elsewhere.parent), done.stderr

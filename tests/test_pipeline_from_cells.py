@@ -128,9 +128,7 @@ def test_a_list_alone_must_say_what_its_categories_mean(tmp_path):
     source = written(tmp_path / "ours.json", ours)
     (patient,) = score(tmp_path, source, detector=OURS).scores
     assert (patient.n_countable, patient.n_spherocytes, patient.model) == (36, 12, "theirs")
-    with pytest.raises(
-        SpherodetectError, match="expected to know the categories' names, got their ids alone; give"
-    ):
+    with pytest.raises(SpherodetectError, match=r"categories.*ids.*--model"):
         score(tmp_path, source)
 
 
@@ -228,11 +226,7 @@ def test_pseudonyms_leave_no_name_behind(tmp_path, drawn):
             "expected the columns patient_id, field_id, class_name, got none of",
         ),
         ("a.csv", "patient_id,field_id,class_name\n", "expected cells, got none"),
-        (
-            "a.csv",
-            "patient_id,field_id,class_name\np,f,Zelle\n",
-            "got 'Zelle'; known:",
-        ),
+        ("a.csv", "patient_id,field_id,class_name\np,f,Zelle\n", "got 'Zelle'; known:"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, name, content, said):

@@ -21,8 +21,9 @@ from spherodetect.quality import FieldQuality
 from spherodetect.scale.find import Scale
 
 QUALITY = FieldQuality(
-    accepted=np.bool_(False), reason="out of focus: 3.1 édge", focus=np.float32(3.1), exposure=0.1, density=math.nan,
-    n_cells=np.int64(3), rbc_diameter_px=40.0, median_od=math.inf, no_pallor=0.0, burnt=0.0, grain=1 / 3,
+    accepted=np.bool_(False), reason="out of focus: 3.1 édge", focus=np.float32(3.1), exposure=0.1,
+    density=math.nan, n_cells=np.int64(3), rbc_diameter_px=40.0, median_od=math.inf, no_pallor=0.0,
+    burnt=0.0, grain=1 / 3,
     explained=1.0, red_to_green=0.4, brighter=0.0,
 )  # fmt: skip
 
