@@ -165,6 +165,6 @@ def test_outlines_take_the_class_of_the_detection_there(drawn):
         cells.countable.any()
         and not (cells.countable & ~np.isin(cells.names, ["rbc", "spherocyte"])).any()
     )
-    with pytest.raises(BadImageError, match="320x240.*240x240"):
+    with pytest.raises(BadImageError, match=r"320x240.*240x240"):
         with_outlines(truth, labels[:, :240])
     assert len(with_outlines(Cells.empty(field_id="a", image_size_hw=(240, 320)), labels)) == 0
