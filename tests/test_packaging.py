@@ -28,7 +28,6 @@ IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage",
                "scikit-learn": "sklearn",
                "tf-models-official": "official", "tensorflow-datasets": "tensorflow_datasets",
                "griffelib": "griffe"}  # fmt: skip
-ENGINES = {"pyarrow"}  # pandas imports it for parquet
 
 
 def _needed(requirements: str) -> set[str]:
@@ -40,10 +39,10 @@ def _needed(requirements: str) -> set[str]:
     return {IMPORTED_AS.get(name, name) for name in names}
 
 
-def _third_party(folder: Path, *, without: str = "") -> set[str]:
+def _third_party(folder: Path, *, without: frozenset[str] = frozenset()) -> set[str]:
     found = set()
     for path in folder.rglob("*.py"):
-        if without and without in path.relative_to(folder).parts:
+        if without & set(path.relative_to(folder).parts):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -58,7 +57,15 @@ def test_what_the_using_half_imports_is_what_it_requires():
     # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which
     # says so if they are missing; the others serve where they are installed.
     optional = {"roboflow", "requests", "tensorflow_datasets", "rapidocr", "supervision"}
-    assert _third_party(ROOT / "src", without="training") - optional == required - ENGINES
+    found = _third_party(ROOT / "src", without=frozenset({"training", "evaluation"}))
+    assert found - optional == required
+
+
+def test_what_evaluation_imports_is_required_by_its_extra():
+    required = _needed(SETUP["options"]["install_requires"])
+    extra = _needed(SETUP["options.extras_require"]["evaluate"])
+    assert _third_party(ROOT / "src" / "spherodetect" / "evaluation") <= required | extra
+    assert extra <= _needed(SETUP["options.extras_require"]["train"])
 
 
 def test_what_training_imports_is_required_by_its_extra():
@@ -66,14 +73,10 @@ def test_what_training_imports_is_required_by_its_extra():
         SETUP["options.extras_require"]["train"]
     )
     tests = _needed(SETUP["options.extras_require"]["dev"])
-    assert (
-        _third_party(ROOT / "src" / "spherodetect" / "training") - {"orbit"} <= required
-    )  # orbit comes with Model Garden
-    assert (
-        _third_party(ROOT / "tests")
-        - {"benchmarks", "conftest", "hostile_exports", "reporting", "roboflow_fixture"}
-        <= required | tests
-    )
+    # orbit comes with Model Garden
+    assert _third_party(ROOT / "src" / "spherodetect" / "training") - {"orbit"} <= required
+    own = {"benchmarks", "tests"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    assert _third_party(ROOT / "tests") - own <= required | tests
 
 
 def test_the_pinned_set_covers_every_requirement_once():

@@ -141,7 +141,7 @@ def _require_libraries() -> None:
     needed = ("matplotlib", "pycocotools")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise SpherodetectError(
-            f"evaluate needs {' and '.join(missing)}; pip install 'spherodetect[train]'"
+            f"evaluate needs {' and '.join(missing)}; pip install 'spherodetect[evaluate]'"
         )
 
 
