@@ -40,7 +40,7 @@ def examine(
     *,
     store: str | Path | FieldStore | None = None,
     scale_bar_um: float | None = None,
-    label_images: Mapping[str | Path, str | Path] | None = None,
+    label_images: Mapping[str, str | Path] | Mapping[Path, str | Path] | None = None,
 ) -> Iterator[Examined]:
     """Examine fields one at a time, in order.
 

@@ -49,7 +49,7 @@ def split_label_images(found: FieldList) -> tuple[FieldList, dict[str, Path]]:
     return FieldList(photographs, found.problems), labels
 
 
-def outlined_fields(found: FieldList) -> tuple[FieldList, dict[str | Path, str | Path]]:
+def outlined_fields(found: FieldList) -> tuple[FieldList, dict[Path, Path]]:
     """The photographs that have a label image, and photograph to label image.
 
     Without any label image all fields are returned.
