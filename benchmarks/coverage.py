@@ -28,6 +28,7 @@ import numpy as np
 from spherodetect.safety import read_json
 from spherodetect.score import counts as scoring
 from spherodetect.score import interval
+from spherodetect.score.blank import limit_of_blank
 from spherodetect.score.rates import ClassifierRates
 
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 0.40, 0.60)
@@ -167,7 +168,7 @@ def simulate(slides: Sequence[Slides], *, rng: np.random.Generator) -> Coverage:
 def _outcomes(slides: Slides, rng: np.random.Generator) -> np.ndarray:
     """The values of each patient, (5, conditions, patients), of which Coverage has the means."""
     table, n_patients = slides.rates.table, slides.sensitivity.shape[1]
-    blank_limit = cache(lambda n: scoring.limit_of_blank(n, model=slides.rates) / 100)
+    blank_limit = cache(lambda n: limit_of_blank(n, model=slides.rates) / 100)
     outcomes = np.empty((5, len(CONDITIONS), n_patients))
     each = zip(CONDITIONS, slides.sensitivity, slides.specificity, strict=True)
     for at, ((fraction, n_fields, correlation, cells), se, sp) in enumerate(each):

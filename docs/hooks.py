@@ -39,16 +39,16 @@ TEXTS = {
 #: The rooms whose names other people may use; of the others only what these give them.
 PUBLIC = (
     "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
-    "errors", "evaluation.run", "examined", "fields.find", "graph.serving", "labels",
-    "labels.check.lint", "labels.example", "labels.repair.masks", "measure", "photograph",
-    "pipeline.examine", "pipeline.patient", "pipeline.review", "pipeline.run", "pipeline.store",
-    "quality", "records.tfrecords", "records.view", "report.crops", "report.fhir",
-    "report.index", "report.interop", "report.overlays", "report.patient", "report.results",
-    "report.status_text", "report.tables", "scale.find", "score.counts", "score.grades",
+    "errors", "evaluation.run", "examined", "fields.field", "fields.find", "fields.image",
+    "graph.serving", "labels", "labels.check.lint", "labels.example", "labels.repair.masks",
+    "measure", "photograph", "pipeline.examine", "pipeline.patient", "pipeline.review",
+    "pipeline.run", "pipeline.store", "quality", "records.tfrecords", "records.view",
+    "report.crops", "report.fhir", "report.index", "report.interop", "report.overlays",
+    "report.patient", "report.results", "report.status_text", "report.tables",
+    "scale.file_metadata", "scale.find", "score.blank", "score.counts", "score.grades",
     "score.lab_rates", "score.patient_review", "score.rates", "score.readers", "score.review",
     "score.review_draw", "score.review_plan", "score.stratified", "segment", "synthetic",
-    "training.curves", "training.experiment", "training.export", "training.run",
-    "training.stock",
+    "training.curves", "training.experiment", "training.export", "training.run", "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
@@ -98,7 +98,8 @@ def _address(path: Path) -> str:
 
 def worked_example() -> dict[str, str]:
     """The figures of hs-score.md, by the code itself with the bundled model's error rates."""
-    from spherodetect.score.counts import limit_of_blank, more_fields_needed, score_counts
+    from spherodetect.score.blank import limit_of_blank
+    from spherodetect.score.counts import more_fields_needed, score_counts
     from spherodetect.score.rates import ClassifierRates
 
     rates = ClassifierRates.from_model_json(json.loads((BUNDLED / "model.json").read_text()))

@@ -18,7 +18,7 @@ from spherodetect.cells import Cells
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import BadImageError
 from spherodetect.fields import scan as scans
-from spherodetect.fields.find import Field
+from spherodetect.fields.field import Field
 from spherodetect.pipeline import run as pipeline
 from spherodetect.pipeline.examine_scan import examine_scan
 from spherodetect.report.overlays import shrunk

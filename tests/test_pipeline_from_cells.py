@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spherodetect.errors import SpherodetectError
-from spherodetect.fields.find import patient_pattern
+from spherodetect.fields.patients import patient_pattern
 from spherodetect.pipeline.from_cells import is_cell_source, score_cells
 from spherodetect.report.interop import to_coco, to_label_tiff
 from spherodetect.report.tables import cells_frame, write_csv

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect.fields.find import natural_key
+from spherodetect.fields.names import natural_key
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]

@@ -227,15 +227,4 @@ def _with_unique_ids(fields: Iterable[Field]) -> tuple[Field, ...]:
     return tuple(taken.values())
 
 
-__all__ = [
-    "FOREIGN_SUFFIXES",
-    "IMAGE_SUFFIXES",
-    "Field",
-    "FieldList",
-    "find_fields",
-    "find_images",
-    "is_label_source",
-    "natural_key",
-    "patient_in",
-    "patient_pattern",
-]
+__all__ = ["find_fields", "find_images", "is_label_source"]

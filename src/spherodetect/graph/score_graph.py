@@ -6,7 +6,8 @@ import math
 
 import tensorflow as tf
 
-from spherodetect.score import counts as score
+from spherodetect.score import counts, interval
+from spherodetect.score.blank import BLANK_ROWS
 
 
 def score_counts(
@@ -23,16 +24,16 @@ def score_counts(
     fields, n, called = tf.cast(tf.size(m), tf.float64), tf.reduce_sum(m), tf.reduce_sum(s)
     safe_n = tf.maximum(n, 1.0)
     p = called / safe_n
-    default = 1.0 + (tf.reduce_sum(m * m) / safe_n - 1.0) * score.DEFAULT_FIELD_ICC
+    default = 1.0 + (tf.reduce_sum(m * m) / safe_n - 1.0) * interval.DEFAULT_FIELD_ICC
     residual = fields / tf.maximum(fields - 1, 1.0) * tf.reduce_sum((s - p * m) ** 2)
     mixed = (p > 0) & (p < 1)
     estimated = tf.where(mixed, residual / tf.where(mixed, safe_n * p * (1 - p), 1.0), 1.0)
-    prior = float(score.PRIOR_FIELDS)
+    prior = float(interval.PRIOR_FIELDS)
     blended = tf.maximum((prior * default + (fields - 1) * estimated) / (prior + fields - 1), 1.0)
-    effect = tf.where(fields < score.MIN_FIELDS_FOR_ESTIMATE, default, blended)
+    effect = tf.where(fields < interval.MIN_FIELDS_FOR_ESTIMATE, default, blended)
     draws = _draws(p, n / effect, fields - 1 + prior, table)
     sensitivity, false_rate = tf.reduce_mean(table[:, 0]), 1 - tf.reduce_mean(table[:, 1])
-    useful = sensitivity - false_rate >= score.MIN_YOUDEN
+    useful = sensitivity - false_rate >= interval.MIN_YOUDEN
     corrected = tf.clip_by_value(
         (p - false_rate) / tf.where(useful, sensitivity - false_rate, 1.0), 0.0, 1.0
     )
@@ -41,12 +42,12 @@ def score_counts(
     blank = _is_blank(called, n, table)
     low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
     high = tf.maximum(_quantile(ordered, 0.975), percent)
-    few = (n < score.MIN_COUNTABLE) | (fields < score.MIN_FIELDS)
-    wide = (n < score.CONFIDENT_COUNTABLE) | (fields < score.CONFIDENT_FIELDS)
-    wide |= high - low > score.CONFIDENT_WIDTH_POINTS
-    code = tf.where(wide, score.STATUSES.index("low_confidence"), score.STATUSES.index("ok"))
-    code = tf.where(blank, score.STATUSES.index("at_or_below_limit_of_blank"), code)
-    code = tf.where(few, score.STATUSES.index("insufficient_cells"), code)
+    few = (n < counts.MIN_COUNTABLE) | (fields < counts.MIN_FIELDS)
+    wide = (n < counts.CONFIDENT_COUNTABLE) | (fields < counts.CONFIDENT_FIELDS)
+    wide |= high - low > counts.CONFIDENT_WIDTH_POINTS
+    code = tf.where(wide, counts.STATUSES.index("low_confidence"), counts.STATUSES.index("ok"))
+    code = tf.where(blank, counts.STATUSES.index("at_or_below_limit_of_blank"), code)
+    code = tf.where(few, counts.STATUSES.index("insufficient_cells"), code)
     unknown = tf.constant(math.nan, tf.float64)
     figures = {
         "raw_percent": 100 * p,
@@ -62,7 +63,7 @@ def score_counts(
 
 def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     angle = tf.linspace(
-        tf.constant(0.0, tf.float64), tf.constant(math.pi / 2, tf.float64), score.ANGLE_STEPS
+        tf.constant(0.0, tf.float64), tf.constant(math.pi / 2, tf.float64), interval.ANGLE_STEPS
     )
     q = tf.clip_by_value(tf.sin(angle) ** 2, 1e-300, 1 - 1e-16)
     entropy = tf.math.xlogy(p, p) + tf.math.xlogy(1 - p, 1 - p)
@@ -71,7 +72,7 @@ def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Te
     below = tf.pad(tf.cumsum(density[1:] + density[:-1]), [[1, 0]])
     below /= below[-1]
     u = table[:, 2]
-    right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, score.ANGLE_STEPS - 1)
+    right = tf.clip_by_value(tf.searchsorted(below, u, side="right"), 1, interval.ANGLE_STEPS - 1)
     x0, x1 = tf.gather(below, right - 1), tf.gather(below, right)
     y0, y1 = tf.gather(angle, right - 1), tf.gather(angle, right)
     at = y0 + (u - x0) / tf.maximum(x1 - x0, 1e-300) * (y1 - y0)
@@ -82,7 +83,7 @@ def _draws(p: tf.Tensor, n: tf.Tensor, nu: tf.Tensor, table: tf.Tensor) -> tf.Te
 
 def _is_blank(called: tf.Tensor, n: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     safe = tf.maximum(called, 1.0)
-    below = tf.math.betainc(tf.maximum(n - safe + 1, 1.0), safe, table[: score.BLANK_ROWS, 1])
+    below = tf.math.betainc(tf.maximum(n - safe + 1, 1.0), safe, table[:BLANK_ROWS, 1])
     return (called < 1) | (tf.reduce_mean(below) < 0.95)
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.foreign import foreign_files, refuse_foreign
 from spherodetect.labels.readers.coco import find_coco_files, read_coco
 from spherodetect.labels.readers.drawn import read_drawn

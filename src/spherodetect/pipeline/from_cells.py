@@ -20,7 +20,9 @@ from typing import Any
 
 from spherodetect.detect.detector import Detector, error_rates_of
 from spherodetect.errors import BadLabelsError, SpherodetectError
-from spherodetect.fields.find import FieldList, find_fields, natural_key
+from spherodetect.fields.field import FieldList
+from spherodetect.fields.find import find_fields
+from spherodetect.fields.names import natural_key
 from spherodetect.pipeline.counted import CountedField
 from spherodetect.pipeline.from_coco import from_results, tool_name
 from spherodetect.pipeline.from_table import from_table

@@ -11,7 +11,7 @@ import numpy as np
 
 from spherodetect.cells import RED_CELLS
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import patient_in
+from spherodetect.fields.patients import patient_in
 from spherodetect.labels.file_names import source_of
 from spherodetect.labels.readers.coco import parse_coco
 from spherodetect.labels.source import PATIENT_PATTERN

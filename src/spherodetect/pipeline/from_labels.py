@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, touches_border
-from spherodetect.fields.find import patient_in
+from spherodetect.fields.patients import patient_in
 from spherodetect.labels.annotations import LabelledField
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.source import read_unmapped, recipe_for

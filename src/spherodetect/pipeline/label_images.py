@@ -18,7 +18,7 @@ import numpy as np
 from spherodetect.cells import RED_CELLS, Cells, touches_border
 from spherodetect.detect.matching import match_points
 from spherodetect.errors import BadImageError, SpherodetectError
-from spherodetect.fields.find import FieldList
+from spherodetect.fields.field import FieldList
 from spherodetect.fields.image import MAX_IMAGE_BYTES, MAX_PIXELS
 from spherodetect.geometry import box_iou
 from spherodetect.safety import quoted

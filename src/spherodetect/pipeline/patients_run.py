@@ -19,7 +19,8 @@ from spherodetect.pipeline.scale_warnings import ScaleWarnings
 from spherodetect.report.results import Result, ResultsFolder
 from spherodetect.report.tables import cells_frame, joined, no_cells_frame
 from spherodetect.safety import quoted, safe_name
-from spherodetect.score.counts import PatientScore, limit_of_blank, more_fields_needed
+from spherodetect.score.blank import limit_of_blank
+from spherodetect.score.counts import PatientScore, more_fields_needed
 from spherodetect.score.grades import GradeScheme
 from spherodetect.score.lab_rates import LabRates
 from spherodetect.score.patient_review import PatientReview, reviewed_patient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from spherodetect.fields.find import FieldList
+from spherodetect.fields.field import FieldList
 
 
 def pseudonymised(found: FieldList, out: Path) -> FieldList:

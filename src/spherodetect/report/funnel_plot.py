@@ -17,7 +17,8 @@ import numpy as np
 from scipy import special
 
 from spherodetect.report.page import axis_end
-from spherodetect.score.counts import DEFAULT_FIELD_ICC, PatientScore
+from spherodetect.score.counts import PatientScore
+from spherodetect.score.interval import DEFAULT_FIELD_ICC
 
 #: Size of the plot, in units of its SVG.
 WIDTH, HEIGHT = 760, 300

@@ -25,17 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect.score.blank import BLANK_ROWS, is_blank, limit_of_blank
+from spherodetect.score.blank import is_blank
 from spherodetect.score.grades import GradeScheme, load_grade_scheme
-from spherodetect.score.interval import (
-    ANGLE_STEPS,
-    DEFAULT_FIELD_ICC,
-    MIN_FIELDS_FOR_ESTIMATE,
-    MIN_YOUDEN,
-    PRIOR_FIELDS,
-    corrected_percent,
-    summarise,
-)
+from spherodetect.score.interval import corrected_percent, summarise
 from spherodetect.score.rates import (
     ClassifierRates,
     HasRates,
@@ -303,24 +295,17 @@ def _version() -> str:
 
 
 __all__ = [
-    "ANGLE_STEPS",
-    "BLANK_ROWS",
     "CONFIDENT_COUNTABLE",
     "CONFIDENT_FIELDS",
     "CONFIDENT_WIDTH_POINTS",
-    "DEFAULT_FIELD_ICC",
     "FIXED_SENTENCE",
     "HINTS",
     "MIN_COUNTABLE",
     "MIN_FIELDS",
-    "MIN_FIELDS_FOR_ESTIMATE",
-    "MIN_YOUDEN",
-    "PRIOR_FIELDS",
     "RESEARCH_USE",
     "STATUSES",
     "UNGRADED",
     "PatientScore",
-    "limit_of_blank",
     "more_fields_needed",
     "score_counts",
 ]

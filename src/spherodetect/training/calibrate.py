@@ -189,6 +189,6 @@ def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _in_order(names: Sequence[str] | np.ndarray) -> list[str]:
-    from spherodetect.fields.find import natural_key
+    from spherodetect.fields.names import natural_key
 
     return sorted({str(name) for name in names}, key=natural_key)

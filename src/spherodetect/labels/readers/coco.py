@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES
 from spherodetect.fields.image import MAX_PIXELS
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
 from spherodetect.labels.file_names import source_of, split_in
 from spherodetect.labels.readers.coco_values import (

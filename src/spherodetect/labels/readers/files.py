@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import natural_key
 from spherodetect.fields.image import FORMATS, MAX_PIXELS
+from spherodetect.fields.names import natural_key
 from spherodetect.safety import inside, quoted
 
 _ORIENTATION = 0x0112

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spherodetect.fields.find import natural_key
+from spherodetect.fields.names import natural_key
 from spherodetect.labels.annotations import Finding, LabelledField
 from spherodetect.labels.readers.files import common_folder
 from spherodetect.safety import quoted

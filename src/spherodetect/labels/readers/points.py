@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.file_names import source_of, split_of_folders
 from spherodetect.labels.readers.files import by_stem, folder_in, header_size_hw, list_files

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
 from spherodetect.labels.file_names import source_of, split_of_folders
 from spherodetect.labels.readers.files import (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.errors import BadLabelsError
-from spherodetect.fields.find import IMAGE_SUFFIXES
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.geometry import polygon_area
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.file_names import source_of, split_of_folders
