@@ -208,3 +208,16 @@ def test_outlines_of_groups_are_left_out_and_named(tmp_path):
     assert [(p.n_spherocytes, p.n_countable) for p in result.scores] == [(1, 2)]
     (problem,) = result.problems
     assert "iscrowd" in problem and "a.json" in problem
+
+
+def test_tiles_and_photographs_of_other_folders_are_no_copies(tmp_path):
+    images = {
+        "patient_01/f_jpg.rf.aa_0_0_640_480.jpg": grid("RBC", "RBC"),
+        "patient_01/f_jpg.rf.aa_320_0_960_480.jpg": grid("RBC", "Spherocyte"),
+        "patient_02/f_jpg.rf.bb.jpg": grid("RBC"),
+        "patient_02/f_jpg.rf.cc.jpg": grid("RBC", "RBC"),
+    }
+    result = score(tmp_path, write_coco(tmp_path / "labels.json", images))
+    assert [(p.n_fields, p.n_countable) for p in result.scores] == [(2, 4), (1, 2)]
+    (problem,) = result.problems
+    assert "f_jpg.rf.bb.jpg" in problem and "copies" in problem

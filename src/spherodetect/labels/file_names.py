@@ -14,6 +14,7 @@ SPLITS = ("train", "val", "test")
 _ROBOFLOW_NAME = re.compile(
     r"^(?P<name>.+?)(?:[._](?:jpe?g|png|tiff?|bmp|webp))?\.rf\.\w+$", re.IGNORECASE
 )
+_TILE = re.compile(r"\.rf\.[^_.]+_(?P<tile>\d+_\d+_\d+_\d+)$", re.IGNORECASE)
 #: Groups in the order of SPLITS.
 _SPLIT = re.compile(
     r"(?:^|[^a-z])(?:(train|training)|(val|valid|validation)|(test))(?![a-z])", re.IGNORECASE
@@ -36,7 +37,24 @@ def source_of(file: str) -> str:
     """
     stem = PurePosixPath(file).with_suffix("")
     match = _ROBOFLOW_NAME.match(stem.name)
-    return match["name"] if match else stem.as_posix()
+    if match is None:
+        return stem.as_posix()
+    # Photographs of two patients may have the same name in two folders.
+    folders = [part for part in stem.parent.parts if part.lower() not in _EXPORT_FOLDERS]
+    return "/".join([*folders, match["name"]])
+
+
+def tile_of(file: str) -> str:
+    """The tile of the photograph that a file shows, or an empty text for the whole.
+
+    Tiling appends the corners to the name. Tiles of one photograph show different cells, so they
+    are no copies of each other.
+
+    >>> tile_of("train/a_jpg.rf.9fa5_0_0_640_480.jpg"), tile_of("train/a_jpg.rf.9fa5.jpg")
+    ('0_0_640_480', '')
+    """
+    match = _TILE.search(PurePosixPath(file).stem)
+    return match["tile"] if match else ""
 
 
 def split_of_folders(file: str) -> str | None:

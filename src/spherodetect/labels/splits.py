@@ -17,6 +17,7 @@ import numpy as np
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
+from spherodetect.labels.file_names import tile_of
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted, sha256
@@ -111,14 +112,14 @@ def leaks(
 
 
 def spare_copies(fields: Sequence[LabelledField], splits: Mapping[str, str]) -> frozenset[str]:
-    """Files of validation and test that are further copies of a source.
+    """Files of validation and test that are further copies of a view of a source.
 
-    Evaluation uses the first copy of each photograph only.
+    Evaluation uses the first copy of each view only; tiles of a photograph are different views.
     """
     first = set[tuple[str, str]]()
     spare = set()
     for field in fields:
-        key = (splits[field.file], field.source_id)
+        key = (splits[field.file], f"{field.source_id} {tile_of(field.file)}")
         if key in first and key[0] != "train":
             spare.add(field.file)
         first.add(key)

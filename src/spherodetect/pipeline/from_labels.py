@@ -17,6 +17,7 @@ import numpy as np
 from spherodetect.cells import RED_CELLS, touches_border
 from spherodetect.fields.patients import patient_in
 from spherodetect.labels.annotations import LabelledField
+from spherodetect.labels.file_names import tile_of
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.pipeline.counted import known_class_names
@@ -64,7 +65,8 @@ def score_labels(
             patient = (
                 patient_in(labelled.file, patient_regex) if patient_regex else labelled.patient_id
             )
-            key = (patient or labelled.source_id, labelled.source_id)
+            view = f"{labelled.source_id} {tile_of(labelled.file)}"
+            key = (patient or labelled.source_id, view)
             other = best.get(key)
             if other is None:
                 best[key] = labelled

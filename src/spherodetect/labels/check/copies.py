@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from spherodetect.labels.annotations import Finding, LabelledField
+from spherodetect.labels.file_names import tile_of
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
@@ -17,14 +18,15 @@ def augmented_copies(
     labels: LabelSet, split: str | None, fields: Sequence[LabelledField]
 ) -> Iterator[Finding]:
     """A finding if several files of a split were made from one photograph."""
-    n_files = Counter(f.source_id for f in fields)
+    # Tiles of a photograph are no copies of each other.
+    n_files = Counter((f.source_id, tile_of(f.file)) for f in fields)
     copied = {source: n for source, n in n_files.items() if n > 1}
     if copied:
         times = " or ".join(str(n) for n in sorted(set(copied.values())))
         yield Finding(
             "augmented-copies",
             "warning",
-            labels.where(f for f in fields if f.source_id in copied),
+            labels.where(f for f in fields if (f.source_id, tile_of(f.file)) in copied),
             split,
             len(copied),
             (),
