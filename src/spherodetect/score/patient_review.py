@@ -93,9 +93,12 @@ def patient_review(
     """The review of one patient.
 
     Args:
-        p, cell_ids, field_ids, seed: of the draw, as for `reviewed_score`.
+        p: (M,) of the draw, as for `reviewed_score`.
+        cell_ids: (M,) text.
+        field_ids: (M,) text.
         answers: reviewer to the answers of their complete batches; at least one reviewer. The one
             with the most cells is the first.
+        seed: of the draw.
         batches: numbers of cells at which batches end, rising.
 
     Raises:

@@ -71,9 +71,12 @@ def two_readers(
     """Compare a second reader with the first.
 
     Args:
-        p, cell_ids, field_ids, seed: as for `reviewed_score`.
+        p: (M,) as for `reviewed_score`.
+        cell_ids: (M,) text.
+        field_ids: (M,) text.
         first: the answers that the score rests on.
         second: another person's answers about the first n2 cells of the order, n2 at most as many.
+        seed: of the order.
 
     Raises:
         ValueError: as for `reviewed_score`, more answers than the first reader's, or no cell that

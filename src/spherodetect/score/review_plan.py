@@ -41,7 +41,11 @@ def more_cells_needed(
     do, because the fields are a sample too.
 
     Args:
-        p, cell_ids, field_ids, answers, seed: as for `reviewed_score`.
+        p: (M,) as for `reviewed_score`.
+        cell_ids: (M,) text.
+        field_ids: (M,) text.
+        answers: cell id to answer, of the first n cells.
+        seed: of the order.
         width: in points.
         of: "patient", or "cells" for the cells that were found.
 
