@@ -39,9 +39,8 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
     from absl import flags
     from official.vision.data import create_coco_tf_record as peer
 
-    flags.FLAGS(
-        ["conversion", f"--num_processes={workers if workers > 1 else 0}"]
-    )  # 0: without processes
+    # 0 processes: the peer converts in this process.
+    flags.FLAGS(["conversion", f"--num_processes={workers if workers > 1 else 0}"])
     with tempfile.TemporaryDirectory() as folder:
         export, out = (
             write_export(Path(folder) / "export", fields=fields, cells=cells),

@@ -21,12 +21,14 @@ _THIS_MACHINE = {"localhost", "127.0.0.1", "::1", "", None}
 
 
 def _refuse_network(event: str, args: tuple) -> None:
-    """An audit hook, so that what C code or a library's own socket class does is seen too."""
+    """Raises an error for connections to other machines.
+
+    It is an audit hook, so that it also covers C code and the socket classes of libraries.
+    """
     if event in {"socket.connect", "socket.sendto"}:
         address = args[1]
-        host = (
-            address[0] if isinstance(address, tuple) else None
-        )  # a path is a socket of this machine
+        # An address that is a path is a socket of this machine.
+        host = address[0] if isinstance(address, tuple) else None
     elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
         host = args[0]
     else:

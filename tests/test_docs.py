@@ -1,5 +1,7 @@
-"""docs: the site builds, shows every public name and column, fetches nothing; pictures and
-citation."""
+"""The documentation: the site builds, has every public name and column, and fetches nothing.
+
+Also tests the figures and CITATION.cff.
+"""
 
 from __future__ import annotations
 
@@ -69,17 +71,24 @@ def test_every_public_name_of_the_package_is_on_its_page(site):
 def test_a_public_name_without_a_docstring_is_found(tmp_path):
     import griffe
 
-    code = '"""A room."""\ndef plain(): ...\nclass Told:\n    """Told."""\n    def method(self): ...\n    _own = 1\n'
-    package = tmp_path / "room"
-    package.mkdir()
-    (package / "__init__.py").write_text(code)
-    room = griffe.load("room", search_paths=[str(tmp_path)], allow_inspection=False)
+    code = [
+        '"""A package."""',
+        "def plain(): ...",
+        "class Documented:",
+        '    """A class."""',
+        "    def method(self): ...",
+        "    _private = 1",
+    ]
+    folder = tmp_path / "example"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("\n".join(code) + "\n")
+    package = griffe.load("example", search_paths=[str(tmp_path)], allow_inspection=False)
     hook = hooks()
     hook.PUBLIC = ()
-    assert dict(hook.public_names(room)) == {
-        "room.plain": False,
-        "room.Told": True,
-        "room.Told.method": False,
+    assert dict(hook.public_names(package)) == {
+        "example.plain": False,
+        "example.Documented": True,
+        "example.Documented.method": False,
     }
 
 

@@ -97,9 +97,8 @@ def test_shifted_boxes_fail_the_strict_overlaps():
 def test_one_of_two_found_gives_half():
     missing = np.array([True, True, False, True])
     result = judged(field(), found()[missing])["box"]["classes"]
-    assert result["rbc"]["ap50"] == pytest.approx(
-        51 / 101
-    )  # recalls 0 to 0.50 of the 101 that COCO samples
+    # COCO samples 101 recalls; those from 0 to 0.50 are reached.
+    assert result["rbc"]["ap50"] == pytest.approx(51 / 101)
     assert result["spherocyte"]["ap50"] == pytest.approx(1)
 
 
@@ -124,11 +123,8 @@ def test_more_than_a_hundred_cells_of_a_field_count():
 def test_the_ranking_is_by_probability_and_not_by_the_called_class():
     cells = found()
     ranked = cells.class_probabilities.copy()
-    ranked[:3, :2] = [
-        [0.6, 0.4],
-        [0.7, 0.3],
-        [0.8, 0.2],
-    ]  # all are called rbc, and the spherocyte ranks first
+    # All three have the class rbc, and the spherocyte has the highest rank.
+    ranked[:3, :2] = [[0.6, 0.4], [0.7, 0.3], [0.8, 0.2]]
     cells = replace(cells, class_probabilities=ranked)
     assert judged(field(), cells)["box"]["classes"]["spherocyte"]["ap"] == pytest.approx(1)
 

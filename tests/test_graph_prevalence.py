@@ -36,9 +36,9 @@ def test_many_spherocytes_raise_all_cells_up_to_a_limit(prevalence, monkeypatch)
     rng = np.random.default_rng(1)
     usual = np.log(prevalence.USUAL / (1 - prevalence.USUAL))
     truth = rng.random(20_000) < 0.8
-    log_odds = (
-        rng.normal(np.where(truth, 2.0, -2.0), 2.0) + usual
-    )  # the log likelihood ratio of these two is x
+    # Two normal distributions of means 2 and -2 and standard deviation 2: their log likelihood
+    # ratio at x is x.
+    log_odds = rng.normal(np.where(truth, 2.0, -2.0), 2.0) + usual
     everybody = np.ones(len(truth), bool)
     by = float(prevalence.estimate_raise(log_odds, everybody))
     np.testing.assert_allclose(by, prevalence.MAX_RAISE, atol=1e-9)

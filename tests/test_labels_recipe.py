@@ -62,9 +62,8 @@ def test_meanings(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
     assert recipe.meaning("0") == Meaning(1, "rbc", "normal", True)
     assert recipe.meaning("3") == Meaning(2, "spherocyte", "3", True)
-    assert recipe.meaning("RBC") == Meaning(
-        0, None, "RBC", True
-    )  # the recipe goes before the synonyms
+    # The recipe has precedence over the synonyms.
+    assert recipe.meaning("RBC") == Meaning(0, None, "RBC", True)
     assert recipe.meaning("10") == Meaning(0, None, "10", False)
     assert recipe.meaning("Red Blood Cells") == Meaning(1, "rbc", "Red Blood Cells", True)
     assert recipe.meaning("Thrombocyte").class_id == 4

@@ -1,5 +1,4 @@
-"""The notebooks: what is stored is clean and short, and each runs from top to bottom without a
-network."""
+"""The notebooks: stored without outputs, short, and each runs without a network."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ from spherodetect.score.counts import STATUSES
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = ["1_labels", "2_train", "3_score_patient", "4_savedmodel_only"]
 MOST_LINES = 15
-#: Runs before anything else in a notebook's process: what leaves the machine is refused, as in the
-#: tests.
+#: Runs first in a notebook's process, and refuses connections to other machines, as in the tests.
 _GUARD = """
 import sys
 def refuse(event, args):
@@ -105,8 +103,7 @@ def test_the_last_needs_nothing_but_tensorflow():
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Any:
-    """Runs a notebook in a folder of its own, by this very Python, and returns it with its
-    outputs."""
+    """Runs a notebook in its own folder with this Python; returns the notebook with outputs."""
     nbclient = pytest.importorskip(
         "nbclient", reason="nbclient and ipykernel, of the extra [dev], are not installed"
     )
@@ -133,9 +130,8 @@ def run(tmp_path, monkeypatch) -> Any:
         "SPHERODETECT_SOURCE": "/nothing/is/installed",
     }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.delenv(
-        "PYTEST_CURRENT_TEST", raising=False
-    )  # a kernel that sees it thinks that it is the one tested
+    # A kernel with this variable behaves as if it were under test itself.
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
 
     def execute(name: str) -> Any:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -144,9 +140,9 @@ def run(tmp_path, monkeypatch) -> Any:
             notebook, timeout=1800, kernel_name="under-test", resources=resources
         )
         manager = client.create_kernel_manager()
-        with (
-            tempfile.TemporaryDirectory() as short
-        ):  # ports may be taken in between; a socket's path must be short
+        # Sockets in a folder: another process may take a free port before the kernel opens it.
+        # The path of a socket must be short, so pytest's temporary folder is not used.
+        with tempfile.TemporaryDirectory() as short:
             manager.transport, manager.ip = "ipc", f"{short}/kernel"
             return client.execute()
 

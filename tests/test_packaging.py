@@ -73,7 +73,7 @@ def test_what_training_imports_is_required_by_its_extra():
         SETUP["options.extras_require"]["train"]
     )
     tests = _needed(SETUP["options.extras_require"]["dev"])
-    # orbit comes with Model Garden
+    # Model Garden installs orbit.
     assert _third_party(ROOT / "src" / "spherodetect" / "training") - {"orbit"} <= required
     own = {"benchmarks", "tests"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
     assert _third_party(ROOT / "tests") - own <= required | tests

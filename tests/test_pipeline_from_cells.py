@@ -92,10 +92,8 @@ def test_a_list_of_results_with_the_file_of_its_images(tmp_path):
         "info": {"description": "a data set"},
     }
     result = score(tmp_path, listed, written(tmp_path / "instances.json", data_set))
-    assert counts(result) == {
-        "p0": (2, 16, 4),
-        "p1": (2, 16, 4),
-    }  # the platelet and the cell at the border do not count
+    # The platelet and the cell at the border do not count.
+    assert counts(result) == {"p0": (2, 16, 4), "p1": (2, 16, 4)}
     assert {s.model for s in result.scores} == {"labels"}
     assert all(s.hs_score == s.raw_percent == pytest.approx(25.0) for s in result.scores)
     assert result.problems == (f"{str(listed)!r}: 4 detections left out, their score is below 0.5",)

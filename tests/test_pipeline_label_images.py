@@ -47,9 +47,8 @@ def test_a_label_image_is_told_from_photographs_and_goes_with_its_own(tmp_path, 
     photographs = [
         photograph(tmp_path / name, drawn) for name in ("p1/a.png", "p1/a_2.tif", "p2/a.tif")
     ]
-    grey = (
-        np.random.default_rng(0).integers(0, 60_000, (240, 320)).astype(np.uint16)
-    )  # a camera's raw field
+    # A field as a camera saves it without processing.
+    grey = np.random.default_rng(0).integers(0, 60_000, (240, 320)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "p2" / "raw.tif", grey)
     for name in ("p1/a_cp_masks.tif", "p1/a_2_masks.tif", "p2/lost_masks.tif"):
         to_label_tiff(drawn.cells, tmp_path / name)

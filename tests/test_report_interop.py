@@ -191,9 +191,8 @@ def test_any_mask_survives_geojson(mask):
     if mask.any():
         np.testing.assert_array_equal(_rasterised(feature["geometry"], (11, 12)), truth)
     else:
-        assert (
-            _rasterised(feature["geometry"], (11, 12)).sum() == mask.size
-        )  # the box stands for a cell without pixels
+        # A cell without pixels is exported as its box.
+        assert _rasterised(feature["geometry"], (11, 12)).sum() == mask.size
 
 
 def test_geojson_features_say_what_they_are():
