@@ -1,5 +1,5 @@
-# `make demo` runs the main job, `make test` the tests. Each sets itself up in .venv first, once.
-# PYTHON=/path/to/python3.12 chooses another Python; ARGS="-k cells -x" goes to pytest.
+# `make demo` runs the main job, `make test` the tests. The first call installs what it needs in .venv.
+# PYTHON=/path/to/python3.12 chooses another Python; ARGS="-k cells -x" is passed to pytest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -15,11 +15,11 @@ PINNED := setup.cfg pyproject.toml constraints.txt
 help:
 	@echo "make demo       three synthetic patients, scored with the bundled model; one is reviewed"
 	@echo "make test       the tests that take less than about a minute each"
-	@echo "make test-slow  the others"
+	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, in build/site"
-	@echo "make figures    the pictures of README and documentation; about 10 minutes"
-	@echo "make clean      remove what make made"
+	@echo "make figures    the figures of README and documentation; about 10 minutes"
+	@echo "make clean      remove all that make wrote"
 
 demo: .venv/using.ok
 	@$(BIN)/spherodetect demo --out spherodetect-demo
@@ -48,7 +48,8 @@ clean:
 	rm -rf .venv build dist src/*.egg-info spherodetect-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The using half alone, and everything: what is newer than its stamp is installed again.
+# Two stamps: using.ok for scoring only, all.ok for training and development too. If a file of PINNED
+# is newer than the stamp, the packages are installed again.
 .venv/using.ok: $(PINNED) | .venv/bin/python
 	@echo "Installing spherodetect: TensorFlow and a dozen libraries, 2.6 GB. The first time takes some minutes."
 	@$(call install,.)
@@ -74,7 +75,8 @@ else
 	@$(PYTHON) -m venv .venv
 endif
 
-# A line for each large download and for every ten packages: enough to see that it goes on. Errors stay on stderr.
+# pip's output is reduced to one line for each large download and for every ten packages, as a sign of
+# progress. Errors go to stderr.
 comma := ,
 ifdef UV
 install = VIRTUAL_ENV=.venv uv pip install --constraint constraints.txt --editable "$(1)" 2>&1 \
@@ -83,7 +85,7 @@ else
 install = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--use-pep517 --constraint constraints.txt --editable "$(1)" 2> >(grep -v '^WARNING: Location .* is ignored' >&2) \
 	| tee .venv/install.log | { n=0; large='^  Downloading .*\(([0-9]+)[.0-9]* MB'; while IFS= read -r line; do \
-		if [[ $$line =~ ^(Collecting|Processing)\  ]]; then (( ++n % 10 )) || echo "  $$n packages looked at"; \
+		if [[ $$line =~ ^(Collecting|Processing)\  ]]; then (( ++n % 10 )) || echo "  $$n packages resolved"; \
 		elif [[ $$line =~ $$large ]]; then (( BASH_REMATCH[1] < 20 )) || echo "$$line"; \
 		elif [[ $$line == Installing\ collected* ]]; then echo "  installing"; fi; done; } \
 	|| { echo "The installation failed; .venv/install.log says more." >&2; exit 1; }

@@ -1,8 +1,9 @@
-"""Draws the pictures of README and pages, all from synthetic smears: `make figures`, the same bytes
-at every run.
+"""Draws the figures of the README and the documentation from synthetic smears: `make figures`.
 
-overview.png: a field, its cells as the bundled model outlines them, and the patient's score as the
-report shows it. traps.png: what goes wrong with labels, and what is made of it.
+Every run writes the same bytes.
+
+overview.png: a field, its cells as the bundled model outlines them, and the patient's score as in
+the report. traps.png: four traps of label exports.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ SCALE = PANEL_PX / WINDOW_PX
 
 
 def main() -> None:
-    """Write all pictures."""
+    """Write all figures."""
     use_style()
     overview(HERE / "overview.png")
     traps(HERE / "traps.png")
 
 
 def use_style() -> None:
-    """Letters and colours of all pictures, without a screen."""
+    """Set the font and colour of all figures, and draw without a screen."""
     mpl.use("Agg")
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 19, "text.color": INK})
 
 
 def overview(path: Path) -> None:
-    """One field of a drawn patient, its cells, and the patient's score from all twelve fields."""
+    """Draw one field of a synthetic patient, its cells, and the score from all twelve fields."""
     style = SmearStyle()
     drawn = spherodetect.draw_patient(
         6, spherocyte_fraction=0.18, n_fields=12, style=style, patient_id="drawn"
@@ -70,7 +71,7 @@ def overview(path: Path) -> None:
 
 
 def _score(axis: Any, score: PatientScore) -> None:
-    """The figure, its interval and the graded scale, as the patient's page has them."""
+    """Draw the score, its interval and the graded scale as the patient's page shows them."""
     scale = graded_scale(score, ICSH2015)
     axis.axis("off")
     axis.set(xlim=(0, 103), ylim=(0, 110))
@@ -101,7 +102,7 @@ def _score(axis: Any, score: PatientScore) -> None:
 
 
 def traps(path: Path) -> None:
-    """Four traps of label exports, each on a drawn field."""
+    """Draw four traps of label exports, each on a synthetic field."""
     style = SmearStyle(falloff=0.05)
     rng = np.random.default_rng(11)
     field = spherodetect.draw_field(
@@ -160,7 +161,7 @@ def traps(path: Path) -> None:
 def _boxes(
     picture: Image.Image, cells: Cells, color: Any, *, fill: str | None = None
 ) -> Image.Image:
-    """The boxes of cells in the colour that their number gets, or none."""
+    """Draw the box of each cell in the colour of its index; None draws no box."""
     draw = ImageDraw.Draw(picture, "RGBA")
     for i, (y0, x0, y1, x1) in enumerate((cells.box_yxyx * SCALE).tolist()):
         if color(i):
@@ -169,7 +170,7 @@ def _boxes(
 
 
 def _window(picture: Image.Image, *, scale: float = 1.0) -> Image.Image:
-    """The upper left WINDOW_PX of a field, drawn at a scale, as a panel of PANEL_PX."""
+    """The upper left WINDOW_PX of a field, whose picture has this scale, as a panel of PANEL_PX."""
     side = WINDOW_PX * scale
     return picture.resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC, box=(0, 0, side, side))
 

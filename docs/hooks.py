@@ -1,8 +1,8 @@
-"""What the site is built with beside its pages: the repository's own texts, computed examples, and
-a check of names.
+"""Hooks of MkDocs: pages from texts of the repository, computed examples, a check of public names.
 
-README.md and its like become pages, links between them included, so that nothing is told twice. A
-public name without a docstring, or that no page shows, is a warning, which fails the build.
+README.md and other texts of the repository become pages, and their links are adapted, so that no
+text exists twice. A public name that has no docstring or is on no page gives a warning. `strict` in
+mkdocs.yml turns warnings into errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("mkdocs.hooks")
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "spherodetect" / "models" / "bundled"
-#: Page or file of the site -> where the repository has it.
+#: Page or file of the site -> its source in the repository.
 TEXTS = {
     "index.md": ROOT / "README.md",
     "changelog.md": ROOT / "CHANGELOG.md",
@@ -36,7 +36,7 @@ TEXTS = {
     "figures/coverage.png": ROOT / "experiments" / "coverage.png",
     "figures/reviewed.png": ROOT / "experiments" / "reviewed.png",
 }
-#: The rooms whose names other people may use; of the others only what these give them.
+#: Modules whose names are public. The names of other modules are private.
 PUBLIC = (
     "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
     "errors", "evaluation.run", "examined", "fields.field", "fields.find", "fields.image",
@@ -55,8 +55,7 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
 class Doctests(griffe.Extension):
-    """Examples of docstrings as code, wherever they stand, without what only doctest wants to
-    know."""
+    """Turns the examples of docstrings into code blocks, without the comments for doctest."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
@@ -76,7 +75,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links of the repository's own texts lead to their pages; what is computed is filled in."""
+    """Return a page with links to pages of the site, and computed values in place of `{{ name }}`."""
     source = TEXTS.get(page.file.src_uri)
     if source:
         return _LINK.sub(lambda link: _address(source.parent / link[1]), markdown)
@@ -85,21 +84,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _address(path: Path) -> str:
-    """A repository's file as the site has it."""
+    """The address on the site of a file of the repository."""
     path = path.resolve()
-    uris = {there.resolve(): uri for uri, there in TEXTS.items()}
-    return (
-        uris.get(path)
-        or path.relative_to(
-            ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
-        ).as_posix()
-    )
+    uris = {source.resolve(): uri for uri, source in TEXTS.items()}
+    docs = ROOT / "docs"
+    base = docs if path.is_relative_to(docs) else ROOT
+    return uris.get(path) or path.relative_to(base).as_posix()
 
 
 def worked_example() -> dict[str, str]:
-    """The figures of hs-score.md, by the code itself with the bundled model's error rates."""
-    from spherodetect.score.blank import limit_of_blank
-    from spherodetect.score.counts import more_fields_needed, score_counts
+    """The figures of the example in hs-score.md, computed with the bundled model's error rates."""
+    from spherodetect.score.counts import limit_of_blank, more_fields_needed, score_counts
     from spherodetect.score.rates import ClassifierRates
 
     rates = ClassifierRates.from_model_json(json.loads((BUNDLED / "model.json").read_text()))
@@ -133,8 +128,7 @@ def worked_example() -> dict[str, str]:
 
 
 def interfaces() -> dict[str, str]:
-    """The figures of formats.md: each command's usage, and the statuses in the order of their
-    codes."""
+    """The computed parts of formats.md: usage of each command, statuses in the order of codes."""
     from spherodetect.cli import _parser
     from spherodetect.score.counts import STATUSES
 
@@ -155,7 +149,7 @@ def _wrapped(*lines: str) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Warn of each public name that lacks a docstring or a place on a page."""
+    """Warn of each public name that has no docstring or is on no page."""
     package = griffe.load("spherodetect", search_paths=[str(ROOT / "src")], allow_inspection=False)
     shown = shown_names(Path(config["site_dir"], "objects.inv"))
     for name, documented in sorted(set(public_names(package))):
@@ -166,30 +160,31 @@ def on_post_build(config: Any) -> None:
 
 
 def public_names(package: Any) -> Iterator[tuple[str, bool]]:
-    """Each public function, class and method by its full name where it is defined, and whether it
-    has a docstring."""
-    # The package's `measure` and `segment` are functions, which hide their modules.
-    modules = [package, *(package.modules_collection[f"{package.path}.{room}"] for room in PUBLIC)]
+    """Yield each public function, class and method: its full name, and whether it has a docstring.
+
+    The full name is that of the module which defines it.
+    """
+    # Attribute access is not possible: the functions `measure` and `segment` of the package hide
+    # the modules of these names.
+    modules = [package, *(package.modules_collection[f"{package.path}.{name}"] for name in PUBLIC)]
     for module in modules:
         for name, member in module.members.items():
             listed = module.exports is not None and name in module.exports
-            if listed or (
-                module.exports is None and not name.startswith("_") and not member.is_alias
-            ):
-                found = member.final_target if member.is_alias else member
-                yield from _documented(found)
+            own = not name.startswith("_") and not member.is_alias
+            if listed or (module.exports is None and own):
+                yield from _documented(member.final_target if member.is_alias else member)
 
 
-def _documented(found: Any) -> Iterator[tuple[str, bool]]:
-    if found.is_function or found.is_class or "property" in found.labels:
-        yield found.path, bool(found.docstring)
-    if found.is_class:
-        for name, member in found.members.items():
+def _documented(thing: Any) -> Iterator[tuple[str, bool]]:
+    if thing.is_function or thing.is_class or "property" in thing.labels:
+        yield thing.path, bool(thing.docstring)
+    if thing.is_class:
+        for name, member in thing.members.items():
             if not name.startswith("_") and not member.is_alias:
                 yield from _documented(member)
 
 
 def shown_names(inventory: Path) -> set[str]:
-    """The names that the site has a place for, from its Sphinx inventory."""
+    """The names that have a place on the site, read from its Sphinx inventory."""
     lines = zlib.decompress(inventory.read_bytes().split(b"\n", 4)[4]).decode().splitlines()
     return {line.split()[0] for line in lines}

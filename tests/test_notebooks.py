@@ -18,7 +18,8 @@ from spherodetect.score.counts import STATUSES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = ["1_labels", "2_train", "3_score_patient", "4_savedmodel_only"]
-MOST_LINES = 15
+#: Lines of a code cell, of at most 100 characters as ruff formats them.
+MOST_LINES = 24
 #: Runs first in a notebook's process, and refuses connections to other machines, as in the tests.
 _GUARD = """
 import sys
