@@ -75,7 +75,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page with links to pages of the site, and computed values in place of `{{ name }}`."""
+    """Return a page with its links adapted, and computed values in place of `{{ name }}`."""
     source = TEXTS.get(page.file.src_uri)
     if source:
         return _LINK.sub(lambda link: _address(source.parent / link[1]), markdown)
