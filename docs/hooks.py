@@ -94,7 +94,8 @@ def _address(path: Path) -> str:
 
 def worked_example() -> dict[str, str]:
     """The figures of the example in hs-score.md, computed with the bundled model's error rates."""
-    from spherodetect.score.counts import limit_of_blank, more_fields_needed, score_counts
+    from spherodetect.score.blank import limit_of_blank
+    from spherodetect.score.counts import more_fields_needed, score_counts
     from spherodetect.score.rates import ClassifierRates
 
     rates = ClassifierRates.from_model_json(json.loads((BUNDLED / "model.json").read_text()))
