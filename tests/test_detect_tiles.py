@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherodetect.detect.tiles import BLOCK_PX, MARGIN, MAX_SIDE_PX, Ownership, make_tiles, survey
+from spherodetect.detect.tiles import (
+    BLOCK_PX,
+    MARGIN,
+    MAX_SIDE_PX,
+    Ownership,
+    Survey,
+    make_tiles,
+    survey,
+)
 from spherodetect.fields.scan import Pixels
 from spherodetect.synthetic import draw_field
 
@@ -117,3 +125,33 @@ def test_an_overview_is_every_step_th_pixel(shape):
 def test_an_empty_slide_has_no_sample():
     seen = survey(Pixels(np.full((700, 900, 3), 228, np.uint8)))
     assert seen.is_empty((0, 0, 700, 900)) and seen.samples(500, (700, 900), 3) == []
+
+
+def test_samples_are_the_windows_nearest_to_a_monolayer_and_do_not_overlap():
+    """Windows of one block: every number follows from the covered shares alone."""
+    covered = np.zeros((12, 16))
+    shares = {(2, 3): 0.30, (2, 12): 0.34, (9, 3): 0.95, (9, 12): 0.05, (3, 13): 0.33}
+    for (row, column), share in shares.items():
+        covered[row, column] = share
+    seen = Survey(covered, np.zeros((1, 1, 3), np.uint8), 1)
+    size = 12 * BLOCK_PX, 16 * BLOCK_PX
+    found = seen.samples(BLOCK_PX, size, 10)
+    # By distance from 0.33: 0.33, 0.30, 0.05, 0.95. The block of 0.34 lies beside that of 0.33.
+    order = [(3, 13), (2, 3), (9, 12), (9, 3)]
+    assert found == [
+        (row * BLOCK_PX, column * BLOCK_PX, (row + 1) * BLOCK_PX, (column + 1) * BLOCK_PX)
+        for row, column in order
+    ]
+    assert seen.samples(BLOCK_PX, size, 2) == found[:2]
+    # A window that would leave the image is moved inside of it.
+    (first, *_) = seen.samples(4 * BLOCK_PX, size, 1)
+    assert first[2] - first[0] == first[3] - first[1] == 4 * BLOCK_PX
+    assert first[3] <= size[1]
+
+
+def test_a_window_that_is_hardly_covered_is_no_sample():
+    covered = np.full((3, 3), 0.015)
+    seen = Survey(covered, np.zeros((1, 1, 3), np.uint8), 1)
+    assert seen.samples(BLOCK_PX, (3 * BLOCK_PX, 3 * BLOCK_PX), 3) == []
+    covered[1, 1] = 0.025
+    assert len(seen.samples(BLOCK_PX, (3 * BLOCK_PX, 3 * BLOCK_PX), 3)) == 1
