@@ -44,6 +44,8 @@ _TABLE: dict[str, tuple[_Range, _Range, _Range, _Range, _Range, float]] = {
     "burr": ((0.82, 1.00), (0.95, 1.35), (0.00, 0.50), (0.30, 0.50), (0.82, 1.00), 2.5),
     "schistocyte": ((0.55, 0.82), (1.00, 1.30), (0.00, 0.30), (0.25, 0.45), (0.65, 1.00), 1.5),
     "polychromatic": ((1.08, 1.25), (0.90, 1.08), (0.00, 0.20), (0.30, 0.45), (0.85, 1.00), 1.5),
+    # Pale cells without pallor, as in the thin part of a film; drawn only on request.
+    "flat": ((0.98, 1.20), (0.70, 0.95), (0.00, 0.15), (0.30, 0.50), (0.82, 1.00), 0),
 }  # fmt: skip
 
 RED_CELL_SHAPES: Mapping[str, ShapeRanges] = {

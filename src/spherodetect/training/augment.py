@@ -1,7 +1,8 @@
 """Augments fields with changes of microscope and stain that keep the class of each cell.
 
-There is no strong blur, no stretch and no cut-out: a spherocyte is recognised by its pallor and by
-its density relative to its neighbours.
+There is no blur that fills a pallor, no stretch and no cut-out: a spherocyte is recognised by its
+pallor and by its density relative to its neighbours. Sharpness varies both ways, because phones and
+slide scanners sharpen their images.
 
 Fields are optical densities, float32 (S, S, 3). Boxes are (N, 4) in their pixels, and masks
 (N, M, M) fill the boxes. Each function takes a seed, (2,) int32, and its result is a function of
@@ -52,22 +53,51 @@ def turn(
 
 
 def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
-    """The field with random stain strength, tint and purity, uneven light, defocus and noise."""
-    draws = tf.random.stateless_uniform([10], seed, -1.0, 1.0)
+    """Stain strength, tint and purity, lamp, glare, sharpness and noise, as changes of density.
+
+    The ranges cover laboratories that nobody trained on: Giemsa stains, cameras with a colour cast,
+    photographs through an eyepiece and slide scanners.
+    """
+    seeds = tf.random.split(seed, 4)
+    draws = tf.random.stateless_uniform([13], seed, -1.0, 1.0)
     strength = tf.exp(draws[0] * config.stain_jitter)
     tint = tf.exp(draws[1:4] * config.tint_jitter)
-    # Eosin and azure absorb in different proportions in each laboratory. The mean of the channels
-    # is common to all.
+    # Eosin and azure absorb in other proportions in every laboratory; the mean of the channels is
+    # what they share.
     fade = 0.5 * (draws[4] + 1.0) * config.colour_fade
     density += fade * (tf.reduce_mean(density, axis=-1, keepdims=True) - density)
+    # A camera's colour matrix mixes what its filters see.
+    mixing = tf.eye(3) + tf.random.stateless_normal([3, 3], seeds[0]) * config.mixing_jitter
+    density = tf.tensordot(density, mixing, 1)
+    density = _sharpened(density, draws[8], config)
+    density = _glared(density * strength * tint, 0.5 * (draws[10] + 1.0) * config.glare)
     ramp = tf.linspace(-1.0, 1.0, tf.shape(density)[0])
     slope = draws[5:8] * config.light_jitter
+    curve = draws[11:13] * config.light_jitter
     light = slope[0] + slope[1] * ramp[:, None, None] + slope[2] * ramp[None, :, None]
-    density = softened(density, tf.maximum(draws[8], 0.0) * config.defocus)
-    noise = tf.random.stateless_normal(tf.shape(density), seed + 1) * (
-        0.5 * (draws[9] + 1.0) * config.noise
+    light += curve[0] * ramp[:, None, None] ** 2 + curve[1] * ramp[None, :, None] ** 2
+    noise = tf.random.stateless_normal(tf.shape(density), seeds[1])
+    # Grain of a compressed or demosaiced photograph is coarser than a pixel.
+    noise = tf.cond(draws[12] > 0.0, lambda: 2.0 * softened(noise), lambda: noise)
+    return density + light + noise * (0.5 * (draws[9] + 1.0) * config.noise)
+
+
+def _sharpened(density: tf.Tensor, draw: tf.Tensor, config: Any) -> tf.Tensor:
+    """Softer for a draw above 0.2, by up to `defocus`; sharper below -0.4, by up to `sharpening`."""
+    # Two passes of a 3x3 mean blur about as much as a defocus of 0.2 µm at the nominal cell size.
+    blurred = softened(softened(density))
+    return density + (
+        tf.maximum(draw - 0.2, 0.0) * config.defocus
+        - tf.maximum(-draw - 0.4, 0.0) * config.sharpening
+    ) * (blurred - density)
+
+
+def _glared(density: tf.Tensor, glare: tf.Tensor) -> tf.Tensor:
+    """Densities when stray light adds a share of the lamp's intensity: dark parts lose contrast."""
+    scale = 0.4342944819
+    return -scale * tf.math.log(
+        (tf.exp(-tf.clip_by_value(density, -0.5, 2.5) / scale) + glare) / (1.0 + glare)
     )
-    return density * strength * tint + light + noise
 
 
 def paste(

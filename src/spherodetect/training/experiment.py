@@ -20,14 +20,17 @@ class SmearParserConfig(base.Parser):
     """How records become training examples; augment.py explains each jitter and share."""
 
     rbc_px: float = 32.0
-    scale_jitter: float = 1.25
-    stain_jitter: float = 0.4
-    tint_jitter: float = 0.25
+    scale_jitter: float = 1.3
+    stain_jitter: float = 0.5
+    tint_jitter: float = 0.3
     colour_fade: float = 0.8
-    light_jitter: float = 0.015
-    defocus: float = 0.8
-    noise: float = 0.02
-    recompressed_share: float = 0.25
+    mixing_jitter: float = 0.08
+    light_jitter: float = 0.02
+    glare: float = 0.12
+    defocus: float = 1.25
+    sharpening: float = 1.5
+    noise: float = 0.025
+    recompressed_share: float = 0.4
     pasted_share: float = 0.4
 
 

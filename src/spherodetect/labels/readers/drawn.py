@@ -6,6 +6,7 @@ The same recipe gives the same fields at every run.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,16 @@ from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 
 if TYPE_CHECKING:
-    from spherodetect.synthetic import SyntheticField
+    from spherodetect.synthetic import SmearStyle, SyntheticField
 
 #: Fractions of spherocytes, from none as in most smears to most cells as in severe disease.
 _FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7)
 #: The pixel size of Chula RBC-12.
 _UM_PER_PX = 0.193
+#: Shapes that are mistaken for spherocytes, or missed, and that real labels are short of.
+_SPECIALITIES = ("target", "stomatocyte", "burr", "hypochromic", "flat")
+#: Share of the fields in which one of them is frequent, and its share of the red cells.
+_SPECIAL_FIELDS, _SPECIAL_CELLS = 2 / 3, (0.1, 0.5)
 
 
 def read_drawn(recipe: Recipe) -> LabelSet:
@@ -40,7 +45,7 @@ def read_drawn(recipe: Recipe) -> LabelSet:
             rng,
             n_cells=int(rng.integers(50, 190)),
             spherocyte_fraction=float(rng.choice(_FRACTIONS)),
-            style=random_style(rng, um_per_px=um_per_px),
+            style=_with_speciality(rng, random_style(rng, um_per_px=um_per_px)),
             n_platelets=int(rng.integers(2, 14)),
             n_white=int(rng.integers(0, 3)),
             overlap_fraction=float(rng.uniform(0.03, 0.2)),
@@ -59,6 +64,16 @@ def read_drawn(recipe: Recipe) -> LabelSet:
             )
         )
     return LabelSet(tuple(fields), keep=keep)
+
+
+def _with_speciality(rng: np.random.Generator, style: SmearStyle) -> SmearStyle:
+    """The style, in most fields with a high share of one of the special shapes."""
+    if rng.random() > _SPECIAL_FIELDS:
+        return style
+    total = sum(style.shape_shares.values())
+    special = str(rng.choice(_SPECIALITIES))
+    share = float(rng.uniform(*_SPECIAL_CELLS))
+    return replace(style, shape_shares={**style.shape_shares, special: total * share / (1 - share)})
 
 
 def outline_annotations(drawn: SyntheticField) -> tuple[Annotation, ...]:

@@ -19,7 +19,7 @@ from spherodetect.labels.annotations import SAME_CELL_DIAMETERS, Annotation, Lab
 from spherodetect.labels.readers.ledger import Unread
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.instances import FieldInstances, Instance, class_set, unknown_set
-from spherodetect.labels.repair.morphology import tidy
+from spherodetect.labels.repair.morphology import convex_hull, free_outline, tidy
 from spherodetect.labels.repair.refine import BESIDE, Refined, Refiner
 from spherodetect.segment import Segmentation, segment
 
@@ -29,6 +29,9 @@ MIN_QUALITY = 0.3
 _ENOUGH_DRAWN = 5
 #: The diameter of a red cell where neither the pixel size nor segmentation gives one.
 _FALLBACK_DIAMETER_PX = 40.0
+#: An unlabelled shape with at least this solidity, an area in this range of red cells, and at least
+#: this share of its outline free of neighbours is a cell.
+_MIN_SOLIDITY, _CELL_DISCS, _MIN_FREE = 0.93, (0.35, 1.8), 0.9
 
 
 def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -> FieldInstances:
@@ -170,8 +173,25 @@ class _Field:
             y0, x0, y1, x1 = tight = tight_box(mask)
             box = np.add(tight, [y.start, x.start] * 2).astype(float)
             bits = unknown_set(self.recipe.class_names)
+            if self._is_some_cell(cell, mask[y0:y1, x0:x1], box):
+                bits &= ~1
             self.instances.append(Instance(box, mask[y0:y1, x0:x1], bits))
         self.taken |= cells
+
+    def _is_some_cell(self, cell: int, mask: np.ndarray, box: np.ndarray) -> bool:
+        """Whether a segmented shape is certainly a cell of some class.
+
+        Such a shape is whole, convex, separate and of usual size. Its class set excludes
+        background, so that it raises the confidence of the detector.
+        """
+        discs = mask.sum() / (np.pi / 4 * self.diameter**2)
+        if touches_border(box, self.size_hw)[0] or not _CELL_DISCS[0] <= discs <= _CELL_DISCS[1]:
+            return False
+        if mask.sum() < _MIN_SOLIDITY * convex_hull(mask).sum():
+            return False
+        y, x = (slice(max(0, side.start - 1), side.stop + 1) for side in self.windows[cell - 1])
+        here = self.labels[y, x]
+        return free_outline(here == cell, here > 0) >= _MIN_FREE
 
     def _cell_at(self, point_yx: tuple[float, float]) -> int:
         """The segmented cell under a point, or the only one near it, or 0."""
