@@ -22,6 +22,7 @@ from spherodetect.graph.detector import Detector
 from spherodetect.labels.splits import BLOCK_FIELDS, block_of, file_number
 from spherodetect.records.examples import read_examples
 from spherodetect.safety import quoted
+from spherodetect.training.run import held_out_records, patterns_of
 from spherodetect.training.second_look import Neighbours, SecondLookCells
 
 
@@ -31,11 +32,11 @@ def validation_records(run: Path, params: Any) -> list[Path]:
     Raises:
         SpherodetectError: they are not where the run had them.
     """
-    pattern = params.task.validation_data.input_path
-    records = sorted(tf.io.gfile.glob(str(pattern)))
+    records = held_out_records(params)
     if not records:
+        patterns = ", ".join(patterns_of(params.task.validation_data))
         raise SpherodetectError(
-            f"{quoted(run)}: expected validation records {quoted(pattern)} to calibrate on, "
+            f"{quoted(run)}: expected validation records {quoted(patterns)} to calibrate on, "
             "got none; run export where train was run, or write them with `spherodetect tfrecords`"
         )
     return [Path(record) for record in records]

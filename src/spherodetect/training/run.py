@@ -139,7 +139,8 @@ def train(
     strategy = _strategy(hardware)
     with strategy.scope():
         task = task_factory.get_task(params.task, logging_dir=str(run))
-    validates = bool(_records(params.task.validation_data.input_path))
+    # At an interval of 0 the held-out records serve export alone, and the last checkpoint is used.
+    validates = params.trainer.validation_interval > 0 and bool(held_out_records(params))
     logger.info("training %s from step %d to %d in %s", path.name, step, total, run)
     progress(
         step,
@@ -200,11 +201,21 @@ def _strategy(hardware: str) -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
-def _patterns(params: Any) -> list[str]:
-    patterns = params.task.train_data.input_path
+def patterns_of(data: Any) -> list[str]:
+    """The patterns of a data set's records: input_path is one, a list, or one a name."""
+    patterns = data.input_path
     if hasattr(patterns, "as_dict"):
         return list(patterns.as_dict().values())
     return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def held_out_records(params: Any) -> list[str]:
+    """The files of an experiment's validation records, in order."""
+    return [
+        file
+        for pattern in patterns_of(params.task.validation_data)
+        for file in sorted(_records(pattern))
+    ]
 
 
 def _records(pattern: str) -> list[str]:
@@ -212,7 +223,7 @@ def _records(pattern: str) -> list[str]:
 
 
 def _require_records(params: Any) -> None:
-    for pattern in _patterns(params):
+    for pattern in patterns_of(params.task.train_data):
         if not _records(pattern):
             raise SpherodetectError(
                 f"{quoted(pattern)}: expected records to train on, got none; write them with "
@@ -223,7 +234,7 @@ def _require_records(params: Any) -> None:
 def _write_provenance(run: Path, path: Path, params: Any) -> None:
     hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
     manifests = {}
-    for pattern in _patterns(params):
+    for pattern in patterns_of(params.task.train_data):
         for manifest in Path(pattern).parent.glob("manifest.json"):
             content = json.loads(manifest.read_bytes())
             manifests[content["name"]] = {
