@@ -14,12 +14,19 @@ import tensorflow as tf
 
 from spherodetect.cells import RED_CELLS
 from spherodetect.graph.boxes import pairwise_iou, whole
+from spherodetect.graph.evidence import median, shape
+from spherodetect.graph.outlines import contact
 
 SPHEROCYTE = "spherocyte"
 #: Cells whose boxes have a higher IoU overlap: discs at three quarters of a diameter, side by side.
 _OVERLAP_IOU = 0.12
+#: A cell of which a larger share of the outline lies against another cell is not separate.
+_MAX_CONTACT = 0.1
 #: Diameter over the field's median, outside of which a detection is a fragment or several cells.
-_MIN_RELATIVE, _MAX_RELATIVE = 0.4, 1.55
+_MIN_RELATIVE, _MAX_RELATIVE = 0.4, 1.5
+#: A cell that is larger than this has to be round and without a waist (aspect ratio and fullness,
+#: see evidence.py): two cells in one outline are large, and long or with a waist.
+_MAX_ODD_RELATIVE, _MIN_ASPECT, _MIN_FULLNESS = 1.25, 0.75, 0.97
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,18 @@ def class_probabilities(
     return tf.stack(columns, axis=1)
 
 
-def are_separate(boxes: tf.Tensor, size: tf.Tensor, relative_diameters: tf.Tensor) -> tf.Tensor:
-    """(N,) bool, whole cells that overlap no other cell and are not several cells in one box."""
+def are_separate(
+    boxes: tf.Tensor, masks: tf.Tensor, size: tf.Tensor, relative_diameters: tf.Tensor
+) -> tf.Tensor:
+    """(N,) bool, whole cells that overlap and touch no other cell and are not several cells."""
     iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0]))
     highest = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1)
     plausible = (relative_diameters > _MIN_RELATIVE) & (relative_diameters < _MAX_RELATIVE)
-    return (highest < _OVERLAP_IOU) & whole(boxes, size) & plausible
+    aspect, fullness = shape(masks, boxes[:, 2:] - boxes[:, :2])
+    single = relative_diameters < _MAX_ODD_RELATIVE
+    single |= (aspect > _MIN_ASPECT) & (fullness > _MIN_FULLNESS)
+    free = (highest < _OVERLAP_IOU) & (contact(boxes, masks, size) < _MAX_CONTACT)
+    return free & single & whole(boxes, size) & plausible
 
 
 def mask_diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
@@ -109,18 +122,22 @@ def mask_diameters(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(4 / math.pi * area)
 
 
-def median(values: tf.Tensor, among: tf.Tensor, default: float) -> tf.Tensor:
-    """The median of the values for which `among` is true; the default if there are none."""
-    count = tf.reduce_sum(tf.cast(among, tf.int32))
-    ordered = tf.concat([tf.sort(tf.where(among, values, math.inf)), [default]], axis=0)
-    lower = tf.gather(ordered, tf.maximum(count - 1, 0) // 2)
-    upper = tf.gather(ordered, count // 2)
-    return tf.where(count > 0, 0.5 * (lower + upper), default)
-
-
 def most_probable(probabilities: tf.Tensor, *, among: Sequence[int]) -> tf.Tensor:
     """The most probable of the given classes, (N,) int32; 0 if no class is given."""
     if not among:
         return tf.zeros(tf.shape(probabilities)[:1], tf.int32)
     best = tf.argmax(tf.gather(probabilities, among, axis=1), axis=1)
     return tf.gather(tf.constant(among, tf.int32), best)
+
+
+__all__ = [
+    "SPHEROCYTE",
+    "ClassIds",
+    "are_separate",
+    "called_classes",
+    "class_probabilities",
+    "mask_diameters",
+    "median",
+    "most_probable",
+    "red_cell_probabilities",
+]
