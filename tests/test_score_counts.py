@@ -37,6 +37,7 @@ GOOD = ClassifierRates(
     (12, 2, 5, 8, 3, 4, 9, 2, 6, 3),
     name="good",
 )
+HEALTHY = ClassifierRates((0,) * 10, (0,) * 10, (600,) * 10, (0, 1) * 5, name="healthy")
 
 
 def known(sensitivity: float, specificity: float) -> ClassifierRates:
@@ -195,7 +196,7 @@ def test_an_error_about_counts_names_the_argument_the_field_and_the_value(
     [
         ({"n_cells": 9}, "n_cells >= 10"),
         ({"n_fields_rejected": -1}, "n_fields_rejected >= 0"),
-        ({"status_hint": "ok"}, "status_hint out_of_domain or field_quality"),
+        ({"status_hint": "ok"}, "status_hint out_of_domain or field_quality or unseen_stain"),
     ],
 )
 def test_invalid_options_are_refused(options, expected):
@@ -218,13 +219,16 @@ def test_invalid_options_are_refused(options, expected):
         ("field_quality", [], [], {"n_fields_rejected": 4}),
         ("field_quality", [11] * 12, [90] * 12, {"status_hint": "field_quality"}),
         ("out_of_domain", [], [], {"status_hint": "out_of_domain", "n_fields_rejected": 4}),
+        ("unseen_stain", [11] * 12, [90] * 12, {"status_hint": "unseen_stain"}),
+        # Healthy blood of this stain is called less often than other cells between slides.
+        ("ok", [1] * 12, [90] * 12, {"healthy": HEALTHY}),
     ],
 )
 def test_status(status, spherocytes, countable, options):
     score = score_counts(spherocytes, countable, model=GOOD, **options)
     assert score.status == status
     assert (score.grade == "") == (
-        status in {"insufficient_cells", "field_quality", "out_of_domain"}
+        status in {"insufficient_cells", "field_quality", "out_of_domain", "unseen_stain"}
     )
     assert math.isnan(score.hs_score) == math.isnan(score.raw_percent) == (not sum(countable))
     assert "positive" not in str(score)

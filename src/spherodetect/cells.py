@@ -23,6 +23,9 @@ from spherodetect.vocabulary import canonical_name as canonical_name
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The convention of a film that looks like none that the model was taught.
+UNSEEN = "unseen"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cells:
@@ -46,6 +49,9 @@ class Cells:
         cell_id: (N,) int32, the number of each cell in its field, from 1. It is given by the
             detector's order, stays with a cell when others are filtered out, and can be carried
             over to a later detection of the same field (see `detect.identity`).
+        convention: the laboratory's convention by which cells are called spherocytes, UNSEEN for a
+            film that looks like none that was taught, empty if the model has no conventions.
+        look_distance: from the field's look to the nearest that was taught, or None.
 
     >>> cells = Cells.empty(field_id="a.png", image_size_hw=(480, 640))
     >>> len(cells[cells.confidence > 0.7])
@@ -67,6 +73,8 @@ class Cells:
     rbc_diameter_px: float | None = None
     um_per_px_source: str = ""
     cell_id: np.ndarray = None  # type: ignore[assignment]  # numbered on construction
+    convention: str = ""
+    look_distance: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.box_yxyx)

@@ -273,6 +273,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "installed and certain"
     )
     parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help=text)
+    text = "the laboratory's convention of what a spherocyte is; else that of the films that look alike"
+    parser.add_argument("--convention", metavar="NAME", help=text)
 
 
 def _positive(text: str) -> float:
@@ -419,6 +421,7 @@ def _detect(args: argparse.Namespace) -> int:
             model=args.model,
             um_per_px=args.um_per_px,
             scale_bar_um=args.scale_bar_um,
+            convention=args.convention,
             progress=progress,
         )
     return _finish(result)
@@ -439,6 +442,7 @@ def _score(args: argparse.Namespace) -> int:
             rates=args.rates,
             pseudonymise=args.pseudonymise,
             classes=_classes(args),
+            convention=args.convention,
             progress=progress,
         )
     return _finish(result)

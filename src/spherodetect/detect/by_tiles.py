@@ -70,6 +70,8 @@ def detect_tiles(
     scale: Scale,
     *,
     class_names: tuple[str, ...],
+    conventions: tuple[str, ...] = (),
+    row: float = ESTIMATE_EVERYTHING.convention,
     field_id: str = "",
     tile_px: int | None = None,
     surveyed: Survey | None = None,
@@ -81,12 +83,14 @@ def detect_tiles(
         region: the image.
         scale: its pixel size.
         class_names: of the model.
+        conventions: names of the model's conventions.
+        row: the stated convention among them; below 0 the samples decide for all tiles.
         field_id: the image's name in messages.
         tile_px: side of the tiles without their margins.
         surveyed: the result of `tiles.survey`, if it is known.
     """
     overview = surveyed or survey(region)
-    frame = _measure_frame(graph, region, overview, scale)
+    frame = _measure_frame(graph, region, overview, scale, row)
     diameter = frame.scale_diameter_px
     ownership = Ownership(diameter)
     for tile in make_tiles(region.size_hw, diameter, core_px=tile_px):
@@ -100,7 +104,14 @@ def detect_tiles(
             # own prevalence as they have.
             tile_frame = replace(tile_frame, prevalence_raise=ESTIMATE_PREVALENCE)
         found = graph.tile(image, scale.um_per_px, tile_frame)
-        cells = to_cells(found, image.shape[:2], class_names, field_id=field_id, scale=scale)
+        cells = to_cells(
+            found,
+            image.shape[:2],
+            class_names,
+            field_id=field_id,
+            scale=scale,
+            conventions=conventions,
+        )
         yield DetectedTile(tile, image, cells, ownership.of(tile, cells.box_yxyx))
 
 
@@ -177,25 +188,34 @@ def needs_tiles(image: np.ndarray, scale: Scale, rbc_px: float) -> bool:
     return bool(pixels * (rbc_px / diameter) ** 2 > MAX_NETWORK_PIXELS)
 
 
-def _measure_frame(graph: SavedGraph, region: Region, surveyed: Survey, scale: Scale) -> Frame:
+def _measure_frame(
+    graph: SavedGraph, region: Region, surveyed: Survey, scale: Scale, row: float
+) -> Frame:
     """The frame of the whole image, from a few samples in which cells lie side by side."""
     diameter = _usual_diameter_px(scale) or _estimate_diameter_px(region, surveyed)
     side = min(round((CORE + 2 * MARGIN) * diameter), MAX_SIDE_PX)
     frames: list[Frame] = []
+    estimate = replace(ESTIMATE_EVERYTHING, convention=row)
     for window in surveyed.samples(side, region.size_hw, _SAMPLES):
         image = region.read(window)
         if not scale.um_per_px and not _is_similar(image, diameter):
             # Something else than cells would be enlarged until it has the size of cells.
             continue
-        found = graph.tile(image, scale.um_per_px, ESTIMATE_EVERYTHING)
+        found = graph.tile(image, scale.um_per_px, estimate)
         if found["num_detections"] >= _MIN_SAMPLE_CELLS:
             frames.append(Frame.from_array(found["frame"]).moved(window[:2]))
     if not frames:
-        return replace(ESTIMATE_EVERYTHING, scale_diameter_px=diameter)
+        return replace(estimate, scale_diameter_px=diameter)
     frames.sort(key=lambda frame: frame.rbc_diameter_px)
     # The prevalence is the median of all samples, because one sample has few cells.
     prevalence_raise = float(np.median([frame.prevalence_raise for frame in frames]))
-    return replace(frames[len(frames) // 2], prevalence_raise=prevalence_raise)
+    # All tiles have the convention of most samples.
+    rows = [frame.convention for frame in frames]
+    return replace(
+        frames[len(frames) // 2],
+        prevalence_raise=prevalence_raise,
+        convention=max(rows, key=rows.count),
+    )
 
 
 def _is_similar(image: np.ndarray, diameter: float) -> bool:

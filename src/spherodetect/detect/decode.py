@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from spherodetect.cells import Cells
+from spherodetect.cells import UNSEEN, Cells
 from spherodetect.detect.saved_graph import Arrays
 from spherodetect.safety import quoted
 from spherodetect.scale.find import Scale
@@ -19,6 +20,7 @@ def to_cells(
     *,
     field_id: str,
     scale: Scale,
+    conventions: tuple[str, ...] = (),
 ) -> Cells:
     """The cells of an image of a size, from what the graph returned for it."""
     if found["truncated"]:
@@ -41,4 +43,15 @@ def to_cells(
         class_names=class_names,
         rbc_diameter_px=float(found["rbc_diameter_px"]),
         um_per_px_source=scale.source,
+        **_convention(found, conventions),
     )
+
+
+def _convention(found: Arrays, names: tuple[str, ...]) -> dict[str, Any]:
+    """The name of the field's convention and the distance of its look, if the graph has them."""
+    if "convention" not in found:
+        return {}
+    return {
+        "convention": (*names, UNSEEN)[int(found["convention"])],
+        "look_distance": float(found["look_distance"]),
+    }

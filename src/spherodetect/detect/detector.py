@@ -16,7 +16,7 @@ import numpy as np
 from spherodetect.cells import Cells
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import SpherodetectError
-from spherodetect.safety import sha256
+from spherodetect.safety import quoted, sha256
 from spherodetect.score.rates import ClassifierRates
 
 
@@ -51,6 +51,22 @@ def as_detector(model: str | Path | Detector | None = None) -> Detector:
     return model
 
 
+def with_convention(detector: Detector, name: str | None) -> Detector:
+    """The detector with a stated convention; None leaves the choice to the look of each field.
+
+    Raises:
+        SpherodetectError: the detector was not taught such a convention.
+    """
+    if name is None:
+        return detector
+    if not isinstance(detector, Model):
+        raise SpherodetectError(
+            f"convention {quoted(name)}: expected a model folder, which knows conventions, "
+            f"got {type(detector).__name__}"
+        )
+    return detector.with_convention(name)
+
+
 def error_rates_of(detector: Any) -> ClassifierRates | None:
     """The error rates of a detector, or None if it has none."""
     rates = getattr(detector, "rates", None)
@@ -65,9 +81,10 @@ def name_of(detector: Any) -> str:
 def identity_of(detector: Any) -> str | None:
     """A checksum by which finished fields of a detector are found again, or None."""
     if isinstance(detector, Model):
-        return sha256(json.dumps(dict(detector.card.checksums), sort_keys=True).encode())
+        content = dict(detector.card.checksums) | {"convention": detector.convention or ""}
+        return sha256(json.dumps(content, sort_keys=True).encode())
     identity = getattr(detector, "identity", None)
     return None if identity is None else str(identity)
 
 
-__all__ = ["Detector", "as_detector", "error_rates_of", "identity_of", "name_of"]
+__all__ = ["Detector", "as_detector", "error_rates_of", "identity_of", "name_of", "with_convention"]

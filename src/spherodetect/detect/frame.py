@@ -2,7 +2,7 @@
 
 A frame is measured once on a large image and is then the same in all of its tiles. It has no
 TensorFlow in it, so that both the detection code and the inference graph can use it. The SavedModel
-takes and returns it as six float32 numbers, in the order of the attributes.
+takes and returns it as seven float32 numbers, in the order of the attributes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Frame:
         turn: flips and transposition, see `graph.frame.Placement.turn`.
         prevalence_raise: increase of the log odds by the prevalence of spherocytes. Below 0 the
             graph estimates it from the image.
+        convention: row of the laboratory's convention, see graph/conventions.py. Below 0 the graph
+            chooses it by the look of the image.
     """
 
     scale_diameter_px: float = 0.0
@@ -36,18 +38,19 @@ class Frame:
     grid_x_px: float = 0.0
     turn: float = 0.0
     prevalence_raise: float = -1.0
+    convention: float = -1.0
 
     @classmethod
     def from_array(cls, values: Sequence[float] | np.ndarray) -> Frame:
-        """The frame of six numbers, as the SavedModel returns them."""
+        """The frame of the numbers that the SavedModel returns."""
         return cls(*map(float, values))
 
     def to_array(self) -> np.ndarray:
-        """(6,) float32, as the SavedModel takes them."""
+        """(7,) float32, as the SavedModel takes them."""
         return np.array(self.values(), np.float32)
 
     def values(self) -> list[Any]:
-        """The six values in order."""
+        """The values in order."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def moved(self, origin_yx: Sequence[int]) -> Frame:

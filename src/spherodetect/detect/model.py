@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from spherodetect.detect.by_tiles import (
     scale_of_scan,
 )
 from spherodetect.detect.decode import to_cells
+from spherodetect.detect.frame import ESTIMATE_EVERYTHING
 from spherodetect.detect.model_folder import BUNDLED, ModelCard, check_files, read_card
 from spherodetect.detect.saved_graph import SavedGraph
 from spherodetect.detect.tiles import Survey, survey
@@ -36,6 +38,7 @@ from spherodetect.photograph import Photograph
 from spherodetect.safety import file_sha256, quoted
 from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
 from spherodetect.scale.find import Scale, find_scale
+from spherodetect.score.rates import ClassifierRates
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ class Model:
         name: the model's name in tables.
         class_names: in the order of the class ids, from 1.
         rates: sensitivity and specificity of each held-out block, for the score.
+        conventions: names of the laboratories' conventions that the model was taught.
+        convention: the stated one, or None: then each field takes that of the taught films that
+            look alike.
     """
 
     def __init__(self, folder: Path, card: ModelCard, graph: SavedGraph) -> None:
@@ -62,10 +68,48 @@ class Model:
         self.name = card.name
         self.class_names = card.class_names
         self.rates = card.classifier_rates()
+        self.conventions = card.convention_names
+        self.convention: str | None = None
         self._graph = graph
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {len(self.class_names)} classes, {str(self.folder)!r})"
+
+    def with_convention(self, name: str | None) -> Model:
+        """The same model with a stated convention; None lets the look of each field decide.
+
+        Raises:
+            SpherodetectError: the model was not taught such a convention.
+
+        >>> load_model().with_convention("dataset-a").convention  # doctest: +SKIP
+        'dataset-a'
+        """
+        if name is not None and name not in self.conventions:
+            known = ", ".join(map(quoted, self.conventions)) or "none"
+            raise SpherodetectError(
+                f"convention: expected one that {self.name} was taught ({known}), "
+                f"got {quoted(name)}"
+            )
+        other = Model(self.folder, self.card, self._graph)
+        other.convention = name
+        if name is not None:
+            other.rates = self.rates_of(name)
+        return other
+
+    def rates_of(self, convention: str) -> ClassifierRates:
+        """The held-out rates of a convention, or of UNSEEN: those of laboratories left out."""
+        return self.card.rates_of(convention)
+
+    def healthy_rates_of(self, convention: str) -> ClassifierRates | None:
+        """What is called a spherocyte in healthy blood of a convention's stain, if it is known."""
+        return self.card.healthy_rates_of(convention)
+
+    @property
+    def _row(self) -> float:
+        """The row of the stated convention in the graph; below 0 without one."""
+        if self.convention is None:
+            return ESTIMATE_EVERYTHING.convention
+        return float(self.conventions.index(self.convention))
 
     def detect(
         self,
@@ -106,8 +150,19 @@ class Model:
         if tile_px or needs_tiles(picture, scale, self.card.rbc_px):
             tiles = self.detect_tiles(Pixels(picture), scale, field_id=field_id, tile_px=tile_px)
             return joined(tiles, size_hw, self.class_names, field_id=field_id, scale=scale)
-        found = self._graph.image(picture, scale.um_per_px)
-        return to_cells(found, size_hw, self.class_names, field_id=field_id, scale=scale)
+        if self.convention is None:
+            found = self._graph.image(picture, scale.um_per_px)
+        else:
+            stated = replace(ESTIMATE_EVERYTHING, convention=self._row)
+            found = self._graph.tile(picture, scale.um_per_px, stated)
+        return to_cells(
+            found,
+            size_hw,
+            self.class_names,
+            field_id=field_id,
+            scale=scale,
+            conventions=self.conventions,
+        )
 
     def detect_file(
         self,
@@ -201,6 +256,8 @@ class Model:
             region,
             scale,
             class_names=self.class_names,
+            conventions=self.conventions,
+            row=self._row,
             field_id=field_id,
             tile_px=tile_px,
             surveyed=surveyed,

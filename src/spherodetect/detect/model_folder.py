@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from spherodetect.cells import UNSEEN
 from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import BadModelError
 from spherodetect.safety import file_sha256, inside, quoted, read_json
@@ -70,6 +71,8 @@ class ModelCard:
         provenance: see `provenance.Provenance`.
         checksums: file of the folder to its SHA-256; empty until the folder is written.
         held_out_figures: accuracy on held-out cells by name.
+        conventions: the laboratories' conventions, as `graph.conventions.Conventions.as_json` gives
+            them, with `rates`, `healthy` and `figures` of each; empty for a model without.
         extra: keys that this version does not know.
     """
 
@@ -82,6 +85,7 @@ class ModelCard:
     provenance: Provenance
     checksums: Mapping[str, str] = field(default_factory=dict)
     held_out_figures: Mapping[str, float] = field(default_factory=dict)
+    conventions: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -106,8 +110,36 @@ class ModelCard:
             "stains_seen": list(self.stains_seen),
             "provenance": copy.deepcopy(dict(self.provenance.content)),
             "held_out_figures": dict(self.held_out_figures),
+            **({"conventions": copy.deepcopy(dict(self.conventions))} if self.conventions else {}),
             **({"checksums": dict(self.checksums)} if self.checksums else {}),
         }
+
+    @property
+    def convention_names(self) -> tuple[str, ...]:
+        """The names of the conventions in the order of the graph's rows, without UNSEEN."""
+        return tuple(name for name in self.conventions.get("rows", ()) if name != UNSEEN)
+
+    def rates_of(self, convention: str) -> ClassifierRates:
+        """The held-out rates of a convention or of UNSEEN; the model's own if it has none such.
+
+        Raises:
+            BadModelError: counts that cannot be.
+        """
+        return self._rates("rates", convention) or self.classifier_rates()
+
+    def healthy_rates_of(self, convention: str) -> ClassifierRates | None:
+        """What is called a spherocyte in healthy blood of a convention's stain, if it is known.
+
+        Raises:
+            BadModelError: counts that cannot be.
+        """
+        return self._rates("healthy", convention)
+
+    def _rates(self, kind: str, convention: str) -> ClassifierRates | None:
+        blocks = self.conventions.get(kind, {}).get(convention)
+        if not blocks:
+            return None
+        return ClassifierRates.from_model_json({"name": self.name, "rates": {"blocks": blocks}})
 
     def classifier_rates(self) -> ClassifierRates:
         """Sensitivity and specificity for the score.
@@ -175,7 +207,7 @@ class _Reader:
         "stains_seen",
         "provenance",
     )
-    _OPTIONAL = ("checksums", "held_out_figures")
+    _OPTIONAL = ("checksums", "held_out_figures", "conventions")
 
     def __init__(self, content: Any, source: str | Path) -> None:
         self.source = source
@@ -204,6 +236,7 @@ class _Reader:
             provenance=Provenance(self._mapping("provenance", content["provenance"])),
             checksums=self._checksums(self._mapping("checksums", content.get("checksums", {}))),
             held_out_figures=self._figures(content.get("held_out_figures", {})),
+            conventions=self._mapping("conventions", content.get("conventions", {})),
             extra={key: value for key, value in content.items() if key not in known},
         )
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spherodetect.detect.frame import Frame
+from spherodetect.detect.frame import FRAME_SIZE, Frame
 from spherodetect.errors import BadModelError
 from spherodetect.safety import quoted
 
@@ -38,6 +39,7 @@ class SavedGraph:
         try:
             self._saved = tf.saved_model.load(str(folder / "saved_model"))
             self._image = self._saved.signatures["serving_image"]
+            self._frame_size = _frame_size(getattr(self._saved, "tile", None))
         except (OSError, ValueError, KeyError, tf.errors.OpError) as problem:
             why = quoted(str(problem).partition("\n")[0])
             raise BadModelError(
@@ -78,9 +80,17 @@ class SavedGraph:
             found = function(
                 tf.constant(image),
                 tf.constant(float(um_per_px or 0.0)),
-                tf.constant(frame.to_array()),
+                tf.constant(frame.to_array()[: self._frame_size]),
             )
         return {name: value.numpy() for name, value in found.items()}
+
+
+def _frame_size(function: Any) -> int:
+    """Numbers of a frame that a saved function takes: models without conventions take one less."""
+    if function is None:
+        return FRAME_SIZE
+    arguments, _ = function.concrete_functions[0].structured_input_signature
+    return int(arguments[-1].shape[0])
 
 
 @contextmanager

@@ -29,13 +29,16 @@ from spherodetect.detect.model_folder import Thresholds
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph import decide, optics
 from spherodetect.graph.boxes import align, anchors, clip, decode, whole
+from spherodetect.graph.conventions import FEATURES, LOOK, Conventions, look_of
 from spherodetect.graph.decide import SPHEROCYTE, ClassIds
 from spherodetect.graph.diameter import estimate_diameter
+from spherodetect.graph.evidence import measured, relative
 from spherodetect.graph.frame import place
 from spherodetect.graph.network import Network
+from spherodetect.graph.outlines import one_piece, tightened
 from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.graph.proposals import MAX_CELLS, Shapes, in_use_or_zero
-from spherodetect.graph.second_look import WINDOW, mean_log_odds, sizes, windows
+from spherodetect.graph.second_look import SIZE_GAIN, WINDOW, mean_log_odds, sizes, windows
 from spherodetect.safety import quoted
 
 #: The largest enlargement, and the most pixels that the network processes at once. An image that
@@ -56,6 +59,8 @@ _RESCALE_ABOVE = 0.75 * _SCALE_STEP
 #: out: 2 to 6).
 _SIZE_SLOPE, _MAX_SIZE_CORRECTION = 3.5, 0.15
 _GREEN = 1
+#: The colour of the empty slide is the mean of every eighth pixel.
+_LIGHT_STEP = 8
 #: Mean and standard deviation of ImageNet's colours, 0 to 1: the input of Model Garden's models.
 _COLOUR_MEAN, _COLOUR_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -105,8 +110,10 @@ class Detector(tf.Module):
         colours: the network takes ImageNet's normalised colours, as Model Garden's own models do,
             and not optical density.
         second: the second look, see second_look.py.
-        evidence: also return the inputs of the decision: `log_odds` of each cell by itself, and
-            `window` and `size`, the inputs of the second look.
+        conventions: what laboratories call a spherocyte. Without them the thresholds decide.
+        evidence: also return the inputs of the decision: `log_odds` of each cell by itself,
+            `window` and `size`, the inputs of the second look, and `numbers` and `look`, those of
+            a convention.
         canvas: fixed shapes; values of cells then have a constant number of rows.
     """
 
@@ -118,6 +125,7 @@ class Detector(tf.Module):
         class_names: Sequence[str],
         colours: bool = False,
         second: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        conventions: Conventions | None = None,
         evidence: bool = False,
         canvas: Canvas | None = None,
     ) -> None:
@@ -127,6 +135,7 @@ class Detector(tf.Module):
         self.class_names = tuple(class_names)
         self.colours = colours
         self.second = second
+        self.conventions = conventions
         self.evidence = evidence
         self.canvas = canvas
         self.classes = ClassIds.of(self.class_names)
@@ -143,8 +152,19 @@ class Detector(tf.Module):
 
     def replace(self, **changes: Any) -> Detector:
         """The same detector, thresholds included, with other options."""
-        options = ("rbc_px", "class_names", "colours", "second", "evidence", "canvas")
-        other = Detector(self.network, **{name: getattr(self, name) for name in options} | changes)
+        options = {
+            name: getattr(self, name)
+            for name in (
+                "rbc_px",
+                "class_names",
+                "colours",
+                "second",
+                "conventions",
+                "evidence",
+                "canvas",
+            )
+        }
+        other = Detector(self.network, **options | changes)
         other.tuned = self.tuned
         return other
 
@@ -159,12 +179,14 @@ class Detector(tf.Module):
             image: uint8 (H, W, 3).
             um_per_px: float32 scalar; at 0 it is unknown, and the scale comes from the image's own
                 red cells.
-            frame: (6,) float32, a `detect.frame.Frame`, for the tiles of a larger image. The result
+            frame: (7,) float32, a `detect.frame.Frame`, for the tiles of a larger image. The result
                 then has the frame that was used, in the same form.
         """
         image = tf.cast(image, tf.float32)
         density = optics.optical_density(image)
         picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
+        step = _LIGHT_STEP
+        light = tf.reduce_mean(image[::step, ::step] * 10.0 ** density[::step, ::step], axis=[0, 1])
         given = None if frame is None else Frame(*tf.unstack(frame))
         scale_known = um_per_px > 0.0
         scale_given = tf.constant(False) if given is None else given.scale_diameter_px > 0.0
@@ -173,7 +195,7 @@ class Detector(tf.Module):
         def detect_at(
             again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]
         ) -> tuple[Any, ...]:
-            cells = self._detect(picture, diameter, um_per_px, given)
+            cells = self._detect(picture, diameter, um_per_px, given, light)
             measured = cells["rbc_diameter_px"]
             cells["rbc_diameter_px"] = tf.where(scale_known, usual, measured)
             differs = tf.abs(tf.math.log(measured / diameter)) > _RESCALE_ABOVE
@@ -213,7 +235,10 @@ class Detector(tf.Module):
             "log_odds": tf.TensorSpec([rows]),
             "window": tf.TensorSpec([rows, WINDOW, WINDOW, 4]),
             "size": tf.TensorSpec([rows, 3]),
+            "numbers": tf.TensorSpec([rows, len(FEATURES) - 1]),
+            "look": tf.TensorSpec([len(LOOK)]),
         }
+        convention = {"convention": tf.TensorSpec([], tf.int32), "look_distance": tf.TensorSpec([])}
         return (evidence if self.evidence else {}) | {
             "boxes_yxyx": tf.TensorSpec([rows, 4]),
             "class_ids": tf.TensorSpec([rows], tf.int32),
@@ -225,11 +250,17 @@ class Detector(tf.Module):
             "num_detections": tf.TensorSpec([], tf.int32),
             "rbc_diameter_px": tf.TensorSpec([]),
             "truncated": tf.TensorSpec([], tf.bool),
+            **(convention if self.conventions else {}),
             **({"frame": tf.TensorSpec([FRAME_SIZE])} if framed else {}),
         }
 
     def _detect(
-        self, picture: tf.Tensor, diameter: tf.Tensor, um_per_px: tf.Tensor, given: Frame | None
+        self,
+        picture: tf.Tensor,
+        diameter: tf.Tensor,
+        um_per_px: tf.Tensor,
+        given: Frame | None,
+        light: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The cells at a scale: `diameter` native pixels become rbc_px of the network's."""
         scale, is_limited = self._scale(picture, diameter)
@@ -270,31 +301,43 @@ class Detector(tf.Module):
         if self.shapes.fixed:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
         masks = self._masks(pyramid, boxes + offset, probabilities)
+        # The box of a cell that the border cuts may end short of the border once it is tight.
+        uncut = whole(boxes, size)
+        boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
         none, estimate = tf.constant(0.0), tf.constant(-1.0)
-        cells, median, raised = self._decide(
+        cells, of_field = self._decide(
             boxes,
             probabilities,
             masks,
             valid,
             size,
+            uncut=uncut,
+            light=light,
             picture=input_,
             offset=offset,
             um_per_px=um_per_px / scale,
             median_given=none if given is None else given.rbc_diameter_px * scale,
             raise_given=estimate if given is None else given.prevalence_raise,
+            convention_given=estimate if given is None else given.convention,
         )
+        median, raised = of_field.pop("median"), of_field.pop("raise")
         boxes, masks = placed.native(boxes, masks)
         cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
         if self.shapes.fixed:
             cells = in_use_or_zero(cells, valid)
         grid_y, grid_x = tf.unstack(placed.spot / scale)
-        used = Frame(diameter, median / scale, grid_y, grid_x, placed.turn, raised)
-        return cells | {
-            "num_detections": tf.minimum(count, limit),
-            "rbc_diameter_px": median / scale,
-            "truncated": (count > limit) | is_limited,
-            **({} if given is None else {"frame": tf.stack(used.values())}),
-        }
+        row = tf.cast(of_field.get("convention", -1), tf.float32)
+        used = Frame(diameter, median / scale, grid_y, grid_x, placed.turn, raised, row)
+        return (
+            cells
+            | of_field
+            | {
+                "num_detections": tf.minimum(count, limit),
+                "rbc_diameter_px": median / scale,
+                "truncated": (count > limit) | is_limited,
+                **({} if given is None else {"frame": tf.stack(used.values())}),
+            }
+        )
 
     def _scale(self, picture: tf.Tensor, diameter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The enlargement, and whether a limit keeps it below the nominal one."""
@@ -355,34 +398,46 @@ class Detector(tf.Module):
         valid: tf.Tensor,
         image_hw: tf.Tensor,
         *,
+        uncut: tf.Tensor,
+        light: tf.Tensor,
         picture: tf.Tensor,
         offset: tf.Tensor,
         um_per_px: tf.Tensor,
         median_given: tf.Tensor,
         raise_given: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Class, probability and countable of each cell; the median diameter; the raise.
+        convention_given: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Class, probability and countable of each cell; and what was found of the field.
+
+        The field has a `median` diameter and a `raise` of the log odds, and with conventions the
+        row of its `convention` and its `look_distance`.
 
         Args:
             image_hw: (2,) of the image in the network's pixels.
+            uncut: (N,) bool, cells that the border does not cut.
+            light: (3,) intensity of the empty slide.
             picture: the network's input before normalisation, for the second look.
             offset: (4,) of the image's corner in it.
             um_per_px: of the network's pixels; 0 where it is unknown.
             median_given: median diameter of whole red cells; at 0 it is measured here.
             raise_given: increase of the log odds by prevalence; below 0 it is estimated here.
+            convention_given: row of the convention; below 0 the look of the field decides.
         """
         diameters = decide.mask_diameters(boxes, masks)
         spherocyte, other_red = decide.red_cell_probabilities(probabilities, self.classes)
         red = other_red + spherocyte
-        own = decide.median(diameters, valid & whole(boxes, image_hw) & (red > 0.5), self.rbc_px)
+        own = decide.median(diameters, valid & uncut & (red > 0.5), self.rbc_px)
         median = tf.where(median_given > 0.0, median_given, own)
         log_odds = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6)
         if not self.colours:
             shown = tf.math.log(median / self.rbc_px)
             shown = tf.clip_by_value(shown, -_MAX_SIZE_CORRECTION, _MAX_SIZE_CORRECTION)
             log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
-        evidence = {}
-        if self.second or self.evidence:
+        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
+        separate = decide.are_separate(boxes, masks, image_hw, diameters / median)
+        countable = is_red & uncut & separate
+        evidence, of_field = {}, {"median": median}
+        if self.second or self.evidence or self.conventions:
             # Where the pixel size is known, a window shows a small cell small.
             usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
             window = windows(
@@ -391,17 +446,33 @@ class Detector(tf.Module):
             size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
             if self.second:
                 log_odds = mean_log_odds(log_odds, self.second(window, size))
+            measurements = measured(window, masks, boxes[:, 2:] - boxes[:, :2])
+            numbers = relative(measurements, countable & valid)
+            # The relative diameter is the first of the sizes, times its gain.
+            numbers = tf.concat([size[:, :1] / SIZE_GAIN, numbers], axis=1)
+            look = look_of(window, measurements, light, countable & valid)
             if self.evidence:
-                evidence = {"log_odds": log_odds, "window": window, "size": size}
-        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        countable = is_red & decide.are_separate(boxes, image_hw, diameters / median)
+                evidence = {
+                    "log_odds": log_odds,
+                    "window": window,
+                    "size": size,
+                    "numbers": numbers,
+                }
+                of_field["look"] = look
         estimated = estimate_raise(log_odds, countable & valid)
         raised = tf.where(raise_given >= 0.0, raise_given, estimated)
-        slope, intercept = self.tuned["slope"], self.tuned["intercept"]
-        p_spherocyte = tf.sigmoid(slope * (log_odds + raised) + intercept)
+        of_field["raise"] = raised
+        if self.conventions:
+            row, distance = self.conventions.chosen(look, tf.cast(convention_given, tf.int32))
+            p_spherocyte, cut = self.conventions.judged(log_odds + raised, numbers, row)
+            of_field |= {"convention": row, "look_distance": distance}
+        else:
+            cut = self.tuned["p_spherocyte"]
+            slope, intercept = self.tuned["slope"], self.tuned["intercept"]
+            p_spherocyte = tf.sigmoid(slope * (log_odds + raised) + intercept)
         if self.classes.spherocyte is None:
             p_spherocyte = tf.zeros_like(p_spherocyte)
-        is_spherocyte = p_spherocyte >= self.tuned["p_spherocyte"]
+        is_spherocyte = p_spherocyte >= cut
         cells = {
             "class_ids": decide.called_classes(probabilities, is_red, is_spherocyte, self.classes),
             "confidences": 1.0 - probabilities[:, 0],
@@ -412,7 +483,7 @@ class Detector(tf.Module):
             "countable": countable,
             **evidence,
         }
-        return cells, median, raised
+        return cells, of_field
 
 
 def _rounded_to_step(diameter: tf.Tensor) -> tf.Tensor:

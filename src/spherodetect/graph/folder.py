@@ -9,8 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from spherodetect.cells import UNSEEN
 from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds
 from spherodetect.detect.provenance import Provenance
 from spherodetect.graph.detector import Canvas, Detector
@@ -53,9 +55,8 @@ def write_folder(
         assets.mkdir()
         (assets / "class_names.txt").write_text("\n".join(card.class_names) + "\n")
         (assets / "model.json").write_bytes(_as_bytes(card.to_json()))
-        module = SmearModule(
-            detector, card.classifier_rates().table, canvas=canvas, assets=sorted(assets.iterdir())
-        )
+        table = _tables(card) if detector.conventions else card.classifier_rates().table
+        module = SmearModule(detector, table, canvas=canvas, assets=sorted(assets.iterdir()))
         tf.saved_model.save(module, str(temporary / "saved_model"), signatures=module.signatures())
         shutil.rmtree(assets)
         (temporary / "MODEL_CARD.md").write_text(text)
@@ -71,6 +72,15 @@ def write_folder(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _tables(card: ModelCard) -> np.ndarray:
+    """(C + 1, 2, M, 3): the tables of each convention's rates and of its limit of blank."""
+    tables = []
+    for name in (*card.convention_names, UNSEEN):
+        own, healthy = card.rates_of(name), card.healthy_rates_of(name)
+        tables.append([own.table, (healthy or own).table])
+    return np.array(tables)
 
 
 def _as_bytes(content: dict[str, Any]) -> bytes:

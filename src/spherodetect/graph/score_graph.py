@@ -11,12 +11,18 @@ from spherodetect.score.blank import BLANK_ROWS
 
 
 def score_counts(
-    spherocytes: tf.Tensor, countable: tf.Tensor, table: tf.Tensor
+    spherocytes: tf.Tensor,
+    countable: tf.Tensor,
+    table: tf.Tensor,
+    *,
+    healthy: tf.Tensor | None = None,
+    unseen: tf.Tensor | bool = False,
 ) -> dict[str, tf.Tensor]:
     """The score of counts of each field (J,) and of the model's table (M, 3), in the graph.
 
     It is score.counts.score_counts in TensorFlow; the steps, constants and sources are explained
-    there. A test asserts that both agree to 1e-4.
+    there. A test asserts that both agree to 1e-4. `healthy` is the table of the limit of blank,
+    `unseen` says that the film looks like none that was taught.
     """
     some = countable > 0
     s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
@@ -39,7 +45,7 @@ def score_counts(
     )
     percent = 100 * tf.where(useful, corrected, p)
     ordered = tf.sort(draws) * 100
-    blank = _is_blank(called, n, table)
+    blank = _is_blank(called, n, table if healthy is None else healthy)
     low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
     high = tf.maximum(_quantile(ordered, 0.975), percent)
     few = (n < counts.MIN_COUNTABLE) | (fields < counts.MIN_FIELDS)
@@ -48,6 +54,7 @@ def score_counts(
     code = tf.where(wide, counts.STATUSES.index("low_confidence"), counts.STATUSES.index("ok"))
     code = tf.where(blank, counts.STATUSES.index("at_or_below_limit_of_blank"), code)
     code = tf.where(few, counts.STATUSES.index("insufficient_cells"), code)
+    code = tf.where(unseen, counts.STATUSES.index("unseen_stain"), code)
     unknown = tf.constant(math.nan, tf.float64)
     figures = {
         "raw_percent": 100 * p,

@@ -28,7 +28,8 @@ class SmearModule(tf.Module):
 
     Args:
         detector: with its weights and thresholds.
-        table: (M, 3), the `table` of score.rates.ClassifierRates.
+        table: (M, 3), the `table` of score.rates.ClassifierRates. With conventions it is
+            (C + 1, 2, M, 3): of each row the table of its rates and that of its limit of blank.
         canvas: the fixed shapes of serving_static; None leaves that signature out.
         assets: files that are stored in the SavedModel.
     """
@@ -132,15 +133,26 @@ class SmearModule(tf.Module):
             cells = self.image(decode(inputs[0]), inputs[1])
             called = cells["countable"] & (cells["class_ids"] == spherocyte)
             counts = [cells["num_detections"], _count(cells["countable"]), _count(called)]
-            return tf.stack(counts)
+            return tf.stack([*counts, cells.get("convention", tf.constant(0))])
 
         counts = tf.map_fn(
             one,
             (image_bytes, _as_long(um_per_px, image_bytes)),
-            fn_output_signature=tf.TensorSpec([3], tf.int32),
+            fn_output_signature=tf.TensorSpec([4], tf.int32),
         )
-        n_cells, countable, spherocytes = tf.unstack(tf.reduce_sum(counts, axis=0))
-        result = score_counts(counts[:, 2], counts[:, 1], self.table)
+        n_cells, countable, spherocytes, _ = tf.unstack(tf.reduce_sum(counts, axis=0))
+        conventions = self.detector.conventions
+        if conventions is None:
+            result = score_counts(counts[:, 2], counts[:, 1], self.table)
+        else:
+            # The convention of most countable cells, as in pipeline/patient.py.
+            unseen = len(conventions.names)
+            cells_of = tf.math.unsorted_segment_sum(counts[:, 1], counts[:, 3], unseen + 1)
+            row = tf.argmax(cells_of, output_type=tf.int32)
+            tables = self.table[row]
+            result = score_counts(
+                counts[:, 2], counts[:, 1], tables[0], healthy=tables[1], unseen=row == unseen
+            )
         return {"n_cells": n_cells, "n_countable": countable, "n_spherocytes": spherocytes} | result
 
 

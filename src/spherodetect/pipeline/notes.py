@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.cells import UNSEEN
 from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.detect.detector import name_of
 from spherodetect.examined import Examined
@@ -50,9 +51,30 @@ def patient_notes(
     if card is None:
         return [scale_note(fields)]
     return [
-        *stain_notes(card.stains_seen),
+        *(convention_notes(detector, fields) or stain_notes(card.stains_seen)),
         scale_note(fields),
         *([] if lab else look_alike_notes(fields, card.rates.blocks)),
+    ]
+
+
+def convention_notes(detector: Any, fields: Sequence[Examined]) -> list[str]:
+    """By which laboratory's convention cells were called spherocytes; nothing without any."""
+    known = getattr(detector, "conventions", ())
+    accepted = [one.cells for one in fields if one.quality.accepted]
+    if not known or not accepted:
+        return []
+    if detector.convention:
+        return [f"Cells were called spherocytes by the stated convention: {detector.convention}."]
+    distances = [cells.look_distance for cells in accepted if cells.look_distance is not None]
+    counts = {
+        name: sum(cells.convention == name for cells in accepted) for name in (*known, UNSEEN)
+    }
+    chosen = ", ".join(f"{name} in {n} field{'s' * (n != 1)}" for name, n in counts.items() if n)
+    return [
+        f"Convention by which cells were called spherocytes, chosen by look: {chosen} (median "
+        f"distance of the fields' look {np.median(distances):.1f}; from "
+        f"{detector.card.conventions['look_threshold']:.1f} on a film is unseen). The model was "
+        f"taught these conventions: {', '.join(known)}."
     ]
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from spherodetect import corrections as _corrections
+from spherodetect.cells import UNSEEN
 from spherodetect.corrections import Correction
+from spherodetect.detect.model import Model
 from spherodetect.examined import Examined
 from spherodetect.measure import relative_to_patient
 from spherodetect.score.counts import PatientScore, score_counts
@@ -46,7 +48,9 @@ def score_patient(
     fields = [corrected(one, (corrections or {}).get(one.field_id, ())) for one in examined]
     readable = [one for one in fields if not one.problem]
     accepted = [one for one in readable if one.quality.accepted]
-    hint = None
+    convention = convention_of(accepted)
+    # Rates of a laboratory of its own replace the conventions of a model.
+    hint = "unseen_stain" if convention == UNSEEN and isinstance(rates, Model) else None
     if not accepted and readable:
         domain = all(one.quality.reason.startswith("out of domain") for one in readable)
         hint = "out_of_domain" if domain else "field_quality"
@@ -54,13 +58,37 @@ def score_patient(
     return score_counts(
         spherocytes,
         countable,
-        model=rates,
+        model=convention_rates(rates, convention),
+        healthy=healthy_rates(rates, convention),
         patient_id=(fields[0].patient_id if fields else "") if patient_id is None else patient_id,
         n_cells=sum(int(one.accepted.sum()) for one in accepted),
         grade_scheme=grade_scheme,
         status_hint=hint,
         n_fields_rejected=sum(one.n_fields for one in fields) - len(countable),
     )
+
+
+def convention_of(accepted: Sequence[Examined]) -> str:
+    """The convention that judged most countable cells of the accepted fields, or "" without one."""
+    cells: dict[str, int] = {}
+    for one in accepted:
+        name = one.cells.convention
+        cells[name] = cells.get(name, 0) + int(one.cells.countable.sum())
+    return max(cells, key=lambda name: cells[name], default="")
+
+
+def convention_rates(
+    rates: ClassifierRates | HasRates | None, convention: str
+) -> ClassifierRates | HasRates | None:
+    """The rates of a convention, of a model that has conventions; otherwise the rates as they are."""
+    return rates.rates_of(convention) if convention and isinstance(rates, Model) else rates
+
+
+def healthy_rates(
+    rates: ClassifierRates | HasRates | None, convention: str
+) -> ClassifierRates | None:
+    """What a model calls spherocytes in healthy blood of a convention's stain, if it is known."""
+    return rates.healthy_rates_of(convention) if isinstance(rates, Model) else None
 
 
 def corrected(one: Examined, changes: Sequence[Correction]) -> Examined:
@@ -90,4 +118,12 @@ def field_counts(fields: Sequence[Examined]) -> tuple[list[int], list[int]]:
     return counts[:, 0].tolist(), counts[:, 1].tolist()
 
 
-__all__ = ["corrected", "field_counts", "relative", "score_patient"]
+__all__ = [
+    "convention_of",
+    "convention_rates",
+    "corrected",
+    "field_counts",
+    "healthy_rates",
+    "relative",
+    "score_patient",
+]

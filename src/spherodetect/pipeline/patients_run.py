@@ -7,13 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spherodetect.detect.detector import Detector, error_rates_of, name_of
+from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.notes import patient_notes, provenance
 from spherodetect.pipeline.overlay_files import OverlayFiles
-from spherodetect.pipeline.patient import field_counts, relative, score_patient
+from spherodetect.pipeline.patient import (
+    convention_of,
+    convention_rates,
+    field_counts,
+    healthy_rates,
+    relative,
+    score_patient,
+)
 from spherodetect.pipeline.review_score import Reviews
 from spherodetect.pipeline.scale_warnings import ScaleWarnings
 from spherodetect.report.results import Result, ResultsFolder
@@ -24,6 +32,7 @@ from spherodetect.score.counts import PatientScore, more_fields_needed
 from spherodetect.score.grades import GradeScheme
 from spherodetect.score.lab_rates import LabRates
 from spherodetect.score.patient_review import PatientReview, reviewed_patient
+from spherodetect.score.rates import ClassifierRates, HasRates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,10 +110,17 @@ class PatientsRun:
             else:
                 yield relative(patient)
 
+    @property
+    def _model(self) -> ClassifierRates | HasRates | None:
+        """The laboratory's rates, or the model, which has rates of each convention."""
+        if self.lab is None and isinstance(self.detector, Model):
+            return self.detector
+        return self.rates
+
     def _score(
         self, patient: Sequence[Examined], review: PatientReview | None = None
     ) -> PatientScore:
-        score = score_patient(patient, self.rates, grade_scheme=self.scheme)
+        score = score_patient(patient, self._model, grade_scheme=self.scheme)
         if self.rates is None:
             score = score.called_by(name_of(self.detector))
         if review is not None:
@@ -126,6 +142,8 @@ class PatientsRun:
         score = self._score(patient, review)
         page = results.path("reports", f"{safe_name(score.patient_id)}.html")
         spherocytes, countable = field_counts(readable)
+        convention = convention_of([one for one in readable if one.quality.accepted])
+        rates = convention_rates(self._model, convention)
         write_patient_report(
             page,
             score,
@@ -138,8 +156,10 @@ class PatientsRun:
                 if one.problem
             },
             notes=patient_notes(self.detector, readable, lab=self.lab),
-            limit_of_blank=limit_of_blank(score.n_countable, model=self.rates),
-            more_fields=more_fields_needed(spherocytes, countable, model=self.rates)
+            limit_of_blank=limit_of_blank(
+                score.n_countable, model=healthy_rates(self._model, convention) or rates
+            ),
+            more_fields=more_fields_needed(spherocytes, countable, model=rates)
             if sum(countable)
             else None,
             review=review,

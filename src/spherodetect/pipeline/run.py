@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from spherodetect.detect.detector import Detector, as_detector
+from spherodetect.detect.detector import Detector, as_detector, with_convention
 from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
@@ -52,6 +52,7 @@ def detect_images(
     model: str | Path | Detector | None = None,
     um_per_px: float | None = None,
     scale_bar_um: float | None = None,
+    convention: str | None = None,
     progress: Progress = no_progress,
 ) -> Result:
     """Find and measure the cells of images; write cells.csv, quality.csv, overlays and the exchange
@@ -66,6 +67,8 @@ def detect_images(
             default the bundled model.
         um_per_px: pixel size in µm, if it is known.
         scale_bar_um: the length of burnt-in scale bars in µm, if it is known.
+        convention: name of the laboratory's convention; by default that of the films that look
+            alike.
         progress: told of every field.
 
     Raises:
@@ -77,7 +80,7 @@ def detect_images(
     out = Path(out)
     found = find_images(_paths(paths), um_per_px=um_per_px, exclude=[out])
     _make(out)
-    detector = as_detector(model)
+    detector = with_convention(as_detector(model), convention)
     with ResultsFolder(out) as results, _examining(results) as (store, overlays):
         fields = _reported(
             found, examine(found, detector, store=store, scale_bar_um=scale_bar_um), progress
@@ -110,6 +113,7 @@ def score_patients(
     rates: str | Path | LabRates | None = None,
     pseudonymise: bool = False,
     classes: Mapping[str, str] | None = None,
+    convention: str | None = None,
     progress: Progress = no_progress,
 ) -> Result:
     """Score the patients of folders, manifests, labels, or cells that another tool found.
@@ -133,6 +137,8 @@ def score_patients(
             place of the model's.
         pseudonymise: replace patient ids and paths by numbers; the key is a file of its own.
         classes: names of labels to classes, in addition to the known names (see `read_classes`).
+        convention: name of the laboratory's convention; by default that of the films that look
+            alike.
         progress: told of every field.
 
     Returns:
@@ -198,7 +204,7 @@ def score_patients(
             logger.warning("%s", hint)
     if folder:
         _make(folder)
-    detector = as_detector(model)
+    detector = with_convention(as_detector(model), convention)
     if pseudonymise and folder:
         found = pseudonymised(found, folder)
     # One patient's fields lie side by side, so that a patient is finished before the next begins.

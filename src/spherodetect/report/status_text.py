@@ -27,6 +27,8 @@ _STATUS_WORDS: Mapping[str, str] = {
     "at_or_below_limit_of_blank": "A slide without any spherocyte could give this count.",
     "insufficient_cells": "Not graded:",
     "field_quality": "Not graded: too few fields passed quality control.",
+    "unseen_stain": "Not graded: the films look like none that the model was taught. If they are "
+    "of a laboratory that it knows, state its convention with --convention.",
     "out_of_domain": "Not graded: these pictures are unlike those that the method was made for.",
 }
 

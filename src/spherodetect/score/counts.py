@@ -41,7 +41,7 @@ FIXED_SENTENCE = (
 )
 RESEARCH_USE = "For Research Use Only. Not for use in diagnostic procedures."
 
-HINTS = ("out_of_domain", "field_quality")
+HINTS = ("out_of_domain", "field_quality", "unseen_stain")
 UNGRADED = (*HINTS, "insufficient_cells")
 #: The statuses in the order in which they are checked. The first that applies is the patient's.
 STATUSES = (*UNGRADED, "at_or_below_limit_of_blank", "low_confidence", "ok")
@@ -140,6 +140,7 @@ def score_counts(
     countable: Any,
     *,
     model: ClassifierRates | HasRates | None = None,
+    healthy: ClassifierRates | None = None,
     patient_id: str = "",
     n_cells: int | None = None,
     n_fields_rejected: int = 0,
@@ -153,12 +154,14 @@ def score_counts(
         countable: (J,) countable red cells in each field.
         model: the classifier's rates, or a model that has them. Without it the counts are human
             labels, and nothing is corrected.
+        healthy: what is called in healthy blood of the same stain, for the limit of blank. Without
+            it the specificity of `model` stands in.
         patient_id: the patient.
         n_cells: number of all detected cells; by default the number of countable ones.
         n_fields_rejected: number of fields that failed quality control.
         grade_scheme: a scheme, the name of one, or the file of a laboratory's own scheme.
-        status_hint: "out_of_domain" or "field_quality", if the caller found that. Without it the
-            status is field_quality if all fields were rejected.
+        status_hint: "out_of_domain", "field_quality" or "unseen_stain", if the caller found that.
+            Without it the status is field_quality if all fields were rejected.
 
     Raises:
         ValueError: counts are negative, not whole, or of different lengths, or a field has more
@@ -191,7 +194,7 @@ def score_counts(
     percent, blank = np.empty(0), False
     if n:
         table = rates_table(rates)
-        blank = is_blank(called, n, table)
+        blank = is_blank(called, n, table if healthy is None else rates_table(healthy))
         score, low, high, percent = corrected_percent(summary, table)
         # At or below the limit of blank the slide may have no spherocyte at all.
         low = 0.0 if blank else low

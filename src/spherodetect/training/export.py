@@ -13,9 +13,10 @@ import tensorflow as tf
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 
-from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds
+from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds, read_card
 from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import SpherodetectError
+from spherodetect.graph.conventions import Conventions
 from spherodetect.graph.detector import Canvas, Detector
 from spherodetect.graph.folder import card_of, write_folder
 from spherodetect.graph.network import Network
@@ -25,7 +26,7 @@ from spherodetect.training import task as _task  # noqa: F401  (importing regist
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
 from spherodetect.training.held_out import collect, validation_records
 from spherodetect.training.model_card import model_card
-from spherodetect.training.run import chosen_checkpoint
+from spherodetect.training.run import chosen_checkpoint, patterns_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def export(
     held_out, judges = [], []
     for one in runs:
         one_params, one_detector, _ = (params, detector, checkpoint) if one is run else restore(one)
-        if one_params.task.validation_data.input_path:
+        if any(patterns_of(one_params.task.validation_data)):
             records = validation_records(one, one_params)
             names = params.task.class_names
             held_out.append(collect(one_detector, records, names, progress=progress))
@@ -93,6 +94,68 @@ def export(
     content = {**card.provenance.content, "second_look": folds_of_second_look}
     card = replace(card, provenance=Provenance(content))
     return write_folder(out, detector, card, canvas=canvas, text=model_card(card))
+
+
+def export_tuned(
+    run: Path,
+    out: Path,
+    *,
+    keep: Path,
+    conventions: Conventions,
+    told: Mapping[str, Any],
+    name: str,
+    confidence: float,
+    canvas: Canvas | None = CANVAS,
+) -> Path:
+    """Write the model folder of a run that was tuned from another model, and return its path.
+
+    Args:
+        run: folder of the run.
+        out: the model folder.
+        keep: the model folder from which the run was tuned. Its second look, its thresholds and its
+            rates stay.
+        conventions: what laboratories call a spherocyte.
+        told: what model.json says of them.
+        name: the model's name in tables.
+        confidence: a detection below this is dropped.
+        canvas: the fixed shapes of serving_static; None leaves that signature out.
+    """
+    _, detector, checkpoint = restore(run)
+    kept = read_card(keep)
+    detector = detector.replace(second=kept_second_look(keep), conventions=conventions)
+    detector.assign(replace(kept.thresholds, confidence=confidence))
+    card = _card(run, name, checkpoint, detector, None, n_folds=kept.rates.folds)
+    content = {
+        **card.provenance.content,
+        "second_look": kept.provenance.content.get("second_look", []),
+        "tuned_from": {"name": kept.name, "checksums": dict(kept.checksums)},
+    }
+    card = replace(
+        card,
+        held_out_figures=kept.held_out_figures,
+        rates=kept.rates,
+        conventions=dict(told),
+        provenance=Provenance(content),
+    )
+    return write_folder(out, detector, card, canvas=canvas, text=model_card(card))
+
+
+class _KeptLook(tf.Module):
+    """The second look of an exported model, as a function of windows and sizes."""
+
+    def __init__(self, restored: Any) -> None:
+        super().__init__()
+        self._restored = restored
+
+    def __call__(self, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        return self._restored.run(window, size)
+
+
+def kept_second_look(folder: Path) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+    """The second look of a model folder, or None if it has none."""
+    saved = tf.saved_model.load(str(folder / "saved_model"))
+    second = getattr(saved.detector, "second", None)
+    return None if second is None else _KeptLook(second)
 
 
 def restore(run: Path) -> tuple[Any, Detector, str]:
@@ -159,13 +222,14 @@ def _held_out_provenance(fold: Path) -> dict[str, Any]:
     """
     provenance = read_json(fold / "provenance.json", max_bytes=_MAX_PROVENANCE_BYTES)
     pattern = provenance["params"]["task"]["validation_data"]["input_path"]
+    patterns = Provenance(provenance).record_patterns("validation_data")
     data = {
         name: {
             **manifest,
             "splits": {split: part for split, part in manifest["splits"].items() if split == "val"},
         }
         for name, manifest in provenance["data"].items()
-        if f"{name}-val-" in pattern
+        if any(f"{name}-val-" in one for one in patterns)
     }
     return {"data": data, "params": {"task": {"train_data": {"input_path": pattern}}}}
 
@@ -181,4 +245,4 @@ def _portable(value: Any) -> Any:
     return value
 
 
-__all__ = ["export", "restore"]
+__all__ = ["export", "export_tuned", "kept_second_look", "restore"]

@@ -38,7 +38,7 @@ diagnosis, and not for thick smears, electron microscopy or unstained cells.
 {patients}- Where labels are points or boxes, masks are pseudo-labels, refined by segmentation of \
 optical density.
 - Microcytes and burr cells look like spherocytes; model.json has the counts of each fine class.
-- The limit of blank is a proxy: there are no public healthy controls.
+- {blank}
 
 ## Training data
 {training_data}
@@ -57,7 +57,19 @@ not used, because people then labelled conspicuous cells. Missed cells are not i
 
 | block | spherocytes | called | other cells | called |
 |---|---|---|---|---|
-{blocks}"""
+{blocks}{conventions}"""
+_CONVENTIONS = """\
+
+## Conventions
+Laboratories draw the line between a spherocyte and another small, dark cell at different places. \
+A field is judged by the convention that the user states, or by that of the training films that \
+look alike. A field at a distance above {threshold:.1f} from all of them is unseen. Each cell was \
+judged by a fit that left out its patient or run of fields.
+
+| convention | cells | spherocytes | average precision | sensitivity | specificity | ECE |
+|---|---|---|---|---|---|---|
+{rows}
+{healthy}"""
 
 
 def model_card(card: ModelCard) -> str:
@@ -81,6 +93,37 @@ def model_card(card: ModelCard) -> str:
         folds=card.rates.folds,
         figures="\n".join(_figures(card.held_out_figures)),
         blocks="".join(f"{row}\n" for row in _block_rows(card.rates.blocks)),
+        blank=_blank(card.conventions.get("healthy", {})),
+        conventions=_conventions(card.conventions),
+    )
+
+
+def _blank(healthy: Mapping[str, Any]) -> str:
+    """The source of the limit of blank."""
+    names = sorted(name for name, blocks in healthy.items() if blocks)
+    if not names:
+        return "The limit of blank is a proxy: there are no public healthy controls."
+    return (
+        f"The limit of blank of {', '.join(names)} comes from healthy blood of its stain. Of other "
+        "conventions it is a proxy: their specificity between slides."
+    )
+
+
+def _conventions(conventions: Mapping[str, Any]) -> str:
+    """The section on conventions; empty for a model without."""
+    if not conventions:
+        return ""
+    rows = [
+        f"| {name} | {f['n_cells']} | {f['n_spherocytes']} | {f['average_precision']:.3f} "
+        f"| {f['sensitivity']:.3f} | {f['specificity']:.3f} | {f['ece']:.3f} |"
+        for name, f in conventions["figures"].items()
+    ]
+    healthy = []
+    for name, blocks in conventions["healthy"].items():
+        cells, called = (sum(b[key] for b in blocks) for key in ("true_others", "called_of_others"))
+        healthy.append(f"\nHealthy blood, {name}: {called} of {cells} countable cells called.\n")
+    return _CONVENTIONS.format(
+        threshold=conventions["look_threshold"], rows="\n".join(rows), healthy="".join(healthy)
     )
 
 

@@ -1,0 +1,346 @@
+"""A detector that was tuned on several laboratories becomes a model folder with their conventions.
+
+    python -m spherodetect.training.laboratories collect RUN --records PATTERN... --out FILE.npz
+    python -m spherodetect.training.laboratories export RUN --collected FILE.npz... --keep MODEL \\
+        --out FOLDER
+
+`collect` runs the detector of a fold over the records that it held out and keeps all that later
+decisions rest on: of each detection its confidence, class, log odds and evidence beside the field,
+and the label that it matches. `export` fits the conventions of the laboratories on such files, and
+takes the second look, and the row and rates of Chula's convention, from the model folder `--keep`:
+the detector was tuned from that model, which saw all of Chula, so that nothing new can be measured
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from spherodetect.cells import UNSEEN, Cells
+from spherodetect.detect.matching import match_points
+from spherodetect.detect.model_folder import read_card
+from spherodetect.graph.conventions import FEATURES
+from spherodetect.graph.prevalence import estimate_raise
+from spherodetect.labels.splits import block_of
+from spherodetect.records.tfrecords import read_examples
+from spherodetect.training.conventions import (
+    CUT,
+    JudgedCells,
+    Row,
+    assemble,
+    figures,
+    fit_row,
+    left_out,
+    look_threshold,
+    pooled_row,
+)
+from spherodetect.training.export import export_tuned, kept_second_look, restore
+
+logger = logging.getLogger(__name__)
+
+#: Data sets (the part of a records' name before a fold's letter) and whose convention labels them.
+CONVENTIONS = {"dataset_a_mgg": "dataset-a", "chula": "chula"}
+#: Data sets without spherocytes, and the convention whose stain they have.
+HEALTHY = {"pbc": "dataset-a"}
+#: Detections of less confidence are no cells. Whole cells that nobody labelled are seldom surer
+#: than twice this, see experiments/README.md.
+CONFIDENCE = 0.08
+#: Healthy photographs in a block, in the order of their names: nobody knows whose they are.
+_HEALTHY_BLOCK = 20
+#: What judges a film of unknown origin: the evidence relative to the field, and no network, because
+#: the networks' log odds do not travel between laboratories.
+TRAVELS = FEATURES[1:]
+
+
+def collect(run: Path, patterns: list[str], out: Path, *, second: Path | None) -> None:
+    """Detect the cells of records and write what is known of each to a file of arrays."""
+    _, detector, _ = restore(run)
+    look = kept_second_look(second) if second else None
+    detector = detector.replace(second=look, evidence=True)
+    detector.tuned["confidence"].assign(CONFIDENCE)
+    call = tf.function(
+        detector,
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)],
+        autograph=False,
+    )
+    cells: dict[str, list[Any]] = defaultdict(list)
+    labels: dict[str, list[Any]] = defaultdict(list)
+    fields: dict[str, list[Any]] = defaultdict(list)
+    for pattern in patterns:
+        for record in sorted(tf.io.gfile.glob(pattern)):
+            data_set = Path(record).name.split("-")[0]
+            for example in read_examples([Path(record)]):
+                found = {k: v.numpy() for k, v in call(example["image"], 0.0).items()}
+                n, number = len(found["confidences"]), len(fields["name"])
+                center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
+                point = np.where(example["point_yx"] >= 0, example["point_yx"], center)
+                labelled = np.array([bool(name) for name in example["name"]], bool)
+                detected = Cells.from_labels(
+                    found["boxes_yxyx"],
+                    found["class_ids"],
+                    found["masks"],
+                    image_size_hw=example["image"].shape[:2],
+                )
+                matching = match_points(detected, point[labelled])
+                label = np.full(n, -1)
+                for k, hit in enumerate(matching.detection):
+                    if matching.found[k]:
+                        label[hit] = len(labels["field"]) + k
+                raised = float(
+                    estimate_raise(tf.constant(found["log_odds"]), tf.constant(found["countable"]))
+                )
+                cells["log_odds"] += (found["log_odds"] + raised).tolist()
+                cells["numbers"] += found["numbers"].tolist()
+                cells["confidence"] += found["confidences"].tolist()
+                cells["class_id"] += found["class_ids"].tolist()
+                cells["probabilities"] += found["class_probabilities"].tolist()
+                cells["countable"] += found["countable"].tolist()
+                cells["label"] += label.tolist()
+                cells["field"] += [number] * n
+                box = example["box_yxyx"][labelled]
+                height, width = example["image"].shape[:2]
+                margin = 0.5
+                cut = (box[:, :2] <= margin).any(1) | (
+                    box[:, 2:] >= np.array([height, width]) - margin
+                ).any(1)
+                labels["cut"] += cut.tolist()
+                labels["class_id"] += example["class_id"][labelled].tolist()
+                labels["name"] += np.array(example["name"], object)[labelled].tolist()
+                labels["field"] += [number] * int(labelled.sum())
+                labels["found"] += matching.found.tolist()
+                labels["confidence"] += [
+                    float(found["confidences"][d]) if ok else 0.0
+                    for d, ok in zip(matching.detection, matching.found, strict=True)
+                ]
+                fields["name"].append(example["field"])
+                fields["data_set"].append(data_set)
+                fields["block"].append(block_of(example["field"], example["patient"]))
+                fields["look"].append(found["look"])
+                fields["rbc_px"].append([found["rbc_diameter_px"], example["rbc_diameter_px"]])
+    arrays = {
+        f"{group}_{key}": np.array(values)
+        for group, columns in (("cells", cells), ("labels", labels), ("fields", fields))
+        for key, values in columns.items()
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out, **arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What `collect` wrote of one or several detectors.
+
+    Attributes:
+        cells, labels, fields: columns of arrays; `field` and `label` count through all files.
+    """
+
+    cells: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+    fields: Mapping[str, np.ndarray]
+
+    @classmethod
+    def load(cls, files: Sequence[Path]) -> Collected:
+        """The files of several folds, one after the other; a field that came before is left out of
+        the later ones' looks and healthy cells by `first`."""
+        columns: dict[str, list[np.ndarray]] = defaultdict(list)
+        n_fields = n_labels = 0
+        for file in files:
+            with np.load(file, allow_pickle=True) as arrays:
+                for name in arrays.files:
+                    values = arrays[name]
+                    if name.endswith("_field"):
+                        values = values + n_fields
+                    if name == "cells_label":
+                        values = np.where(values >= 0, values + n_labels, -1)
+                    columns[name].append(values)
+                n_fields += len(arrays["fields_name"])
+                n_labels += len(arrays["labels_field"])
+        joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+        groups: dict[str, dict[str, np.ndarray]] = {"cells": {}, "labels": {}, "fields": {}}
+        for name, values in joined.items():
+            group, _, key = name.partition("_")
+            groups[group][key] = values
+        data_set = [_without_fold(str(name)) for name in groups["fields"]["data_set"]]
+        groups["fields"]["data_set"] = np.array(data_set, object)
+        return cls(**groups)
+
+    @property
+    def first(self) -> np.ndarray:
+        """(n,) bool, the fields that no earlier file held."""
+        keys = [
+            f"{d}/{n}" for d, n in zip(self.fields["data_set"], self.fields["name"], strict=True)
+        ]
+        return np.isin(np.arange(len(keys)), np.unique(keys, return_index=True)[1])
+
+    def judged(self) -> JudgedCells:
+        """The labelled red cells of the conventions' data sets that were found."""
+        label = self.cells["label"]
+        kind = np.where(label >= 0, self.labels["class_id"][np.maximum(label, 0)], -1)
+        field = self.cells["field"]
+        data_set = self.fields["data_set"][field]
+        chosen = np.isin(kind, (1, 2)) & np.isin(data_set, list(CONVENTIONS))
+        block = self.fields["block"][field[chosen]].astype(object)
+        features = np.concatenate([self.cells["log_odds"][:, None], self.cells["numbers"]], axis=1)
+        return JudgedCells(
+            features=features[chosen],
+            spherocyte=kind[chosen] == 2,
+            countable=self.cells["countable"][chosen].astype(bool),
+            laboratory=np.array([CONVENTIONS[d] for d in data_set[chosen]], object),
+            fold=block,
+            block=block,
+            name=self.labels["name"][label[chosen]].astype(object),
+            field=self.fields["name"][field[chosen]].astype(object),
+        )
+
+    def healthy(self, row: Row, convention: str) -> list[dict[str, Any]]:
+        """model.json's counts of healthy blood of a convention's stain, a block of photographs
+        each."""
+        blocks = []
+        features = np.concatenate([self.cells["log_odds"][:, None], self.cells["numbers"]], axis=1)
+        field, countable = self.cells["field"], self.cells["countable"].astype(bool)
+        of_stain = np.isin(
+            self.fields["data_set"], [name for name, c in HEALTHY.items() if c == convention]
+        )
+        chosen = np.flatnonzero(of_stain & self.first)
+        chosen = chosen[np.argsort(self.fields["name"][chosen].astype(str), kind="stable")]
+        for start in range(0, len(chosen), _HEALTHY_BLOCK):
+            here = countable & np.isin(field, chosen[start : start + _HEALTHY_BLOCK])
+            called = int((row.p(features[here]) >= row.cut).sum())
+            blocks.append(
+                _block(f"{convention} healthy {start + 1}", 0, 0, int(here.sum()), called)
+            )
+        return blocks
+
+    def looks(self) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
+        """Data set to its convention, its fields' descriptors (n, D) and their blocks (n,)."""
+        whose = CONVENTIONS | HEALTHY
+        found = {}
+        for name in sorted(set(self.fields["data_set"]) & set(whose)):
+            here = (self.fields["data_set"] == name) & self.first
+            found[name] = whose[name], self.fields["look"][here], self.fields["block"][here]
+        return found
+
+
+def _without_fold(name: str) -> str:
+    return name[:-2] if name[-2:] in ("_b", "_c") else name
+
+
+def _block(name: str, spherocytes: int, hits: int, others: int, called: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "true_spherocytes": spherocytes,
+        "called_of_true": hits,
+        "true_others": others,
+        "called_of_others": called,
+        "fine_classes": {},
+    }
+
+
+def rates(cells: JudgedCells, called: np.ndarray) -> list[dict[str, Any]]:
+    """model.json's counts of each block, countable cells only."""
+    blocks = []
+    for block in sorted(set(cells.block)):
+        here = (cells.block == block) & cells.countable
+        truth, positive = cells.spherocyte[here], called[here]
+        blocks.append(
+            _block(
+                str(block),
+                int(truth.sum()),
+                int(positive[truth].sum()),
+                int((~truth).sum()),
+                int(positive[~truth].sum()),
+            )
+        )
+    return blocks
+
+
+def conventions_of(collected: Collected, keep: Path) -> tuple[Any, dict[str, Any]]:
+    """The conventions of the graph, and what model.json says of them: rates, healthy blocks,
+    figures.
+
+    Args:
+        collected: held-out cells.
+        keep: the model folder whose convention for Chula is kept.
+    """
+    cells = collected.judged()
+    card = read_card(keep)
+    kept = Row(
+        np.array([card.thresholds.slope, *[0.0] * (len(FEATURES) - 1)]),
+        float(card.thresholds.intercept),
+        float(card.thresholds.p_spherocyte),
+    )
+    rows, told_rates, told_figures = {"chula": kept}, {"chula": list(card.rates.blocks)}, {}
+    told_figures["chula"] = dict(card.held_out_figures)
+    for name in sorted(set(cells.laboratory) - {"chula"}):
+        own = cells[cells.laboratory == name]
+        p = left_out(own)
+        rows[name] = fit_row(own.features, own.spherocyte)
+        told_rates[name] = rates(own, p >= CUT)
+        told_figures[name] = figures(p, own.spherocyte)
+    unseen = pooled_row(cells, used=TRAVELS)
+    strange = []
+    p = np.zeros(len(cells))
+    for name in sorted(set(cells.laboratory)):
+        own = cells.laboratory == name
+        row = pooled_row(cells[~own], used=TRAVELS)
+        p[own] = row.p(cells.features[own])
+        strange += rates(cells[own], p[own] >= CUT)
+        told_figures[f"{UNSEEN}: {name} left out"] = figures(p[own], cells[own].spherocyte)
+    told_rates[UNSEEN] = strange
+    looks = collected.looks()
+    threshold = look_threshold(
+        [look for _, look, _ in looks.values()], [block for _, _, block in looks.values()]
+    )
+    conventions = assemble(
+        rows, unseen, [(name, look) for name, look, _ in looks.values()], threshold=threshold
+    )
+    healthy = {
+        name: collected.healthy(rows[name], name)
+        for name in sorted(set(HEALTHY.values()) & set(rows))
+    }
+    told = {"rates": told_rates, "healthy": healthy, "figures": told_figures}
+    return conventions, conventions.as_json() | told
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m spherodetect.training.laboratories")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("collect", help="held-out cells of a detector, to a file")
+    one.add_argument("run", type=Path)
+    one.add_argument("--records", nargs="+", required=True)
+    one.add_argument("--out", type=Path, required=True)
+    one.add_argument("--second", type=Path, help="model folder whose second look is used")
+    two = commands.add_parser("export", help="a model folder with conventions")
+    two.add_argument("run", type=Path)
+    two.add_argument("--collected", nargs="+", type=Path, required=True)
+    two.add_argument("--keep", type=Path, required=True)
+    two.add_argument("--name", default="bundled")
+    two.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.command == "collect":
+        collect(args.run, args.records, args.out, second=args.second)
+        return
+    conventions, told = conventions_of(Collected.load(args.collected), args.keep)
+    export_tuned(
+        args.run,
+        args.out,
+        keep=args.keep,
+        conventions=conventions,
+        told=told,
+        name=args.name,
+        confidence=CONFIDENCE,
+    )
+
+
+if __name__ == "__main__":
+    main()
