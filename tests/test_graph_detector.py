@@ -84,20 +84,23 @@ def decided(graph, *, median=32.0, raised=-1.0, um_per_px=0.0, colours=False):
     corner = 40.0 * np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) + 10
     boxes = tf.constant(np.concatenate([corner, corner + 32], axis=1), tf.float32)
     p = tf.constant(np.tile([[0.02, 0.2, 0.7, 0.04, 0.04]], (16, 1)), tf.float32)
-    cells, _, used = one._decide(
+    cells, of_field = one._decide(
         boxes,
         p,
         tf.ones([16, 28, 28]),
         tf.ones([16], tf.bool),
         tf.constant([180.0, 180.0]),
+        uncut=tf.ones([16], tf.bool),
+        light=tf.ones([3]),
         picture=None,
         offset=tf.zeros([4]),
         um_per_px=tf.constant(um_per_px),
         median_given=tf.constant(median),
         raise_given=tf.constant(raised),
+        convention_given=tf.constant(-1.0),
     )
     odds = cells["p_spherocyte"].numpy()
-    return np.log(odds / (1 - odds)), float(used)
+    return np.log(odds / (1 - odds)), float(of_field["raise"])
 
 
 def test_a_given_prevalence_replaces_that_of_the_field(graph):
