@@ -102,16 +102,29 @@ def class_probabilities(
 
 
 def are_separate(
-    boxes: tf.Tensor, masks: tf.Tensor, size: tf.Tensor, relative_diameters: tf.Tensor
+    boxes: tf.Tensor,
+    masks: tf.Tensor,
+    size: tf.Tensor,
+    relative_diameters: tf.Tensor,
+    *,
+    canvas: Sequence[int] | None = None,
 ) -> tf.Tensor:
-    """(N,) bool, whole cells that overlap and touch no other cell and are not several cells."""
+    """(N,) bool, whole cells that overlap and touch no other cell and are not several cells.
+
+    Args:
+        boxes: (N, 4).
+        masks: (N, m, m).
+        size: (2,) of the image.
+        relative_diameters: (N,) over the field's median.
+        canvas: the network's input where its shape is fixed.
+    """
     iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0]))
     highest = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1)
     plausible = (relative_diameters > _MIN_RELATIVE) & (relative_diameters < _MAX_RELATIVE)
     aspect, fullness = shape(masks, boxes[:, 2:] - boxes[:, :2])
     single = relative_diameters < _MAX_ODD_RELATIVE
     single |= (aspect > _MIN_ASPECT) & (fullness > _MIN_FULLNESS)
-    free = (highest < _OVERLAP_IOU) & (contact(boxes, masks, size) < _MAX_CONTACT)
+    free = (highest < _OVERLAP_IOU) & (contact(boxes, masks, size, canvas=canvas) < _MAX_CONTACT)
     return free & single & whole(boxes, size) & plausible
 
 

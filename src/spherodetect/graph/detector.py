@@ -434,7 +434,9 @@ class Detector(tf.Module):
             shown = tf.clip_by_value(shown, -_MAX_SIZE_CORRECTION, _MAX_SIZE_CORRECTION)
             log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        separate = decide.are_separate(boxes, masks, image_hw, diameters / median)
+        separate = decide.are_separate(
+            boxes, masks, image_hw, diameters / median, canvas=self.shapes.canvas_hw
+        )
         countable = is_red & uncut & separate
         evidence, of_field = {}, {"median": median}
         if self.second or self.evidence or self.conventions:

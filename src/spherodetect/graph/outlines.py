@@ -7,6 +7,8 @@ in the network's pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 #: A part of a mask is found by growing from its seed, so many samples at most.
@@ -146,17 +148,23 @@ def _samples(low: tf.Tensor, high: tf.Tensor, size: int) -> tf.Tensor:
     return tf.maximum(1.0 - tf.abs(at[..., None] - tf.range(size, dtype=tf.float32)), 0.0)
 
 
-def contact(boxes: tf.Tensor, masks: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def contact(
+    boxes: tf.Tensor, masks: tf.Tensor, size: tf.Tensor, *, canvas: Sequence[int] | None = None
+) -> tf.Tensor:
     """(N,) share of each outline within _REACH pixels of which another mask lies.
 
     Args:
         boxes: (N, 4) in the network's pixels.
         masks: (N, m, m).
         size: (2,) of the image.
+        canvas: at least the size, in numbers: XLA has to know how many pixels there are.
     """
     # One pixel more on every side, and windows that reach over the border.
     corner = tf.cast(tf.round((boxes[:, :2] + boxes[:, 2:]) / 2), tf.int32)
-    height, width = tf.unstack(tf.cast(tf.math.ceil(size), tf.int32) + _WINDOW)
+    if canvas is None:
+        height, width = tf.unstack(tf.cast(tf.math.ceil(size), tf.int32) + _WINDOW)
+    else:
+        height, width = (side + _WINDOW for side in canvas)
     origin = tf.cast(corner - _WINDOW // 2, tf.float32)
     pixels = tf.range(_WINDOW, dtype=tf.float32) + 0.5
     inside = _pasted(boxes, masks, origin, pixels)
