@@ -105,19 +105,22 @@ def export_tuned(
     told: Mapping[str, Any],
     name: str,
     confidence: float,
+    taught: Sequence[Path] = (),
     canvas: Canvas | None = CANVAS,
 ) -> Path:
-    """Write the model folder of a run that was tuned from another model, and return its path.
+    """Write the model folder of a run that goes on from another model, and return its path.
 
     Args:
         run: folder of the run.
         out: the model folder.
-        keep: the model folder from which the run was tuned. Its second look, its thresholds and its
+        keep: the model folder from which the run went on. Its second look, its thresholds and its
             rates stay.
         conventions: what laboratories call a spherocyte.
         told: what model.json says of them.
         name: the model's name in tables.
         confidence: a detection below this is dropped.
+        taught: folders of records that the conventions were fitted on: their fields are not held
+            out from this model.
         canvas: the fixed shapes of serving_static; None leaves that signature out.
     """
     _, detector, checkpoint = restore(run)
@@ -127,7 +130,10 @@ def export_tuned(
     card = _card(run, name, checkpoint, detector, None, n_folds=kept.rates.folds)
     content = {
         **card.provenance.content,
-        "second_look": kept.provenance.content.get("second_look", []),
+        "second_look": [
+            *kept.provenance.content.get("second_look", []),
+            *map(_records_provenance, taught),
+        ],
         "tuned_from": {"name": kept.name, "checksums": dict(kept.checksums)},
     }
     card = replace(
@@ -138,6 +144,16 @@ def export_tuned(
         provenance=Provenance(content),
     )
     return write_folder(out, detector, card, canvas=canvas, text=model_card(card))
+
+
+def _records_provenance(folder: Path) -> dict[str, Any]:
+    """All splits of a folder of records, in the form of a run's provenance."""
+    manifest = read_json(folder / "manifest.json", max_bytes=_MAX_PROVENANCE_BYTES)
+    name = manifest["name"]
+    data = {key: manifest[key] for key in ("checksums", "splits", "forced")}
+    data["stain"] = manifest.get("stain", "")
+    pattern = f"{name}/{name}-*.tfrecord"
+    return {"data": {name: data}, "params": {"task": {"train_data": {"input_path": pattern}}}}
 
 
 class _KeptLook(tf.Module):

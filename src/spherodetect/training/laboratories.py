@@ -1,4 +1,4 @@
-"""A detector that was tuned on several laboratories becomes a model folder with their conventions.
+"""A model folder goes on as one with the conventions of several laboratories.
 
     python -m spherodetect.training.laboratories collect RUN --records PATTERN... --out FILE.npz
     python -m spherodetect.training.laboratories export RUN --collected FILE.npz... --keep MODEL \\
@@ -8,8 +8,8 @@
 decisions rest on: of each detection its confidence, class, log odds and evidence beside the field,
 and the label that it matches. `export` fits the conventions of the laboratories on such files, and
 takes the second look, and the row and rates of Chula's convention, from the model folder `--keep`:
-the detector was tuned from that model, which saw all of Chula, so that nothing new can be measured
-there.
+the detector is that model's own or was tuned from it, and it saw all of Chula, so that nothing new
+can be measured there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spherodetect.detect.model_folder import read_card
 from spherodetect.graph.conventions import FEATURES
 from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.labels.splits import block_of
-from spherodetect.records.tfrecords import read_examples
+from spherodetect.records.examples import read_examples
 from spherodetect.training.conventions import (
     CUT,
     JudgedCells,
@@ -54,6 +54,8 @@ HEALTHY = {"pbc": "dataset-a"}
 #: Detections of less confidence are no cells. Whole cells that nobody labelled are seldom surer
 #: than twice this, see experiments/README.md.
 CONFIDENCE = 0.08
+#: The medians of fewer countable cells say little of how a field looks.
+_CELLS_OF_A_LOOK = 4
 #: Healthy photographs in a block, in the order of their names: nobody knows whose they are.
 _HEALTHY_BLOCK = 20
 #: What judges a film of unknown origin: the evidence relative to the field, and no network, because
@@ -224,8 +226,13 @@ class Collected:
         """Data set to its convention, its fields' descriptors (n, D) and their blocks (n,)."""
         whose = CONVENTIONS | HEALTHY
         found = {}
+        countable = np.bincount(
+            self.cells["field"][self.cells["countable"].astype(bool)],
+            minlength=len(self.fields["name"]),
+        )
+        enough = countable >= _CELLS_OF_A_LOOK
         for name in sorted(set(self.fields["data_set"]) & set(whose)):
-            here = (self.fields["data_set"] == name) & self.first
+            here = (self.fields["data_set"] == name) & self.first & enough
             found[name] = whose[name], self.fields["look"][here], self.fields["block"][here]
         return found
 
@@ -324,6 +331,7 @@ def main() -> None:
     two.add_argument("run", type=Path)
     two.add_argument("--collected", nargs="+", type=Path, required=True)
     two.add_argument("--keep", type=Path, required=True)
+    two.add_argument("--taught", nargs="*", type=Path, default=(), help="folders of the records")
     two.add_argument("--name", default="bundled")
     two.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -339,6 +347,7 @@ def main() -> None:
         told=told,
         name=args.name,
         confidence=CONFIDENCE,
+        taught=args.taught,
     )
 
 
