@@ -273,7 +273,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "installed and certain"
     )
     parser.add_argument("--scale-bar-um", metavar="F", type=_positive, help=text)
-    text = "the laboratory's convention of what a spherocyte is; else that of the films that look alike"
+    text = "the laboratory's convention of a spherocyte; else that of films that look alike"
     parser.add_argument("--convention", metavar="NAME", help=text)
 
 

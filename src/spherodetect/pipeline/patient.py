@@ -80,7 +80,7 @@ def convention_of(accepted: Sequence[Examined]) -> str:
 def convention_rates(
     rates: ClassifierRates | HasRates | None, convention: str
 ) -> ClassifierRates | HasRates | None:
-    """The rates of a convention, of a model that has conventions; otherwise the rates as they are."""
+    """The rates of a convention if the model has conventions; otherwise the rates as they are."""
     return rates.rates_of(convention) if convention and isinstance(rates, Model) else rates
 
 
