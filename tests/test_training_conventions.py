@@ -80,7 +80,7 @@ def test_a_look_is_near_its_own_and_far_from_others():
     distances = look_distances(looks[0], *fit_looks(looks))
     assert (distances[:, 0] < distances[:, 1]).all()
     threshold = look_threshold(looks, blocks)
-    assert np.mean(distances[:, 0] < threshold) > 0.95
+    assert np.mean(distances[:, 0] < threshold) > 0.9
     assert look_distances(np.full((1, D), 30.0), *fit_looks(looks)).min() > threshold
 
 
