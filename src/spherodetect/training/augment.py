@@ -83,7 +83,7 @@ def vary(density: tf.Tensor, seed: tf.Tensor, config: Any) -> tf.Tensor:
 
 
 def _sharpened(density: tf.Tensor, draw: tf.Tensor, config: Any) -> tf.Tensor:
-    """Softer for a draw above 0.2, by up to `defocus`; sharper below -0.4, by up to `sharpening`."""
+    """Softer for a draw above 0.2, up to `defocus`; sharper below -0.4, up to `sharpening`."""
     # Two passes of a 3x3 mean blur about as much as a defocus of 0.2 µm at the nominal cell size.
     blurred = softened(softened(density))
     return density + (
