@@ -136,8 +136,11 @@ def export_tuned(
         ],
         "tuned_from": {"name": kept.name, "checksums": dict(kept.checksums)},
     }
+    manifests = [_manifest(folder) for folder in taught]
+    stains = {*card.stains_seen, *(one.get("stain") or "not stated" for one in manifests)}
     card = replace(
         card,
+        stains_seen=tuple(sorted(stains)),
         held_out_figures=kept.held_out_figures,
         rates=kept.rates,
         conventions=dict(told),
@@ -148,12 +151,16 @@ def export_tuned(
 
 def _records_provenance(folder: Path) -> dict[str, Any]:
     """All splits of a folder of records, in the form of a run's provenance."""
-    manifest = read_json(folder / "manifest.json", max_bytes=_MAX_PROVENANCE_BYTES)
+    manifest = _manifest(folder)
     name = manifest["name"]
     data = {key: manifest[key] for key in ("checksums", "splits", "forced")}
     data["stain"] = manifest.get("stain", "")
     pattern = f"{name}/{name}-*.tfrecord"
     return {"data": {name: data}, "params": {"task": {"train_data": {"input_path": pattern}}}}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / "manifest.json", max_bytes=_MAX_PROVENANCE_BYTES))
 
 
 class _KeptLook(tf.Module):
