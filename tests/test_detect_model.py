@@ -204,11 +204,11 @@ def test_threads_get_the_same_bytes(model, field):
 # --- the frame and model.json as records
 
 
-def test_a_frame_is_six_numbers_and_back():
-    frame = Frame(32.0, 30.5, 7.25, 8.75, 5.0, 0.5)
+def test_a_frame_is_seven_numbers_and_back():
+    frame = Frame(32.0, 30.5, 7.25, 8.75, 5.0, 0.5, 1.0)
     assert Frame.from_array(frame.to_array()) == frame
-    assert frame.to_array().tolist() == [32.0, 30.5, 7.25, 8.75, 5.0, 0.5]
-    assert frame.moved((10, -3)) == Frame(32.0, 30.5, 17.25, 5.75, 5.0, 0.5)
+    assert frame.to_array().tolist() == [32.0, 30.5, 7.25, 8.75, 5.0, 0.5, 1.0]
+    assert frame.moved((10, -3)) == Frame(32.0, 30.5, 17.25, 5.75, 5.0, 0.5, 1.0)
 
 
 def test_model_json_comes_back_byte_for_byte(bundled_model):

@@ -266,7 +266,7 @@ def test_a_point_just_off_its_cell_still_means_it():
     assert instance.box_yxyx[1] < 32
 
 
-def test_unlabelled_cells_may_be_anything():
+def test_unlabelled_whole_cells_may_be_any_cell():
     image = discs((30, 30), (30, 90), (90, 60))
     found = convert(image, [point(30, 30, "spherocyte")], recipe=HALF_LABELLED)
     labelled, *others = found.instances
@@ -274,13 +274,20 @@ def test_unlabelled_cells_may_be_anything():
     assert len(others) == 2
     for instance in others:
         assert (instance.class_set, instance.class_id, instance.name, instance.annotation_id) == (
-            ANYTHING,
+            ANYTHING & ~1,
             0,
             "",
             "",
         )
         assert instance.mask.sum() == pytest.approx(np.pi * 400, rel=0.06)
     assert len(convert(image, [point(30, 30)]).instances) == 1, "only where the recipe says so"
+
+
+def test_what_touches_another_cell_or_the_border_may_be_background():
+    image = discs((30, 30), (30, 69), (90, 2))
+    found = convert(image, [], recipe=HALF_LABELLED)
+    assert found.instances
+    assert {i.class_set for i in found.instances} == {ANYTHING}
 
 
 @pytest.mark.parametrize("drawn_as", ["box", "outline"])
@@ -304,7 +311,7 @@ def test_a_group_of_cells_labels_none_of_them(recipe):
     by_id = {i.annotation_id: i for i in found.instances}
     assert by_id["8"].class_id == 1, "labelled singly as well"
     unknown = [i for i in found.instances if not i.annotation_id]
-    assert {i.class_set for i in unknown} == {ANYTHING}
+    assert {i.class_set for i in unknown} == {ANYTHING & ~1}, "whole and separate: some cell"
     assert len(unknown) == (2 if recipe is HALF_LABELLED else 1), (
         "cells in the group are no background either way"
     )

@@ -44,6 +44,8 @@ def test_inputs_and_outputs_of_the_signatures(saved):
         "masks",
         "rbc_diameter_px",
         "truncated",
+        "convention",
+        "look_distance",
     }
     for name in ("serving_default", "serving_image", "serving_static"):
         assert set(saved.signatures[name].structured_outputs) == cells
@@ -74,8 +76,9 @@ def test_no_weights_are_stored_twice(bundled_model):
         for file in (bundled_model / "saved_model").rglob("*")
         if file.is_file()
     }
-    assert sizes["saved_model.pb"] < 4_000_000
-    assert sum(sizes.values()) < 20_000_000
+    assert sizes["saved_model.pb"] < 6_000_000
+    # The weights take 15 MB, and the tables of each convention 1 MB.
+    assert sum(sizes.values()) < 22_000_000
 
 
 @pytest.mark.slow
