@@ -48,7 +48,11 @@ def model() -> Model:
         checksums={},
         conventions={
             "rows": {"north": {}, "south": {}, UNSEEN: {}},
-            "rates": {"north": blocks(9), "south": blocks(2), UNSEEN: blocks(9)[:4] + blocks(200)[:4]},
+            "rates": {
+                "north": blocks(9),
+                "south": blocks(2),
+                UNSEEN: blocks(9)[:4] + blocks(200)[:4],
+            },
             "healthy": {"south": blocks(0)},
             "look_threshold": 5.0,
         },

@@ -173,7 +173,8 @@ def reviewed_patient(
 
 
 def _status(score: PatientScore, review: PatientReview, n_fields: int) -> str:
-    if score.status in HINTS:
+    # Named cells need no model: the look of a film does not matter any more.
+    if score.status in HINTS and score.status != "unseen_stain":
         return score.status
     if score.n_countable < MIN_COUNTABLE or n_fields < MIN_FIELDS:
         return "insufficient_cells"
