@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
 from spherodetect.graph.conventions import FEATURES, LOOK, Conventions
-from spherodetect.training.calibrate import average_precision, expected_calibration_error
 
 #: A calibrated probability from which a cell is called a spherocyte: as many are called as there
 #: are.

@@ -128,7 +128,7 @@ def collect(run: Path, patterns: list[str], out: Path, *, second: Path | None) -
                 fields["block"].append(block_of(example["field"], example["patient"]))
                 fields["look"].append(found["look"])
                 fields["rbc_px"].append([found["rbc_diameter_px"], example["rbc_diameter_px"]])
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{group}_{key}": np.array(values)
         for group, columns in (("cells", cells), ("labels", labels), ("fields", fields))
         for key, values in columns.items()
@@ -285,16 +285,17 @@ def conventions_of(collected: Collected, keep: Path) -> tuple[Any, dict[str, Any
         float(card.thresholds.intercept),
         float(card.thresholds.p_spherocyte),
     )
-    rows, told_rates, told_figures = {"chula": kept}, {"chula": list(card.rates.blocks)}, {}
-    told_figures["chula"] = dict(card.held_out_figures)
+    rows = {"chula": kept}
+    told_rates: dict[str, list[Mapping[str, Any]]] = {"chula": list(card.rates.blocks)}
+    told_figures: dict[str, Any] = {"chula": dict(card.held_out_figures)}
     for name in sorted(set(cells.laboratory) - {"chula"}):
         own = cells[cells.laboratory == name]
         p = left_out(own)
         rows[name] = fit_row(own.features, own.spherocyte)
-        told_rates[name] = rates(own, p >= CUT)
+        told_rates[name] = list(rates(own, p >= CUT))
         told_figures[name] = figures(p, own.spherocyte)
     unseen = pooled_row(cells, used=TRAVELS)
-    strange = []
+    strange: list[Mapping[str, Any]] = []
     p = np.zeros(len(cells))
     for name in sorted(set(cells.laboratory)):
         own = cells.laboratory == name
