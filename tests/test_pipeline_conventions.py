@@ -130,3 +130,16 @@ def test_model_json_keeps_conventions(model):
     assert again.convention_names == ("north", "south")
     assert again.rates_of("nobody's").n_other_called == (9,) * 8
     assert again.healthy_rates_of("north") is None
+
+
+def test_a_review_does_the_run_again_with_its_convention(tmp_path):
+    from spherodetect.fields.field import FieldList
+    from spherodetect.pipeline.review_draw import reviewed_run
+    from spherodetect.pipeline.run_file import RunSettings, save_run
+    from spherodetect.score.grades import ICSH2015
+
+    (tmp_path / ".spherodetect").mkdir()
+    settings = RunSettings(FieldList(()), {}, None, False, None, ICSH2015, None, False, "dataset-a")
+    save_run(tmp_path, settings)
+    again, detector = reviewed_run(tmp_path, None)
+    assert again.convention == detector.convention == "dataset-a"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spherodetect.detect.detector import Detector, as_detector
+from spherodetect.detect.detector import Detector, as_detector, with_convention
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.pipeline.examine import examine
@@ -160,7 +160,9 @@ def reviewed_run(results: Path, model: Detector | None) -> tuple[RunSettings, De
             f"{quoted(results)}: the cells were found by a detector of another program; use "
             "spherodetect.pipeline.review there, and pass the detector as model"
         )
-    return settings, as_detector(settings.model) if model is None else model
+    if model is not None:
+        return settings, model
+    return settings, with_convention(as_detector(settings.model), settings.convention)
 
 
 def _draw_patient(

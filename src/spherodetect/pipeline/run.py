@@ -218,6 +218,7 @@ def score_patients(
         scheme,
         lab,
         pseudonymise,
+        convention,
     )
     return _scored(settings, detector, folder, progress)
 

@@ -41,6 +41,7 @@ class RunSettings:
         scheme: the grades.
         lab: a laboratory's own rates, or None.
         pseudonymised: whether paths are in the key file.
+        convention: the stated convention of a laboratory, or None.
     """
 
     found: FieldList
@@ -51,6 +52,7 @@ class RunSettings:
     scheme: GradeScheme
     lab: LabRates | None
     pseudonymised: bool = False
+    convention: str | None = None
 
 
 def save_run(results: Path, settings: RunSettings) -> None:
@@ -86,6 +88,7 @@ def save_run(results: Path, settings: RunSettings) -> None:
         },
         "lab": settings.lab.to_json() if settings.lab else None,
         "pseudonymised": settings.pseudonymised,
+        "convention": settings.convention,
         "label_images": bool(settings.label_images),
     }
     write_json(data, results / HIDDEN / FILE, indent=None)
@@ -133,6 +136,7 @@ def load_run(results: Path) -> RunSettings:
             GradeScheme(scheme["name"], tuple(scheme["grades"]), tuple(scheme["from_percent"])),
             lab_rates_of(read["lab"]) if read["lab"] else None,
             bool(read["pseudonymised"]),
+            read.get("convention"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise SpherodetectError(
