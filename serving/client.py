@@ -25,6 +25,7 @@ from typing import Any
 STATUSES = (
     "out_of_domain",
     "field_quality",
+    "unseen_stain",
     "insufficient_cells",
     "at_or_below_limit_of_blank",
     "low_confidence",

@@ -131,6 +131,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
         "grade_scheme": "own.yaml",
         "rates": Path("LAB.json"),
         "pseudonymise": True,
+        "convention": None,
         "classes": {},
     }
     out = capsys.readouterr().out
@@ -229,14 +230,14 @@ def test_tables_are_not_folded_in_a_file(capsys):
 
 def test_training_commands_say_what_is_missing(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
-    for argv in (
-        ["train", "e.yaml", "--run", str(tmp_path)],
-        ["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)],
-        ["export", "run", "--out", str(tmp_path / "m")],
+    for extra, argv in (
+        ("train", ["train", "e.yaml", "--run", str(tmp_path)]),
+        ("evaluate", ["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]),
+        ("train", ["export", "run", "--out", str(tmp_path / "m")]),
     ):
         assert cli.main(argv) == 2
         said = capsys.readouterr().err
-        assert "pip install 'spherodetect[train]'" in said
+        assert f"pip install 'spherodetect[{extra}]'" in said
         assert said.count("\n") == 1
 
 

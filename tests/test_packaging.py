@@ -144,7 +144,14 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
         said = Parser().parsestr(archive.read(name).decode())
     assert (said["Name"], said["Version"]) == ("spherodetect", spherodetect.__version__)
     assert "Apache-2.0" in (said["License-Expression"] or said["License"])
-    assert set(said.get_all("Provides-Extra")) == {"train", "ocr", "supervision", "docs", "dev"}
+    assert set(said.get_all("Provides-Extra")) == {
+        "train",
+        "evaluate",
+        "ocr",
+        "supervision",
+        "docs",
+        "dev",
+    }
     always = [r for r in said.get_all("Requires-Dist") if "extra ==" not in r]
     assert not [r for r in always if r.startswith(("tf-models", "tf_keras", "roboflow"))]
 
