@@ -130,10 +130,10 @@ def worked_example() -> dict[str, str]:
 
 def interfaces() -> dict[str, str]:
     """The computed parts of formats.md: usage of each command, statuses in the order of codes."""
-    from spherodetect.cli import _parser
+    from spherodetect.cli import parser
     from spherodetect.score.counts import STATUSES
 
-    (commands,) = (action.choices for action in _parser()._actions if action.dest == "command")
+    (commands,) = (action.choices for action in parser()._actions if action.dest == "command")
     usages = (" ".join(one.format_usage().split()) for one in commands.values())
     return {
         "commands": _wrapped(

@@ -409,7 +409,7 @@ def test_thousands_of_lost_labels_are_summed_up():
         for a in range(3)
     ]
     spare = [{"file": "0.rf.jpg", "reason": "augmented-copy", "annotation_id": "1"}]
-    lines = cli._lost_labels({"dropped_items": lost + spare})
+    lines = cli.labels._lost_labels({"dropped_items": lost + spare})
     assert lines[0] == "'0.jpg': 3 labels left out: malformed"
     assert len(lines) == 21
     assert lines[-1] == "5 files more; manifest.json names them all"

@@ -166,7 +166,7 @@ def test_every_command_has_a_test():
 
 @pytest.mark.parametrize("line", [c for c in RUN_BY if c.startswith("spherodetect ")])
 def test_the_commands_options_and_files_are_there(line):
-    args = cli._parser().parse_args(shlex.split(line)[1:])
+    args = cli.parser().parse_args(shlex.split(line)[1:])
     files = [
         v for v in vars(args).values() if isinstance(v, Path) and v.suffix in {".yaml", ".yml"}
     ]

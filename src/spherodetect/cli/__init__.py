@@ -1,0 +1,96 @@
+"""The command line: parse, call one function, print its result.
+
+Exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; 3 done, but something was left
+out (and named); 130 interrupted. Results go to stdout; progress, and errors of one line each that
+is never wrapped, go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spherodetect import __version__
+from spherodetect.cli.labels import add_label_commands
+from spherodetect.cli.models import add_model_commands
+from spherodetect.cli.options import DONE, INTERRUPTED, UNUSABLE
+from spherodetect.cli.scores import add_score_commands
+from spherodetect.console import say
+from spherodetect.errors import SpherodetectError
+from spherodetect.safety import quoted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal cannot show must not end the run.
+            stream.reconfigure(errors="backslashreplace")
+    args = parser().parse_args(argv)
+    _quiet_tensorflow()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        if hasattr(args, "out"):
+            _require_writable(args.out)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except SpherodetectError as error:
+        say(str(error))
+        return UNUSABLE
+    except BrokenPipeError:
+        # The reader of the output has left. Python would report it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        next_step = "; free some space, or name another folder" if is_full else ""
+        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{next_step}")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        say("interrupted; the results are not complete")
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(
+        prog="spherodetect",
+        description="Counts spherocytes on blood smears. For Research Use Only. "
+        "Not for use in diagnostic procedures.",
+        epilog="exit codes: 0 done; 1 lint found an error; 2 usage or unusable input; "
+        "3 done, with something left out",
+    )
+    made.add_argument("--version", action="version", version=f"spherodetect {__version__}")
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_label_commands(commands)
+    add_model_commands(commands)
+    add_score_commands(commands)
+    return made
+
+
+def _require_writable(out: Path) -> None:
+    """Raise if a folder for results cannot be written, before the work begins. Nothing is made."""
+    if out.exists() and not out.is_dir():
+        raise SpherodetectError(
+            f"{quoted(out)}: expected a folder to write to, got a file; name another folder"
+        )
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise SpherodetectError(
+            f"{quoted(out)}: cannot be written, {quoted(existing)} has no write permission; "
+            "name another folder"
+        )
+
+
+def _quiet_tensorflow() -> None:
+    """Hide TensorFlow's messages about processors and missing GPUs; call it before the import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

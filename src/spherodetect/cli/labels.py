@@ -1,0 +1,133 @@
+"""The commands on labels: lint, roboflow, tfrecords."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spherodetect.cli.options import (
+    DONE,
+    LINT_ERROR,
+    add,
+    add_classes,
+    add_out,
+    classes_of,
+    left_out,
+)
+from spherodetect.console import counted, print_findings, print_splits, progress_of, shown
+from spherodetect.safety import quoted
+
+if TYPE_CHECKING:
+    from spherodetect.cli.options import Commands
+
+#: Reasons for which a label is left out without a loss: another label says the same.
+_SPARE = frozenset({"augmented-copy", "second-point-of-a-cell"})
+_MOST_LINES = 20
+
+
+def add_label_commands(commands: Commands) -> None:
+    one = add(commands, "lint", _lint, "say what is wrong with labels")
+    one.add_argument(
+        "source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe"
+    )
+    one.add_argument("--json", metavar="FILE", type=Path, help="also write the findings there")
+    add_classes(one)
+
+    one = add(
+        commands,
+        "roboflow",
+        _roboflow,
+        "download a version of a Roboflow project; the key is in ROBOFLOW_API_KEY",
+    )
+    one.add_argument("spec", metavar="WORKSPACE/PROJECT/VERSION")
+    add_out(one, "DIR", "an empty or new folder for the export")
+
+    one = add(
+        commands,
+        "tfrecords",
+        _tfrecords,
+        "write a data set as TFRecords, with an account of every label",
+    )
+    one.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
+    one.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="where the data set lies, if not where the recipe says",
+    )
+    add_out(one, "DIR", "folder for the shards and manifest.json")
+    one.add_argument("--force", action="store_true", help="write even if the split leaks")
+    one.add_argument(
+        "--full-masks",
+        action="store_true",
+        help="also write the form that the stock Mask R-CNN reads",
+    )
+    one.add_argument("--card", action="store_true", help="also write DATA_CARD.md")
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from spherodetect.labels.check.lint import findings_json, lint
+    from spherodetect.safety import write_json
+
+    with progress_of("looking at images") as progress:
+        findings = lint(
+            args.source, workers=os.cpu_count() or 1, progress=progress, classes=classes_of(args)
+        )
+    if args.json:
+        write_json(findings_json(findings), args.json)
+    print_findings(findings)
+    return LINT_ERROR if any(finding.severity == "error" for finding in findings) else DONE
+
+
+def _roboflow(args: argparse.Namespace) -> int:
+    from spherodetect.labels.roboflow import download
+
+    with progress_of("downloading") as progress:
+        folder = download(
+            args.spec,
+            args.out,
+            progress=lambda done, total: progress(-(-done >> 20), -(-total >> 20), "MB"),
+        )
+    print(shown(folder))
+    return DONE
+
+
+def _tfrecords(args: argparse.Namespace) -> int:
+    from spherodetect.labels.recipe import load_recipe
+    from spherodetect.records.card import write_card
+    from spherodetect.records.tfrecords import build
+
+    recipe = load_recipe(args.recipe, root=args.root)
+    with progress_of("writing fields") as progress:
+        manifest = build(
+            recipe,
+            args.out,
+            force=args.force,
+            full_masks=args.full_masks,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+    if args.card:
+        write_card(manifest, recipe, args.out / "DATA_CARD.md")
+    print_splits(manifest)
+    print(f"manifest: {shown(args.out / 'manifest.json')}")
+    return left_out([*manifest["problems"], *_lost_labels(manifest)])
+
+
+def _lost_labels(manifest: dict[str, Any]) -> list[str]:
+    lost = Counter(
+        (i["file"], i["reason"]) for i in manifest["dropped_items"] if i["reason"] not in _SPARE
+    )
+    lines = [
+        f"{quoted(file)}: {counted(n, 'label')} left out: {reason}"
+        for (file, reason), n in lost.items()
+    ]
+    more = len(lines) - _MOST_LINES
+    return (
+        lines
+        if more <= 0
+        else [*lines[:_MOST_LINES], f"{counted(more, 'file')} more; manifest.json names them all"]
+    )
