@@ -229,7 +229,7 @@ def test_tables_are_not_folded_in_a_file(capsys):
 
 
 def test_training_commands_say_what_is_missing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for extra, argv in (
         ("train", ["train", "e.yaml", "--run", str(tmp_path)]),
         ("evaluate", ["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]),
@@ -242,7 +242,7 @@ def test_training_commands_say_what_is_missing(monkeypatch, tmp_path, capsys):
 
 
 def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     trained = stand_in("spherodetect.training.run", "train", tmp_path / "ckpt-9")
     argv = [
         "train",
