@@ -25,7 +25,8 @@ demo: .venv/using.ok
 	@$(BIN)/spherodetect demo --out spherodetect-demo
 
 test: .venv/all.ok
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-m "not slow and not browser" $(ARGS)
 
 test-slow: .venv/all.ok
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,13 +1,18 @@
-"""What all tests share: where the real data is, the bundled model, and no way out to the
-network."""
+"""What all tests share: where the real data is, the bundled model, the order of the files, and no
+way out to the network."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from spherodetect.detect.model import Model
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "spherodetect" / "models" / "bundled"
@@ -41,6 +46,34 @@ def _refuse_network(event: str, args: tuple) -> None:
 sys.addaudithook(_refuse_network)
 
 
+#: The files that take longest, the longest first.
+_LONGEST = (
+    "test_end_to_end.py",
+    "test_notebooks.py",
+    "test_pipeline_review.py",
+    "test_programs.py",
+    "test_training_imagenet.py",
+    "test_packaging.py",
+    "test_training_accelerators.py",
+    "test_newcomers.py",
+    "test_serving_client.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that no process waits for the other at the end."""
+    place = {name: k for k, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync() -> Iterator[None]:
+    """Do not wait for the disk: a test reads its files back from memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real data sets, which lies beside the repository and is never part of
@@ -57,3 +90,11 @@ def bundled_model() -> Path:
     if not (BUNDLED / "model.json").is_file():
         pytest.fail("no model is bundled: src/spherodetect/models/bundled/model.json is missing")
     return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def loaded_model(bundled_model: Path) -> Model:
+    """The bundled model, held in memory: later loads of its folder in this process cost nothing."""
+    from spherodetect import load_model
+
+    return load_model(bundled_model)

@@ -30,8 +30,8 @@ UM_PER_PX = 0.193
 
 
 @pytest.fixture(scope="module")
-def model(bundled_model) -> Model:
-    return load_model(bundled_model)
+def model(loaded_model) -> Model:
+    return loaded_model
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def test_a_zip_or_a_workbook_in_place_of_a_folder(
     assert one_line(said, name, "expected a folder", next_step)
 
 
-def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, bundled_model, run):
+def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, loaded_model, run):
     photographs("s/p1/good.jpg")
     other = {
         "a.jpg": b"%PDF-1.7\n1 0 obj\n",
@@ -190,7 +190,7 @@ def test_other_files_renamed_to_jpg_are_each_named(tmp_path, photographs, bundle
     assert one_line(said, "no image could", "'p1/a.jpg'")
 
 
-def test_a_telephone_photograph_is_turned_upright_and_scored(tmp_path, picture, bundled_model, run):
+def test_a_telephone_photograph_is_turned_upright_and_scored(tmp_path, picture, loaded_model, run):
     height, width = PHONE_HW
     exif = Image.Exif()
     exif[ORIENTATION] = TURNED
@@ -207,7 +207,7 @@ def test_a_telephone_photograph_is_turned_upright_and_scored(tmp_path, picture, 
 
 
 def test_a_large_photograph_of_something_else_is_refused_at_once(
-    tmp_path, bundled_model, run, monkeypatch
+    tmp_path, loaded_model, run, monkeypatch
 ):
     from spherodetect.detect.model import Model
 
@@ -231,7 +231,7 @@ def test_a_large_photograph_of_something_else_is_refused_at_once(
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_full_disk_says_so_and_what_to_do(photographs, bundled_model, run, monkeypatch):
+def test_a_full_disk_says_so_and_what_to_do(photographs, loaded_model, run, monkeypatch):
     folder = photographs("s/p1/a.jpg")
     monkeypatch.setattr(os, "fsync", full)
     reason = f"({os.strerror(errno.ENOSPC)})"

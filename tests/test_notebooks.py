@@ -214,6 +214,7 @@ def test_scoring_runs_from_photographs_to_a_report(run):
     assert not _complaints(done)
 
 
+@pytest.mark.slow
 def test_the_saved_model_runs_alone(run):
     done = run("4_savedmodel_only")
     assert {"files", "boxes", "paste"} <= set(_shown(done, "image/png"))

@@ -213,6 +213,7 @@ def test_the_installed_wheel_runs(elsewhere, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_finds_its_bundled_model(elsewhere, bundled_model, tmp_path):
     said = (
         "import spherodetect; model = spherodetect.load_model(); "

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from spherodetect.cells import Cells
-from spherodetect.detect.model import Model, load_model
+from spherodetect.detect.model import Model
 from spherodetect.errors import BadImageError
 from spherodetect.fields import scan as scans
 from spherodetect.fields.field import Field
@@ -30,8 +30,8 @@ UM_PER_PX = 0.193
 
 
 @pytest.fixture(scope="module")
-def model(bundled_model) -> Model:
-    return load_model(bundled_model)
+def model(loaded_model) -> Model:
+    return loaded_model
 
 
 @pytest.fixture(scope="module")

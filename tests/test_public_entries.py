@@ -82,20 +82,19 @@ def test_texts_and_paths_do_alike(kind, smears, tmp_path):
     assert (out / "patients.csv").is_file() and result.report == out / "index.html"
 
 
-def test_a_model_may_be_a_folder_loaded_or_an_object(smears, bundled_model):
-    loaded = spherodetect.load_model(bundled_model)
-    assert isinstance(loaded, spherodetect.Detector)
+def test_a_model_may_be_a_folder_loaded_or_an_object(smears, bundled_model, loaded_model):
+    assert isinstance(loaded_model, spherodetect.Detector)
     found = [
         len(one.cells)
-        for model in (str(bundled_model), bundled_model, loaded, None, Nothing())
+        for model in (str(bundled_model), bundled_model, loaded_model, None, Nothing())
         for one in spherodetect.examine(smears, model)
     ]
     assert found[0] > 10 and found == [found[0]] * 4 + [0]
-    result = spherodetect.score_patients([smears], model=loaded)
-    assert result.patients["model"].tolist() == [loaded.name]
+    result = spherodetect.score_patients([smears], model=loaded_model)
+    assert result.patients["model"].tolist() == [loaded_model.name]
     assert len(result.cells) == found[0]
-    (one,) = spherodetect.examine(smears, loaded)
-    assert spherodetect.score_patient([one], loaded) == result.scores[0]
+    (one,) = spherodetect.examine(smears, loaded_model)
+    assert spherodetect.score_patient([one], loaded_model) == result.scores[0]
 
 
 def test_what_is_no_model_is_refused(smears):

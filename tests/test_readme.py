@@ -198,7 +198,7 @@ def test_make_runs_these_programs(tmp_path):
     assert {c.removeprefix("make ") for c in RUN_BY if c.startswith("make ")} == set(does)
 
 
-def test_the_score_command_and_the_five_lines(tmp_path, monkeypatch, capsys, bundled_model):
+def test_the_score_command_and_the_five_lines(tmp_path, monkeypatch, capsys, loaded_model):
     folder = tmp_path / "smears" / "patient_01"
     folder.mkdir(parents=True)
     (field,) = draw_patient(

@@ -117,19 +117,18 @@ def test_serving_static_gives_the_same_cells(saved):
             assert not n_cells or np.median(off) < 1e-3, name
 
 
-def test_the_score_of_files_equals_the_score_of_pixels(saved, shared_data, bundled_model):
+def test_the_score_of_files_equals_the_score_of_pixels(saved, shared_data, loaded_model):
     """TensorFlow and Pillow decode JPEG differently; the score may differ by half a point."""
     import tensorflow as tf
 
     folder: Path = shared_data / "chula-rbc-12" / "images"
     paths = [folder / f"{number}.jpg" for number in range(82, 100, 3)]
-    model = spherodetect.load_model(bundled_model)
-    cells = [model.detect(spherodetect.read_image(path), UM_PER_PX) for path in paths]
-    sphere = model.class_names.index("spherocyte") + 1
+    cells = [loaded_model.detect(spherodetect.read_image(path), UM_PER_PX) for path in paths]
+    sphere = loaded_model.class_names.index("spherocyte") + 1
     theirs = score_counts(
         np.array([(c.countable & (c.class_id == sphere)).sum() for c in cells]),
         np.array([c.countable.sum() for c in cells]),
-        model=model,
+        model=loaded_model,
     )
     ours = saved.signatures["score_patient"](
         image_bytes=tf.constant([path.read_bytes() for path in paths]),

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import spherodetect
 from spherodetect.score.counts import STATUSES, score_counts
 from spherodetect.synthetic import draw_field
 
@@ -120,11 +119,10 @@ def url(bundled_model) -> Iterator[str]:
     server.shutdown()
 
 
-def test_the_cells_of_a_batch_equal_those_of_each_field(client, url, fields, files, bundled_model):
+def test_the_cells_of_a_batch_equal_those_of_each_field(client, url, fields, files, loaded_model):
     rows = client.detect(url, files, UM_PER_PX)
-    model = spherodetect.load_model(bundled_model)
     for row, image in zip(rows, fields, strict=True):
-        cells = model.detect(image, UM_PER_PX)
+        cells = loaded_model.detect(image, UM_PER_PX)
         n = row["num_detections"]
         assert n == len(cells) > 5
         np.testing.assert_allclose(row["boxes_yxyx"][:n], cells.box_yxyx, atol=0.01)
@@ -134,17 +132,16 @@ def test_the_cells_of_a_batch_equal_those_of_each_field(client, url, fields, fil
 
 
 def test_the_score_of_the_server_equals_that_of_the_package(
-    client, url, fields, files, bundled_model
+    client, url, fields, files, loaded_model
 ):
-    model = spherodetect.load_model(bundled_model)
     found = client.score(url, files, UM_PER_PX)
-    cells = [model.detect(image, UM_PER_PX) for image in fields]
-    sphere = model.class_names.index("spherocyte") + 1
+    cells = [loaded_model.detect(image, UM_PER_PX) for image in fields]
+    sphere = loaded_model.class_names.index("spherocyte") + 1
     spherocytes = np.array([int((c.countable & (c.class_id == sphere)).sum()) for c in cells])
     countable = np.array([int(c.countable.sum()) for c in cells])
     assert (found["n_spherocytes"], found["n_countable"]) == (spherocytes.sum(), countable.sum())
     assert found["n_cells"] == sum(map(len, cells))
-    score = score_counts(spherocytes, countable, model=model)
+    score = score_counts(spherocytes, countable, model=loaded_model)
     for name in ("raw_percent", "hs_score", "hs_score_low", "hs_score_high"):
         np.testing.assert_allclose(found[name], getattr(score, name), atol=1e-3)
     assert client.STATUSES == STATUSES and STATUSES[found["status_code"]] == score.status

@@ -101,6 +101,7 @@ def test_two_replicas_have_the_losses_of_one_device(records):
     )
 
 
+@pytest.mark.slow
 def test_the_sum_of_the_replicas_gradients_is_clipped(records):
     found = losses(records, "clipped")
     assert found["one"] == pytest.approx([3.0, 4.0]), "(30, 40) clipped to a norm of 5"

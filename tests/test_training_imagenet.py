@@ -124,6 +124,7 @@ def test_the_conversion_is_exact_for_slide_and_cell(imagenet):
     assert off.max() < 0.08 < np.ptp(theirs) / 10
 
 
+@pytest.mark.slow
 def test_a_file_becomes_an_initial_checkpoint(imagenet, keras_model, started, tmp_path):
     keras_model.save_weights(tmp_path / "weights.h5")
     assert imagenet.main([str(tmp_path / "weights.h5"), "--out", str(tmp_path / "start")]) == 0
@@ -134,6 +135,7 @@ def test_a_file_becomes_an_initial_checkpoint(imagenet, keras_model, started, tm
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_weights_with_a_classifier_are_accepted(imagenet, tmp_path):
     import tf_keras
 
@@ -161,6 +163,7 @@ def test_other_files_are_refused(imagenet, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_model_garden_checkpoint_loads_as_it_is(started, tmp_path):
     import tensorflow as tf
     from official.core import exp_factory

@@ -67,6 +67,7 @@ def test_augmentation_depends_on_the_seed_and_moves_mask_and_density_together(se
     ).all()
 
 
+@pytest.mark.slow
 def test_it_learns_pallor_in_any_stain_and_scale(second_look, monkeypatch):
     monkeypatch.setattr(second_look, "EPOCHS", 6)
     seen, solid = cells(1024, seed=2)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -20,6 +21,9 @@ from PIL import Image
 from spherodetect.safety import atomic_write
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
+if TYPE_CHECKING:
+    import jinja2
+
 
 def write_page(path: str | Path, template: str, **values: Any) -> None:
     """Fill in a template of this folder with escaped values, and write the page.
@@ -27,6 +31,18 @@ def write_page(path: str | Path, template: str, **values: Any) -> None:
     Raises:
         SpherodetectError: the file cannot be written.
     """
+    page = (
+        _templates()
+        .get_template(template)
+        .render(fixed_sentence=FIXED_SENTENCE, research_use=RESEARCH_USE, **values)
+    )
+    with atomic_write(path, text=True) as file:
+        file.write(page)
+
+
+@lru_cache(maxsize=1)
+def _templates() -> jinja2.Environment:
+    """Return the templates of this folder. One environment compiles each template once."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -39,11 +55,7 @@ def write_page(path: str | Path, template: str, **values: Any) -> None:
         keep_trailing_newline=True,
     )
     environment.filters["num"] = number
-    page = environment.get_template(template).render(
-        fixed_sentence=FIXED_SENTENCE, research_use=RESEARCH_USE, **values
-    )
-    with atomic_write(path, text=True) as file:
-        file.write(page)
+    return environment
 
 
 def _printable(value: Any) -> Any:
