@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spherodetect.errors import BadImageError, SpherodetectError
-from spherodetect.fields.find import find_fields, find_images, is_label_source
+from spherodetect.fields.find import find_fields, find_images
 from spherodetect.fields.image import read_image
 from spherodetect.fields.names import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, natural_key
 
@@ -264,22 +264,6 @@ def test_natural_order():
     names = ["p2/1", "p10/2", "p10/10", "p010/3", "P3/1", "a", "a/b", "a-b", "", "9" * 5000]
     ordered = ["", "9" * 5000, "a", "a/b", "a-b", "p2/1", "P3/1", "p10/2", "p010/3", "p10/10"]
     assert sorted(names, key=natural_key) == ordered
-
-
-def test_label_sources_are_recognised(tmp_path):
-    root = _files(tmp_path, "labels.JSON", "image.png", "folder.json/a.jpg")
-    for folder in ("flat", "export/train", "x/y/z"):
-        _files(root / folder, "_annotations.coco.json")
-    for name, expected in [
-        ("flat", True),
-        ("export", True),
-        ("x", False),
-        ("labels.JSON", True),
-        ("image.png", False),
-        ("none.json", False),
-        ("folder.json", False),
-    ]:
-        assert is_label_source(root / name) is expected
 
 
 def test_no_suffix_is_both_readable_and_foreign():

@@ -216,6 +216,20 @@ def odd_name(splits: Splits) -> None:
                 category["name"] = "Zelle"
 
 
+def box_on_slide(splits: Splits) -> None:
+    y, x = _empty_spot(splits["train"].images["patient_01_1.png"])
+    box = {"id": 900, "segmentation": [], "bbox": [max(0, x - 8), max(0, y - 8), 8, 8]}
+    cells(splits).append(cells(splits)[0] | box)
+
+
+def one_name(splits: Splits) -> None:
+    split = splits["train"]
+    split.rename("slide_png.rf.aaaa.png")
+    second = split.coco["images"][1]
+    split.images["slide_png.rf.bbbb.png"] = split.images.pop(second["file_name"])
+    second["file_name"] = "slide_png.rf.bbbb.png"
+
+
 #: Code: how an export comes by it, its severity, and its count over all findings.
 TRAPS: dict[str, tuple[Callable[[Splits], None], str, int | None]] = {
     "box-outside-image": (sticking_out, "error", 3),
@@ -233,7 +247,9 @@ TRAPS: dict[str, tuple[Callable[[Splits], None], str, int | None]] = {
     "degenerate-polygon": (two_point_outlines, "error", 2),
     "unlabelled-cells": (half_labelled, "error", None),
     "image-without-labels": (unlisted_image, "warning", 1),
-    "labels-without-image": (lost_image, "warning", 1),
+    "labels-without-image": (lost_image, "error", 1),
+    "box-beside-cell": (box_on_slide, "error", 1),
+    "same-name-images": (one_name, "warning", 2),
     "exif-rotation": (turned, "error", 2),
     "malformed": (not_numbers, "error", 3),
     "unknown-class": (odd_name, "error", None),
@@ -242,7 +258,7 @@ TRAPS: dict[str, tuple[Callable[[Splits], None], str, int | None]] = {
 
 def test_every_code_has_its_trap():
     assert {*TRAPS, "point-beside-cell"} == set(CODES)
-    assert len(CODES) == 20
+    assert len(CODES) == 22
 
 
 def test_an_export_without_a_trap_has_no_finding(drawn, tmp_path):

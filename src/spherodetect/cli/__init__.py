@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import logging
 import os
 import sys
@@ -19,8 +18,9 @@ from pathlib import Path
 from spherodetect import __version__
 from spherodetect.cli.labels import add_label_commands
 from spherodetect.cli.models import add_model_commands
-from spherodetect.cli.options import DONE, INTERRUPTED, UNUSABLE
+from spherodetect.cli.options import INTERRUPTED, UNUSABLE
 from spherodetect.cli.scores import add_score_commands
+from spherodetect.cli.streams import unheard_streams
 from spherodetect.console import say
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
@@ -28,34 +28,8 @@ from spherodetect.safety import quoted
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A file name that the terminal cannot show must not end the run.
-            stream.reconfigure(errors="backslashreplace")
-    args = parser().parse_args(argv)
-    _quiet_tensorflow()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        if hasattr(args, "out"):
-            _require_writable(args.out)
-        code: int = args.run(args)
-        sys.stdout.flush()
-        return code
-    except SpherodetectError as error:
-        say(str(error))
-        return UNUSABLE
-    except BrokenPipeError:
-        # The reader of the output has left. Python would report it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        next_step = "; free some space, or name another folder" if is_full else ""
-        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{next_step}")
-        return UNUSABLE
-    except KeyboardInterrupt:
-        say("interrupted; the results are not complete")
-        return INTERRUPTED
+    with unheard_streams():
+        return _run(parser().parse_args(argv))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,6 +47,28 @@ def parser() -> argparse.ArgumentParser:
     add_model_commands(commands)
     add_score_commands(commands)
     return made
+
+
+def _run(args: argparse.Namespace) -> int:
+    _quiet_tensorflow()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        if hasattr(args, "out"):
+            _require_writable(args.out)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except SpherodetectError as error:
+        say(str(error))
+        return UNUSABLE
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        next_step = "; free some space, or name another folder" if is_full else ""
+        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{next_step}")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        say("interrupted; the results are not complete")
+        return INTERRUPTED
 
 
 def _require_writable(out: Path) -> None:

@@ -83,20 +83,6 @@ def find_images(
     return _Search(None, um_per_px, exclude).run(paths, from_common_parent=True)
 
 
-def is_label_source(path: str | Path) -> bool:
-    """Whether a path is a COCO file or a COCO export.
-
-    That is a .json file, or a folder with _annotations.coco.json in it or in one of its
-    sub-folders.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return any(
-            True for level in ("", "*/") for _ in path.glob(f"{level}_annotations.coco.json")
-        )
-    return path.suffix.lower() == ".json" and path.is_file()
-
-
 class _Search:
     """Collects the fields of several paths, with the problems met on the way."""
 
@@ -227,4 +213,4 @@ def _with_unique_ids(fields: Iterable[Field]) -> tuple[Field, ...]:
     return tuple(taken.values())
 
 
-__all__ = ["find_fields", "find_images", "is_label_source"]
+__all__ = ["find_fields", "find_images"]

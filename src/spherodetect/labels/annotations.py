@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from spherodetect.geometry import is_rectangle, tight_box
+from spherodetect.labels.file_names import tile_of
 from spherodetect.rle import RunLengthMask, run_lengths
 
 #: Two points closer than this, in red-cell diameters, mark the same cell.
@@ -121,7 +122,8 @@ class LabelledField:
         path: where the image is, or None for labels without an image.
         size_hw: height and width in pixels, as the label file states them or as the image has them.
         annotations: in the file's order.
-        source_id: the photograph that this file was made from; augmented copies share it.
+        source_id: the name of the photograph that this file was made from; augmented copies share
+            it.
         patient_id: the unit of splitting, or None where it is not known.
         split: the export's own split (train, val, test), or None.
         native_size_hw: size of the photograph before an export stretched it, or None if it was not
@@ -129,6 +131,7 @@ class LabelledField:
         um_per_px: pixel size of the file as it is, or None.
         labelled: False for an image without a label file; then the absence of annotations means
             "not known" and not "no cell".
+        view_id: tells pictures apart that share only their name (see photographs.py), or empty.
     """
 
     file: str
@@ -141,6 +144,12 @@ class LabelledField:
     native_size_hw: tuple[int, int] | None = None
     um_per_px: float | None = None
     labelled: bool = True
+    view_id: str = ""
+
+    @property
+    def view(self) -> str:
+        """The photograph and the part of it that the file shows; copies share it."""
+        return self.view_id or f"{self.source_id} {tile_of(self.file)}".strip()
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,16 @@ _SPLIT = re.compile(
     r"(?:^|[^a-z])(?:(train|training)|(val|valid|validation)|(test))(?![a-z])", re.IGNORECASE
 )
 _SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
+#: Folders of exports that hold the images or the labels.
+CONTENT_FOLDERS = frozenset(
+    {"images", "image", "img", "imgs", "labels", "annotations", "jpegimages", "xml", "jpg", "png"}
+)
 #: Folders of exports that say nothing of the patient.
-_EXPORT_FOLDERS = _SPLIT_FOLDERS | {
-    "images", "image", "img", "imgs", "labels", "annotations", "jpegimages", "default", "data",
-    "dataset", "export", "obj_train_data", "obj_valid_data", "xml", "jpg", "png",
-}  # fmt: skip
+_EXPORT_FOLDERS = (
+    _SPLIT_FOLDERS
+    | CONTENT_FOLDERS
+    | {"default", "data", "dataset", "export", "obj_train_data", "obj_valid_data"}
+)
 
 
 def source_of(file: str) -> str:

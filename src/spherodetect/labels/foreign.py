@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ def foreign_format(path: Path) -> str | None:
         if path.suffix.lower() == ".json":
             return _json_format(read_json(path, error=BadLabelsError))
         if path.suffix.lower() == ".csv":
-            rows = read_csv(path, error=BadLabelsError)
-            return _csv_format(next(rows, (0, []))[1])
+            rows = [cells for _, cells in itertools.islice(read_csv(path, error=BadLabelsError), 2)]
+            return _csv_format(*rows, *[[]] * (2 - len(rows)))
         if path.suffix.lower() == ".xml":
             return _xml_format(read_text(path, error=BadLabelsError)[:_HEAD])
     except BadLabelsError:
@@ -68,11 +69,11 @@ def _json_format(data: Any) -> str | None:
     return None
 
 
-def _csv_format(header: list[str]) -> str | None:
+def _csv_format(header: list[str], first: list[str]) -> str | None:
     names = [name.strip().lower() for name in header]
     if {"filename", "class", "xmin", "ymin", "xmax", "ymax"} <= set(names):
         return f"TensorFlow Object Detection CSV; {_AGAIN} from the labelling tool"
-    if names[:1] == ["filename"] and len(names) > 1:
+    if names[:1] == ["filename"] and len(names) > 1 and set(first[1:]) <= {"0", "1"}:
         return (
             "a CSV of classes for whole images (multi-class classification) without any cell; "
             "export an object detection or segmentation project as COCO"

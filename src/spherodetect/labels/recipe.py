@@ -28,6 +28,8 @@ from spherodetect.vocabulary import (
 )
 
 FORMATS = ("coco", "yolo", "labelme", "voc", "points", "synthetic")
+#: The value of `patients` where each folder is a patient.
+PATIENTS_BY_FOLDER = "folder"
 SPLITS_BY = ("number-run", "patient", "source", "export")
 
 
@@ -173,6 +175,9 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     given = keys.text("root", "")
     class_names = keys.names("class_names") or CLASS_NAMES
     unlabelled = keys.choice("unlabelled_cells", ("unknown", "none"), "none")
+    split = _split_rule(keys, "split")
+    by_folder = keys.text("patients", "") == PATIENTS_BY_FOLDER
+    patients = None if by_folder else keys.pattern("patients", group="patient")
     recipe = Recipe(
         name=keys.text("name", None, pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*"),
         format=keys.choice("format", FORMATS),
@@ -184,10 +189,12 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         red_cells=frozenset(keys.names("red_cells")),
         unknown=frozenset(keys.names("unknown")),
         unlabelled_cells_unknown=unlabelled == "unknown",
-        patients=keys.pattern("patients", group="patient"),
+        patients=patients,
+        # As in folders of photographs, where a patient is a folder.
+        patient_folders=by_folder or (patients is None and split.by == "patient"),
         native_size_hw=keys.size("native_size_hw"),
         um_per_px=keys.number("um_per_px", low=0.0),
-        split=_split_rule(keys, "split"),
+        split=split,
         class_names=class_names,
         stain=keys.text("stain", ""),
         licence=keys.text("licence", ""),

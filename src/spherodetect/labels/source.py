@@ -10,17 +10,20 @@ from pathlib import Path
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.names import IMAGE_SUFFIXES
-from spherodetect.labels.foreign import foreign_files, refuse_foreign
-from spherodetect.labels.readers.coco import find_coco_files, read_coco
+from spherodetect.labels.file_names import patient_folder
+from spherodetect.labels.foreign import refuse_foreign
+from spherodetect.labels.formats import format_of, is_labelme_file, label_files_of
+from spherodetect.labels.photographs import tell_apart
+from spherodetect.labels.readers.coco import read_coco
 from spherodetect.labels.readers.drawn import read_drawn
 from spherodetect.labels.readers.files import common_folder, list_files
-from spherodetect.labels.readers.labelme import is_labelme, read_labelme
+from spherodetect.labels.readers.labelme import read_labelme
 from spherodetect.labels.readers.ledger import LabelSet
-from spherodetect.labels.readers.points import find_point_files, read_points
+from spherodetect.labels.readers.points import read_points
 from spherodetect.labels.readers.voc import read_voc
-from spherodetect.labels.readers.yolo import is_data_yaml, is_yolo, read_yolo
+from spherodetect.labels.readers.yolo import is_data_yaml, read_yolo
 from spherodetect.labels.recipe import Recipe, SplitRule, load_recipe
-from spherodetect.safety import extract_zip, quoted, read_json
+from spherodetect.safety import extract_zip, quoted
 
 _READERS = {
     "coco": read_coco,
@@ -72,7 +75,8 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
         raise BadLabelsError(
             f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none"
         )
-    return dataclasses.replace(labels, keep=keep or labels.keep)
+    fields = tell_apart(labels.fields)
+    return dataclasses.replace(labels, fields=fields, keep=keep or labels.keep)
 
 
 def recipe_for(source: str | Path) -> Recipe:
@@ -101,45 +105,41 @@ def recipe_for(source: str | Path) -> Recipe:
     )
     if not source.is_dir():
         refuse_foreign([source])
-        return _labelme_recipe(recipe) or recipe
-    if coco_files := find_coco_files(source):
-        refuse_foreign(coco_files[:1])
-        return _labelme_recipe(recipe) or recipe
-    if is_yolo(source):
-        return dataclasses.replace(recipe, format="yolo")
-    refuse_foreign(foreign_files(source))
-    found = {
-        "voc": list_files(source, {".xml"}, source),
-        "points": find_point_files(source, source),
-    }
-    for kind, label_files in found.items():
-        if label_files:
-            images = list_files(source, IMAGE_SUFFIXES, source)
-            return dataclasses.replace(
-                recipe, format=kind, images=common_folder(images), labels=common_folder(label_files)
+        if source.suffix.lower() in (".xml", ".txt", ".csv"):
+            raise BadLabelsError(
+                f"{quoted(source)}: expected an export folder, zip, .json or recipe, got the "
+                "labels of one image; name the folder that holds it"
             )
-    raise BadLabelsError(
-        f"{quoted(source)}: expected labels as COCO or labelme .json, YOLO .txt, VOC .xml or "
-        "points .txt or .csv, got none; check the path"
+        if is_labelme_file(source):
+            return dataclasses.replace(recipe, format="labelme", root=source.parent)
+        return recipe
+    kind = format_of(source)
+    if kind not in ("voc", "points"):
+        return dataclasses.replace(recipe, format=kind)
+    labels = label_files_of(kind, source)
+    images = list_files(source, IMAGE_SUFFIXES, source)
+    return dataclasses.replace(
+        recipe, format=kind, images=common_folder(images), labels=common_folder(labels)
     )
 
 
-def _labelme_recipe(recipe: Recipe) -> Recipe | None:
-    """The recipe of a folder or file of labelme, or None for another format."""
-    files = find_coco_files(recipe.root)
-    try:
-        if not files or not is_labelme(read_json(files[0], error=BadLabelsError)):
-            return None
-    except BadLabelsError:
-        return None
-    if recipe.root.is_dir():
-        return dataclasses.replace(recipe, format="labelme")
-    return dataclasses.replace(recipe, format="labelme", root=recipe.root.parent)
-
-
 def _unpacked(root: Path) -> tuple[Path, object]:
+    """The folder of a source, and the temporary folder of a zip that must be kept."""
     if root.suffix.lower() != ".zip" or not root.is_file():
         return root, None
     keep = tempfile.TemporaryDirectory(prefix="spherodetect-", ignore_cleanup_errors=True)
     extract_zip(root, Path(keep.name), error=BadLabelsError)
-    return Path(keep.name), keep
+    return _without_wrapper(Path(keep.name)), keep
+
+
+def _without_wrapper(folder: Path) -> Path:
+    """The folder itself, or its only sub-folder: people zip a whole folder.
+
+    A folder that names a split, a patient or the images is kept, for it says something.
+    """
+    entries = list(folder.iterdir())
+    if len(entries) != 1 or not entries[0].is_dir():
+        return folder
+    name = entries[0].name
+    means_something = re.search(PATIENT_PATTERN, name) or not patient_folder(f"{name}/file")
+    return folder if means_something else _without_wrapper(entries[0])

@@ -17,7 +17,6 @@ import numpy as np
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
-from spherodetect.labels.file_names import tile_of
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.safety import quoted, sha256
@@ -70,7 +69,7 @@ def leaks(
     """Sources, patients and near-duplicate images that are in more than one split, as errors."""
     found = []
     for code, noun, key in (
-        ("source-in-two-splits", "sources", lambda f: f.source_id),
+        ("source-in-two-splits", "sources", lambda f: f.view_id or f.source_id),
         ("patient-in-two-splits", "patients", lambda f: f.patient_id),
     ):
         members: dict[Hashable, list[LabelledField]] = defaultdict(list)
@@ -119,7 +118,7 @@ def spare_copies(fields: Sequence[LabelledField], splits: Mapping[str, str]) -> 
     first = set[tuple[str, str]]()
     spare = set()
     for field in fields:
-        key = (splits[field.file], f"{field.source_id} {tile_of(field.file)}")
+        key = (splits[field.file], field.view)
         if key in first and key[0] != "train":
             spare.add(field.file)
         first.add(key)
@@ -168,7 +167,7 @@ def _groups(
         if recipe.split.by == "patient":
             if field.patient_id is None:
                 raise BadLabelsError(
-                    f"{quoted(field.file)}: expected a patient in the file name to split by, "
+                    f"{quoted(field.file)}: expected a patient in its name or folder to split by, "
                     "got none; mend patients: in the recipe, or split by source"
                 )
             ties["patient", field.patient_id].append(k)

@@ -12,7 +12,7 @@ import numpy as np
 from spherodetect.cells import RED_CELLS
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.patients import patient_in
-from spherodetect.labels.file_names import source_of
+from spherodetect.labels.file_names import source_of, tile_of
 from spherodetect.labels.readers.coco import parse_coco
 from spherodetect.labels.source import PATIENT_PATTERN
 from spherodetect.pipeline.counted import (
@@ -103,8 +103,13 @@ def _results(
         "annotations": [{**entry, "id": i} for i, entry in enumerate(cells)],
     }
     labels = parse_coco(content, path)
-    problems += [f"{quoted(path)}: {f.message}" for f in labels.findings if f.severity == "error"]
+    problems += [
+        f"{quoted(path)}: {f.message}"
+        for f in labels.findings
+        if f.severity == "error" and f.code != "labels-without-image"
+    ]
     fields: dict[tuple[str, str], CountedField] = {}
+    n_copies = 0
     for labelled in labels.fields:
         entry = images[int(labelled.file.rpartition("/")[2])]
         names = known_class_names((a.name for a in labelled.annotations), path, classes)
@@ -116,11 +121,18 @@ def _results(
         )
         counts &= np.isin(names, list(RED_CELLS))
         patient = _patient(entry, path, patient_regex)
-        source = patient, source_of(str(entry.get("file_name")))
+        name = str(entry.get("file_name"))
+        view = patient, f"{source_of(name)} {tile_of(name)}"
         # An export may hold several copies of a photograph. The one with most cells counts, as for
         # human labels.
-        if source not in fields or len(fields[source].names) < len(names):
-            fields[source] = CountedField(patient, names, counts)
+        n_copies += view in fields
+        if view not in fields or len(fields[view].names) < len(names):
+            fields[view] = CountedField(patient, names, counts)
+    if n_copies:
+        problems.append(
+            f"{quoted(path)}: {n_copies:,} images left out; by their names they are copies of a "
+            "photograph that is counted already"
+        )
     return list(fields.values())
 
 

@@ -1,24 +1,28 @@
 """Scores human labels: COCO files or a whole export, without any model.
 
 Red cells that do not touch the border are the denominator. Outlines of groups (COCO's iscrowd) are
-not counted. Of the copies of a photograph the one with most labels is counted. Everything that is
-not counted is reported. Scores from labels are not corrected.
+not counted. Of the copies of a photograph the one with most labels is counted; labels and pixels
+decide what a copy is. Everything that is not counted is reported. Scores from labels are not
+corrected.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spherodetect.cells import RED_CELLS, touches_border
+from spherodetect.errors import BadLabelsError
 from spherodetect.fields.patients import patient_in
 from spherodetect.labels.annotations import LabelledField
-from spherodetect.labels.file_names import tile_of
+from spherodetect.labels.photographs import tell_apart, without_copies
 from spherodetect.labels.readers.files import listed
+from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.pipeline.counted import known_class_names
 from spherodetect.report.files import write_scores
@@ -49,43 +53,51 @@ def score_labels(
     Raises:
         SpherodetectError: a file without labels, or a class name that is not known.
     """
-    best: dict[tuple[str, str], LabelledField] = {}
-    copies: list[str] = []
+    fields: list[LabelledField] = []
     problems: list[str] = []
+    kept: list[LabelSet] = []  # the unpacked zips, as long as their images are compared
     for path in paths:
         labels = read_unmapped(recipe_for(path))
-        malformed = [f for f in labels.findings if f.severity == "error" and f.code == "malformed"]
-        problems += [f"{quoted(f.file)}: {f.message}" for f in malformed]
+        kept.append(labels)
         every_name = [a.name for f in labels.fields for a in f.annotations if not a.iscrowd]
         known_class_names(every_name, path, classes)
-        n_groups = sum(a.iscrowd for f in labels.fields for a in f.annotations)
-        if n_groups:
-            problems.append(f"{quoted(path)}: {n_groups:,} outlines of groups (iscrowd) left out")
-        for labelled in labels.fields:
-            patient = (
-                patient_in(labelled.file, patient_regex) if patient_regex else labelled.patient_id
-            )
-            view = f"{labelled.source_id} {tile_of(labelled.file)}"
-            key = (patient or labelled.source_id, view)
-            other = best.get(key)
-            if other is None:
-                best[key] = labelled
-                continue
-            more = len(labelled.annotations) > len(other.annotations)
-            copies.append((other if more else labelled).file)
-            best[key] = labelled if more else other
+        problems += _left_out(labels, path)
+        fields += [f for f in labels.fields if f.labelled]
+    if len(paths) > 1:
+        fields = list(tell_apart(fields))
+    patients: dict[str, list[LabelledField]] = {}
+    for field in sorted(fields, key=lambda f: (f.source_id, f.view, f.file)):
+        named = patient_in(field.file, patient_regex) if patient_regex else field.patient_id
+        patients.setdefault(named or field.source_id, []).append(field)
+    copies: list[LabelledField] = []
+    for patient, mine in patients.items():
+        patients[patient], spare = without_copies(mine)
+        copies += spare
     if copies:
         # File names may hold the names of patients.
-        which = "" if pseudonymise else f": {listed(copies, most=6)}"
+        which = "" if pseudonymise else f": {listed([f.file for f in copies], most=6)}"
         problems.append(
-            f"{len(copies):,} images left out; by their names they are copies of a photograph "
-            f"that is counted already{which}"
+            f"{len(copies):,} images left out, they are copies of photographs that are counted "
+            f"already{which}"
         )
-    patients: dict[str, list[LabelledField]] = {}
-    for (patient, _), labelled in sorted(best.items(), key=lambda item: item[0]):
-        patients.setdefault(patient, []).append(labelled)
-    scores = [_score(patient, fields, scheme, classes) for patient, fields in patients.items()]
+    if not any(f.annotations for mine in patients.values() for f in mine) and problems:
+        raise BadLabelsError(f"no label could be counted: {problems[0]}")
+    scores = [_score(patient, mine, scheme, classes) for patient, mine in sorted(patients.items())]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
+
+
+def _left_out(labels: LabelSet, path: Path) -> Iterator[str]:
+    """A line for each kind of label of a source that is not counted."""
+    malformed = [f for f in labels.findings if f.severity == "error" and f.code == "malformed"]
+    yield from (f"{quoted(f.file)}: {f.message}" for f in malformed)
+    others = Counter((u.file, u.reason) for u in labels.unread if u.reason != "malformed")
+    for (file, reason), n in others.items():
+        yield f"{quoted(file)}: {n:,} labels left out: {reason}"
+    n_groups = sum(a.iscrowd for f in labels.fields for a in f.annotations)
+    if n_groups:
+        yield f"{quoted(path)}: {n_groups:,} outlines of groups (iscrowd) left out"
+    if unlabelled := [f.file for f in labels.fields if not f.labelled]:
+        yield f"{quoted(path)}: {len(unlabelled):,} images without labels left out"
 
 
 def _score(

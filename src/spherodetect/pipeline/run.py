@@ -18,9 +18,10 @@ from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
-from spherodetect.fields.find import find_fields, find_images, is_label_source
+from spherodetect.fields.find import find_fields, find_images
 from spherodetect.fields.hints import hints
 from spherodetect.fields.patients import patient_pattern
+from spherodetect.labels.formats import is_label_source
 from spherodetect.pipeline.examine import examine
 from spherodetect.pipeline.lab import with_lab
 from spherodetect.pipeline.overlay_files import OverlayFiles

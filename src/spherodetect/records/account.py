@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spherodetect.labels.annotations import Finding
+from spherodetect.labels.check.beside import CODE, on_slide_finding
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.instances import Instance
@@ -109,8 +110,19 @@ class Account:
                 *self.labels.unreadable,
                 *(line for part in self.parts for line in part.problems),
             ],
-            "findings": [asdict(finding) for finding in findings],
+            "findings": [asdict(finding) for finding in (*findings, *self._beside(dropped))],
         }
+
+    def _beside(self, dropped: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
+        """The findings on labels that the conversion dropped because they meet no cell."""
+        ids: dict[tuple[str, str | None], list[str]] = {}
+        fields = {field.file: field for field in self.labels.fields}
+        for item in dropped:
+            if item["reason"] == CODE:
+                label_file = self.labels.label_files.get(item["file"], item["file"])
+                key = label_file, fields[item["file"]].split
+                ids.setdefault(key, []).append(item["annotation_id"])
+        return (on_slide_finding(file, split, found) for (file, split), found in ids.items())
 
     def _split(self, split: str) -> dict[str, Any]:
         members = [f for f in self.labels.fields if self.splits.get(f.file) == split]
@@ -122,7 +134,7 @@ class Account:
         return {
             "images": sum(part.images for part in parts),
             "patients": sorted({f.patient_id for f in members if f.patient_id}),
-            "sources": len({f.source_id for f in members}),
+            "sources": len({f.view_id or f.source_id for f in members}),
             "fields": sorted({file_digest(f.path) for f in members if f.path is not None}),
             "classes": _sorted(sum(patients.values(), Counter[str]())),
             "classes_by_patient": {

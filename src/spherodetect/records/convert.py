@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spherodetect.errors import BadImageError, BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
+from spherodetect.labels.readers.files import listed
 from spherodetect.labels.readers.ledger import LabelSet, Unread
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.instances import FieldInstances
@@ -26,9 +27,9 @@ class Prepared:
     Attributes:
         labels: the labels read.
         splits: field's file to its split, without further copies of a photograph in validation and
-            test.
-        findings: of the reader, and the leaks of the split.
-        forced: whether the split leaks and is written nevertheless.
+            test, and without images that have no labels.
+        findings: of the reader, of misread boxes, and of the leaks of the split.
+        forced: whether there are misread boxes or leaks, and it is written nevertheless.
     """
 
     labels: LabelSet
@@ -61,13 +62,21 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
     """Read a recipe's labels and split them.
 
     Raises:
-        BadLabelsError: nothing to read, or the recipe's own split leaks and force is not given.
+        BadLabelsError: nothing to read; or boxes that fit another convention, or a split that
+            leaks, and force is not given.
     """
+    from spherodetect.labels.check.beside import misread_conventions
     from spherodetect.labels.check.duplicates import near_duplicates
     from spherodetect.labels.source import read_labels
     from spherodetect.labels.splits import assign_splits, leaks, spare_copies
 
     labels = read_labels(recipe)
+    misread = list(misread_conventions(labels, recipe.format))
+    if misread and not force:
+        raise BadLabelsError(
+            f"{quoted(misread[0].file)}: expected boxes on cells, got {misread[0].message}; "
+            f"{misread[0].mend}, or write them nevertheless with --force"
+        )
     groups = near_duplicates({f.file: f.path for f in labels.fields if f.path is not None})
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     leaking = leaks(labels.fields, splits, duplicate_groups=groups)
@@ -76,9 +85,26 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
             f"{quoted(recipe.file or recipe.name)}: expected a split without leaks, "
             f"got {leaking[0].message}; {leaking[0].mend}, or write it nevertheless with --force"
         )
-    spare = spare_copies(labels.fields, splits)
-    kept = {file: split for file, split in splits.items() if file not in spare}
-    return Prepared(labels, kept, (*labels.findings, *leaking), bool(leaking))
+    left_out = spare_copies(labels.fields, splits)
+    if not recipe.unlabelled_cells_unknown:
+        # Training would take the cells of an image without labels for background.
+        unlabelled = [f.file for f in labels.fields if f.path and not f.labelled]
+        left_out |= set(unlabelled)
+        labels = _without_unlabelled(labels, unlabelled)
+    kept = {file: split for file, split in splits.items() if file not in left_out}
+    findings = (*labels.findings, *misread, *leaking)
+    return Prepared(labels, kept, findings, bool(misread or leaking))
+
+
+def _without_unlabelled(labels: LabelSet, files: Sequence[str]) -> LabelSet:
+    """The labels, with a line about images that are left out because they have no labels."""
+    if not files:
+        return labels
+    line = (
+        f"{len(files):,} images have no usable labels and are left out: {listed(files, most=3)}; "
+        "an empty label file says that a photograph shows no cell"
+    )
+    return replace(labels, unreadable=(*labels.unreadable, line))
 
 
 def convert(recipe: Recipe, labelled: LabelledField) -> Converted:
@@ -86,6 +112,7 @@ def convert(recipe: Recipe, labelled: LabelledField) -> Converted:
     from PIL import Image
 
     from spherodetect.fields.image import read_image
+    from spherodetect.labels.check.beside import labels_on_slide
     from spherodetect.labels.repair.marks import hide_marks
     from spherodetect.labels.repair.stretch import unstretch
 
@@ -99,9 +126,13 @@ def convert(recipe: Recipe, labelled: LabelledField) -> Converted:
         return Converted(
             labelled, None, labelled.size_hw, FieldInstances((), float("nan"), dropped), str(error)
         )
-    image, labelled, unstretched = unstretch(image, labelled)
+    beside = set(labels_on_slide(image, labelled))
+    on_cells = tuple(a for a in labelled.annotations if a.annotation_id not in beside)
+    dropped = tuple(Unread(labelled.file, i, "box-beside-cell") for i in sorted(beside))
+    image, labelled, unstretched = unstretch(image, replace(labelled, annotations=on_cells))
     image, _ = hide_marks(image)
     found = find_instances(image, labelled, recipe)
+    found = replace(found, dropped=(*dropped, *found.dropped))
     found.repaired.update({"unstretched": unstretched} if unstretched else {})
     buffer = io.BytesIO()
     # Level 6 saves an eighth of the size and takes five times as long.

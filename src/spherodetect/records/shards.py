@@ -27,7 +27,7 @@ from spherodetect.safety import atomic_write, file_sha256, sha256
 
 FIELDS_PER_SHARD = 48
 #: Part of the checksum of a shard's input; raise it when the same input must give other records.
-_FORMAT = 5
+_FORMAT = 6
 _NAME = re.compile(rf"(full-)?.+-({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 
 

@@ -9,7 +9,13 @@ Modules: `text` (names and text for messages and tables), `paths`, `reading`, `w
 `hashes`.
 """
 
-from spherodetect.safety.archives import MAX_ZIP_BYTES, MAX_ZIP_MEMBERS, MAX_ZIP_RATIO, extract_zip
+from spherodetect.safety.archives import (
+    MAX_ZIP_BYTES,
+    MAX_ZIP_MEMBERS,
+    MAX_ZIP_RATIO,
+    extract_zip,
+    zip_names,
+)
 from spherodetect.safety.hashes import file_sha256, sha256
 from spherodetect.safety.paths import inside
 from spherodetect.safety.reading import (
@@ -50,4 +56,5 @@ __all__ = [
     "safe_name",
     "sha256",
     "write_json",
+    "zip_names",
 ]

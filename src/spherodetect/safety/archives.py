@@ -78,6 +78,22 @@ def extract_zip(
         ) from problem
 
 
+def zip_names(path: str | Path, *, error: type[SpherodetectError] = SpherodetectError) -> list[str]:
+    """The names of a zip's files, without those that macOS adds.
+
+    Raises:
+        error: path is not a zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name for name in archive.namelist() if not _is_mac_file(name)]
+    except (OSError, ValueError, zipfile.BadZipFile) as problem:
+        raise error(
+            f"{quoted(path)}: expected a zip, got something else ({os_reason(problem)}); "
+            "download it again"
+        ) from problem
+
+
 def _check_size(
     path: Path,
     members: list[zipfile.ZipInfo],

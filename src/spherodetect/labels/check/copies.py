@@ -1,4 +1,4 @@
-"""Findings on images that belong together: augmented copies, near-duplicates, leaking splits."""
+"""Findings on images that belong together, or only seem to: copies, equal names, leaking splits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from spherodetect.labels.annotations import Finding, LabelledField
-from spherodetect.labels.file_names import tile_of
 from spherodetect.labels.readers.files import listed
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
@@ -18,15 +17,14 @@ def augmented_copies(
     labels: LabelSet, split: str | None, fields: Sequence[LabelledField]
 ) -> Iterator[Finding]:
     """A finding if several files of a split were made from one photograph."""
-    # Tiles of a photograph are no copies of each other.
-    n_files = Counter((f.source_id, tile_of(f.file)) for f in fields)
+    n_files = Counter(f.view for f in fields)
     copied = {source: n for source, n in n_files.items() if n > 1}
     if copied:
         times = " or ".join(str(n) for n in sorted(set(copied.values())))
         yield Finding(
             "augmented-copies",
             "warning",
-            labels.where(f for f in fields if (f.source_id, tile_of(f.file)) in copied),
+            labels.where(f for f in fields if f.view in copied),
             split,
             len(copied),
             (),
@@ -34,6 +32,26 @@ def augmented_copies(
             f"{sum(copied.values())} images in all",
             "keep copies of a source in one split and evaluate on one of them; "
             "their pixel size may differ",
+        )
+
+
+def same_names(
+    labels: LabelSet, split: str | None, fields: Sequence[LabelledField]
+) -> Iterator[Finding]:
+    """A finding if different photographs of a split have one name."""
+    shared = {f.source_id for f in fields if f.view_id}
+    members = [f for f in fields if f.source_id in shared]
+    if members:
+        yield Finding(
+            "same-name-images",
+            "warning",
+            labels.where(members),
+            split,
+            len(members),
+            (),
+            f"{len(members)} images have the names of {listed(sorted(shared), most=3)} and are not "
+            "alike: they count as different photographs",
+            "give each photograph its own name, with the patient in it",
         )
 
 

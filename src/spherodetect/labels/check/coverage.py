@@ -1,4 +1,4 @@
-"""Compares labels with segmentation: points beside cells, and cells without a label.
+"""Compares labels with the images: labels beside cells, and cells without a label.
 
 Only fields with an image and a label file are examined. A segmented cell counts as labelled if a
 point lies in it or a box covers its centre. Cells at the image's edge are not counted. Counting
@@ -19,6 +19,7 @@ from spherodetect.cells import touches_border
 from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.errors import BadImageError
 from spherodetect.labels.annotations import Annotation, Finding, LabelledField
+from spherodetect.labels.check.beside import labels_on_slide, misread_conventions, on_slide_finding
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
 
@@ -51,12 +52,14 @@ class FieldCoverage:
         n_cells: whole cells that segmentation finds.
         n_unlabelled: those of them without a label.
         problem: why the image could not be read; empty if it could.
+        on_slide: ids of the boxes and outlines that meet no cell.
     """
 
     beside: tuple[str, ...]
     n_cells: int
     n_unlabelled: int
     problem: str = ""
+    on_slide: tuple[str, ...] = ()
 
 
 def lint_images(
@@ -66,7 +69,7 @@ def lint_images(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Finding]:
-    """The findings point-beside-cell and unlabelled-cells, and malformed for unreadable images.
+    """The findings on labels beside cells, cells without a label, and unreadable images.
 
     Args:
         labels: the labels read.
@@ -78,6 +81,7 @@ def lint_images(
     fields = examinable(labels)
     n_cells: dict[str | None, int] = defaultdict(int)
     n_unlabelled: dict[str | None, int] = defaultdict(int)
+    on_slide: dict[tuple[str, str | None], tuple[str, ...]] = defaultdict(tuple)
     for done, (field, found) in enumerate(zip(fields, _examine(fields, workers), strict=True), 1):
         n_cells[field.split] += found.n_cells
         n_unlabelled[field.split] += found.n_unlabelled
@@ -103,7 +107,15 @@ def lint_images(
                 "points lie on empty slide, beside every cell",
                 "move them onto their cells, or delete them",
             )
+        if found.on_slide:
+            label_file = labels.label_files.get(field.file, field.file)
+            on_slide[label_file, field.split] += found.on_slide
         progress(done, len(fields))
+    misread = list(misread_conventions(labels, recipe.format))
+    yield from misread
+    for (file, split), ids in on_slide.items():
+        if not any(set(ids) <= set(f.annotation_ids) for f in misread):
+            yield on_slide_finding(file, split, ids)
     for split, total in n_cells.items():
         count = n_unlabelled[split]
         if count > MIN_UNLABELLED_SHARE * total:
@@ -142,14 +154,13 @@ def examine(field: LabelledField) -> FieldCoverage:
     if image.shape[:2] != field.size_hw:
         # The reader has noted this; the place of the labels on the image is not known.
         return FieldCoverage((), 0, 0)
+    on_slide = labels_on_slide(image, field)
     factor = _reduction(field)
-    if factor == 1:
-        return _compare(field, image)
-    small = np.asarray(Image.fromarray(image).reduce(factor))
+    small = np.asarray(Image.fromarray(image).reduce(factor)) if factor > 1 else image
     found = _compare(_reduced(field, factor, small.shape[:2]), small)
-    if not found.beside:
-        return found
-    return replace(found, beside=_compare(field, image).beside)
+    if found.beside and factor > 1:
+        found = replace(found, beside=_compare(field, image).beside)
+    return replace(found, on_slide=on_slide)
 
 
 def _reduction(field: LabelledField) -> int:

@@ -58,9 +58,9 @@ def near_duplicates(
         return known
     files, thumbnails = [], []
     for file, path in paths.items():
-        if (thumbnail := _thumbnail(path)) is not None:
+        if (small := thumbnail(path)) is not None:
             files.append(file)
-            thumbnails.append(thumbnail)
+            thumbnails.append(small)
     groups = [
         tuple(files[k] for k in group) for group in group_images(thumbnails, progress=progress)
     ]
@@ -129,13 +129,13 @@ def flatten(grey: np.ndarray) -> np.ndarray | None:
     return flat / deviation if deviation > 0.5 else None
 
 
-def _thumbnail(path: Path) -> np.ndarray | None:
+def thumbnail(path: Path, size_hw: tuple[int, int] = _SIZE_HW) -> np.ndarray | None:
     """The reduced, flattened image; None for a file that is no image, which the reader reports."""
     from PIL import Image
 
     if read_header(path) is None:
         return None
-    height, width = _SIZE_HW
+    height, width = size_hw
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -16,7 +16,12 @@ from typing import Any
 
 from spherodetect.errors import BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
-from spherodetect.labels.check.copies import augmented_copies, duplicate_images, leaking_splits
+from spherodetect.labels.check.copies import (
+    augmented_copies,
+    duplicate_images,
+    leaking_splits,
+    same_names,
+)
 from spherodetect.labels.check.coverage import examinable, lint_images
 from spherodetect.labels.check.duplicates import near_duplicates
 from spherodetect.labels.check.shapes import shape_findings
@@ -34,6 +39,7 @@ CODES = (
     "rectangle-mask",
     "stretched-image",
     "augmented-copies",
+    "same-name-images",
     "source-in-two-splits",
     "patient-in-two-splits",
     "near-duplicate-images",
@@ -43,6 +49,7 @@ CODES = (
     "duplicate-box",
     "degenerate-polygon",
     "point-beside-cell",
+    "box-beside-cell",
     "unlabelled-cells",
     "image-without-labels",
     "labels-without-image",
@@ -119,6 +126,7 @@ def lint_labels(
     for split, fields in by_split.items():
         found += stretched_images(labels, split, fields)
         found += augmented_copies(labels, split, fields)
+        found += same_names(labels, split, fields)
     found += _unknown_classes(labels, recipe)
     found += duplicate_images(labels.fields, duplicate_groups)
     found += leaking_splits(labels.fields, recipe, duplicate_groups)

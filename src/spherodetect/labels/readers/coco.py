@@ -8,7 +8,6 @@ those of the file. If the file gives an id twice, `#2`, `#3` ... is appended.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,12 +18,19 @@ from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField, turned
 from spherodetect.labels.file_names import source_of, split_in
+from spherodetect.labels.readers.coco_lists import (
+    problem_of_lists,
+    read_categories,
+    unique_ids,
+    wrong_value,
+)
 from spherodetect.labels.readers.coco_values import (
-    ID_LIMIT,
     PATH_LIMIT,
     box_of,
+    by_rows,
+    id_of,
     is_crowd,
-    is_id,
+    is_near,
     outline_of,
     size_hw,
 )
@@ -36,9 +42,6 @@ from spherodetect.rle import RunLengthMask
 from spherodetect.safety import inside, quoted, read_json
 
 ROBOFLOW_FILE = "_annotations.coco.json"
-_LISTS = ("images", "annotations", "categories")
-#: A stated box may be rounded to whole pixels on either side of its mask.
-_MASK_BOX_TOLERANCE_PX = 1.5
 
 
 def read_coco(recipe: Recipe) -> LabelSet:
@@ -154,9 +157,8 @@ class _File:
         self.parse(data)
 
     def parse(self, data: Any) -> None:
-        if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in _LISTS):
-            message = f"expected COCO with the lists {', '.join(_LISTS)}, got something else"
-            self.ledger.broken(self.name, message, split=self.split)
+        if (no_coco := problem_of_lists(data)) is not None:
+            self.ledger.broken(self.name, no_coco, split=self.split)
             return
         entries = data["annotations"]
         ids = self._unique_ids(entries)
@@ -177,19 +179,7 @@ class _File:
         self.ledger.malformed(self.name, ids, message, split=self.split)
 
     def _unique_ids(self, entries: list[Any]) -> list[str]:
-        """The annotations' ids as text, a running number appended to repeated ones."""
-        n_given, taken = Counter[str](), set[str]()
-        ids, repeated = [], []
-        for number, entry in enumerate(entries):
-            given = entry.get("id") if isinstance(entry, dict) else None
-            unique = name = str(given) if is_id(given) else f"at {number}"
-            while unique in taken:
-                n_given[name] += 1
-                unique = f"{name}#{n_given[name] + 1}"
-            taken.add(unique)
-            ids.append(unique)
-            if unique != name:
-                repeated.append(unique)
+        ids, repeated = unique_ids(entries)
         if repeated:
             self.ledger.note(
                 "duplicate-annotation-id",
@@ -202,24 +192,12 @@ class _File:
             )
         return ids
 
-    def _categories(self, categories: list[Any], entries: list[Any]) -> dict[Any, str]:
+    def _categories(self, entries: list[Any], annotations: list[Any]) -> Mapping[int | str, str]:
         """Category id to name."""
-        names: dict[Any, str] = {}
-        parents: dict[Any, str] = {}
-        for category in categories:
-            key = category.get("id") if isinstance(category, dict) else None
-            name = category.get("name") if isinstance(category, dict) else None
-            if not is_id(key) or not isinstance(name, str) or not 0 < len(name.strip()) <= ID_LIMIT:
-                self._malformed([], "expected a category with id and name")
-            elif names.setdefault(key, name.strip()) != name.strip():
-                both = listed((names[key], name))
-                self._malformed([], f"category id {key} has two names, {both}; the first is used")
-            else:
-                parents[key] = str(category.get("supercategory", ""))
-        used = {e.get("category_id") for e in entries if isinstance(e, dict) and _has_category(e)}
-        above = {parents.get(key) for key in names}
-        # Roboflow lists the project as category 0, the parent of all others.
-        root = next((key for key, name in names.items() if key not in used and name in above), None)
+        categories = read_categories(entries, annotations)
+        names, root = categories.names, categories.root
+        for problem in categories.problems:
+            self._malformed([], problem)
         if root is not None:
             self.ledger.note(
                 "root-category",
@@ -230,12 +208,11 @@ class _File:
                 split=self.split,
                 mend="leave it out of the classes, and do not count it in num_classes",
             )
-        real = sorted((key for key in names if key != root), key=lambda k: (str(type(k)), k))
-        if real and real != list(range(1, len(real) + 1)):
+        if gapped := categories.gapped:
             self.ledger.note(
                 "gapped-category-ids",
                 self.name,
-                f"category ids are {listed(real)}, not 1 to {len(real)}",
+                f"category ids are {listed(gapped)}, not 1 to {len(gapped)}",
                 [],
                 mend="map classes by name: programs that use the ids as class numbers get them "
                 "wrong if ids have gaps or start at 0",
@@ -243,18 +220,22 @@ class _File:
             )
         return names
 
-    def _images(self, entries: list[Any]) -> tuple[dict[Any, _Image], list[_Image]]:
+    def _images(self, entries: list[Any]) -> tuple[dict[int | str, _Image], list[_Image]]:
         """Image id to image, and all images in order, one for each file."""
-        images: dict[Any, _Image] = {}
+        images: dict[int | str, _Image] = {}
         by_file: dict[str, _Image] = {}
         names = [entry.get("file_name") for entry in entries if isinstance(entry, dict)]
         usable = [name for name in names if isinstance(name, str) and 0 < len(name) <= PATH_LIMIT]
         located = self.index.locate(usable, self._folders())
-        for entry in entries:
-            key = entry.get("id") if isinstance(entry, dict) else None
+        for number, entry in enumerate(entries):
+            place = f"images[{number}]"
+            key = id_of(entry.get("id")) if isinstance(entry, dict) else None
             name = entry.get("file_name") if isinstance(entry, dict) else None
-            if not is_id(key) or not isinstance(name, str) or not 0 < len(name) <= PATH_LIMIT:
-                self._malformed([], "expected an image with id and file_name")
+            if key is None:
+                self._malformed([], wrong_value(place, "id", "a whole number or short text", entry))
+                continue
+            if not isinstance(name, str) or not 0 < len(name) <= PATH_LIMIT:
+                self._malformed([], wrong_value(place, "file_name", "a short text", entry))
                 continue
             try:
                 image = self._image(name, entry, located[name])
@@ -312,20 +293,31 @@ class _File:
         return folders
 
     def _annotation(
-        self, entry: Any, annotation_id: str, names: Mapping[Any, str], images: Mapping[Any, _Image]
+        self,
+        entry: Any,
+        annotation_id: str,
+        names: Mapping[int | str, str],
+        images: Mapping[int | str, _Image],
     ) -> tuple[_Image, Annotation | None]:
         """The image and the annotation, or None for an annotation whose outline has no area.
 
         Raises:
             ValueError: the annotation cannot be used; the message says why.
         """
-        if not isinstance(entry, dict):
-            raise ValueError("expected an annotation with keys and values, got something else")
-        image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        if not is_id(image_id) or image_id not in images:
-            raise ValueError("image_id points to no usable image of the file")
-        if not is_id(category_id) or category_id not in names:
-            raise ValueError("category_id points to no category of the file")
+        image_id, category_id = (
+            id_of(entry.get(key)) if isinstance(entry, dict) else None
+            for key in ("image_id", "category_id")
+        )
+        if image_id is None:
+            expected = "an id of the list images"
+            raise ValueError(wrong_value("annotations", "image_id", expected, entry))
+        if image_id not in images:
+            raise ValueError("image_id is not the id of a usable entry of the list images")
+        if category_id is None:
+            expected = "an id of the list categories"
+            raise ValueError(wrong_value("annotations", "category_id", expected, entry))
+        if category_id not in names:
+            raise ValueError("category_id is not the id of a usable entry of the list categories")
         image = images[image_id]
         if not image.trusted:
             raise ValueError("belongs to an image whose id stands for another one too")
@@ -360,30 +352,27 @@ class _File:
     def _oriented(
         self, mask: RunLengthMask, stated: tuple[float, ...] | None, annotation_id: str
     ) -> tuple[RunLengthMask, tuple[float, float, float, float] | None]:
-        """The mask and its box; run lengths along rows are recognised by the stated box."""
-        box = mask.box_yxyx()
-        if stated is None or box is None or _off_px(box, stated) <= _MASK_BOX_TOLERANCE_PX:
-            return mask, box
-        by_rows = mask.read_by_rows()
-        row_box = by_rows.box_yxyx()
-        if row_box is not None and _off_px(row_box, stated) <= _MASK_BOX_TOLERANCE_PX:
+        """The mask, which some tools write along rows, and its box."""
+        if (other := by_rows(mask, stated)) is not None:
             self.ledger.note(
                 "box-polygon-mismatch",
                 self.name,
-                "run lengths go along rows, and COCO's along columns; the boxes fit only rows",
+                "run lengths go along rows, and COCO's along columns; only rows give cells",
                 [annotation_id],
                 mend="nothing, they are read along rows here; mend the program that wrote them",
                 split=self.split,
             )
-            return by_rows, row_box
-        self.ledger.note(
-            "box-polygon-mismatch",
-            self.name,
-            "stated boxes differ from their masks by more than a pixel",
-            [annotation_id],
-            mend="take the box from the mask, as is done here",
-            split=self.split,
-        )
+            return other, other.box_yxyx()
+        box = mask.box_yxyx()
+        if box is not None and stated is not None and not is_near(box, stated):
+            self.ledger.note(
+                "box-polygon-mismatch",
+                self.name,
+                "stated boxes differ from their masks by more than a pixel",
+                [annotation_id],
+                mend="take the box from the mask, as is done here",
+                split=self.split,
+            )
         return mask, box
 
     def _add_field(self, image: _Image) -> None:
@@ -415,11 +404,3 @@ class _File:
             ),
             label_file=self.name,
         )
-
-
-def _has_category(entry: Mapping[str, Any]) -> bool:
-    return is_id(entry.get("category_id"))
-
-
-def _off_px(box: tuple[float, ...], other: tuple[float, ...]) -> float:
-    return max(abs(a - b) for a, b in zip(box, other, strict=True))

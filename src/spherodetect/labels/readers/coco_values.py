@@ -6,6 +6,7 @@ here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,15 +19,42 @@ from spherodetect.safety import quoted
 #: Limits of ids and category names, and of file names, in characters.
 ID_LIMIT, PATH_LIMIT = 200, 1000
 MAX_SIDE_PX = 100_000
+#: A stated box may be rounded to whole pixels on either side of its mask.
+_ROUNDED_PX = 1.5
+#: Parts of their boxes that a mask read in the wrong order, and one in the right order, fill.
+_SCATTERED, _COMPACT = 0.3, 0.5
 #: No label lies further than this from the image.
 _FAR_PX = 1e6
 
 
-def is_id(value: object) -> bool:
-    """Whether a value can be an id: a whole number or a short text."""
-    if isinstance(value, str):
-        return 0 < len(value) <= ID_LIMIT
-    return type(value) is int and abs(value) < 2**63
+def id_of(value: object) -> int | str | None:
+    """An id in one form, or None for a value that can be no id.
+
+    Tools write the same id as 1, 1.0 and "1"; all three are the number 1 here.
+
+    >>> id_of(1.0), id_of("1"), id_of("01"), id_of(None)
+    (1, 1, '01', None)
+    """
+    if isinstance(value, str) and 0 < len(value) <= ID_LIMIT:
+        is_number = value.isascii() and value.isdecimal() and len(value) < 19
+        return int(value) if is_number and str(int(value)) == value else value
+    if type(value) is float and abs(value) < 2**53 and value == int(value):
+        return int(value)
+    return value if type(value) is int and abs(value) < 2**63 else None
+
+
+def described(value: object) -> str:
+    """The type of a value of JSON, for a message.
+
+    >>> described(None), described([1]), described("a"), described(float("nan"))
+    ('null', 'a list', 'text', 'NaN or infinity')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN or infinity"
+    names = {bool: "true or false", str: "text", list: "a list", dict: "keys and values"}
+    return names.get(type(value), "a number")
 
 
 def size_hw(entry: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -92,6 +120,38 @@ def outline_of(
         raise ValueError("expected segmentation as polygons or a run-length mask")
     polygons = list(_polygons(parts))
     return polygons, None, len(polygons) < len(parts)
+
+
+def by_rows(mask: RunLengthMask, stated: tuple[float, ...] | None) -> RunLengthMask | None:
+    """The mask read along rows instead of columns, if only that makes sense; else None.
+
+    The stated box tells. Without one that fits, the shape does: lengths that are read in the wrong
+    order give lines that are scattered over the whole image.
+    """
+    box = mask.box_yxyx()
+    if box is None or (stated is not None and is_near(box, stated)):
+        return None
+    # A cell fills at least half of its box.
+    is_scattered = _fill(mask) < _SCATTERED
+    if stated is None and not is_scattered:
+        return None
+    other = mask.read_by_rows()
+    row_box = other.box_yxyx()
+    if row_box is None:
+        return None
+    fits = stated is not None and is_near(row_box, stated)
+    return other if fits or (is_scattered and _fill(other) > _COMPACT) else None
+
+
+def is_near(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes are equal but for rounding to whole pixels."""
+    return max(abs(a - b) for a, b in zip(box, other, strict=True)) <= _ROUNDED_PX
+
+
+def _fill(mask: RunLengthMask) -> float:
+    """The part of its box that a mask fills."""
+    y0, x0, y1, x1 = mask.box_yxyx() or (0, 0, 1, 1)
+    return mask.area_px / ((y1 - y0) * (x1 - x0))
 
 
 def _polygons(parts: list[Any]) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from spherodetect.errors import BadLabelsError
 from spherodetect.fields.image import FORMATS, MAX_PIXELS
 from spherodetect.fields.names import natural_key
+from spherodetect.labels.file_names import CONTENT_FOLDERS
 from spherodetect.safety import inside, quoted
 
 _ORIENTATION = 0x0112
@@ -50,14 +51,17 @@ def common_folder(files: Iterable[str]) -> str:
     return posixpath.commonpath(folders).lstrip("/") if folders else ""
 
 
-def by_stem(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """The files of a folder by their path below it without the suffix.
+def keys_below(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """Each file's key: its path below a folder, without suffix and folders such as `images`.
 
-    An image and its label file share this key.
+    An image and its label file share the key.
     """
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): name for name, path in files.items()
-    }
+    keys = {}
+    for name, path in files.items():
+        below = PurePosixPath(path.relative_to(folder).as_posix())
+        kept = [part for part in below.parent.parts if part.lower() not in CONTENT_FOLDERS]
+        keys[name] = "/".join([*kept, below.stem])
+    return keys
 
 
 def folder_in(root: Path, name: str, key: str) -> Path:

@@ -84,6 +84,26 @@ class ImageIndex:
         return None
 
 
+def pair_by_name(images: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, str]:
+    """The image of each label file that has one: of the same key, or else of the same letters.
+
+    Args:
+        images: image file to its key, from `files.keys_below`.
+        labels: label file to its key.
+    """
+    found: dict[str, str] = {}
+    for how in (_as_is, _same_letters):
+        taken = set(found.values())
+        image_of: dict[str, str] = {}
+        for image, key in images.items():
+            if image not in taken:
+                image_of.setdefault("/".join(map(how, key.split("/"))), image)
+        for label, key in labels.items():
+            if label not in found and (name := "/".join(map(how, key.split("/")))) in image_of:
+                found[label] = image_of.pop(name)
+    return found
+
+
 def _components(name: str) -> list[str]:
     """The path components of a name, of an URL or a Windows path too; at least one."""
     path = name

@@ -18,7 +18,8 @@ from spherodetect.geometry import polygon_area
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.file_names import source_of, split_of_folders
 from spherodetect.labels.readers.coco_values import ID_LIMIT
-from spherodetect.labels.readers.files import folder_in, list_files, read_header
+from spherodetect.labels.readers.files import folder_in, keys_below, list_files, read_header
+from spherodetect.labels.readers.images import ImageIndex, pair_by_name
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import quoted, read_json
@@ -35,28 +36,31 @@ def read_labelme(recipe: Recipe) -> LabelSet:
     root, ledger = recipe.root, Ledger()
     images = list_files(folder_in(root, recipe.images, "images"), IMAGE_SUFFIXES, root)
     labels = list_files(folder_in(root, recipe.labels, "labels"), {".json"}, root)
-    by_name: dict[str, list[str]] = {}
-    for image in images:
-        by_name.setdefault(PurePosixPath(image).name, []).append(image)
+    index = ImageIndex(images)
+    # A label file that names no image has that of its own name.
+    image_of = pair_by_name(keys_below(images, root), keys_below(labels, root))
+    lost: set[str] = set()
     for label_file, path in labels.items():
         split = split_of_folders(label_file)
         try:
             data = read_json(path, error=BadLabelsError)
         except BadLabelsError as problem:
             message = str(problem).removeprefix(f"{quoted(path)}: ")
-            ledger.broken(label_file, message.removesuffix("; export it again"), split=split)
+            ledger.unreadable(label_file, message.removesuffix("; export it again"), split=split)
+            lost.add(image_of.get(label_file, ""))
             continue
         if not is_labelme(data):
-            ledger.broken(label_file, "expected labelme's list `shapes`, got none", split=split)
+            message = "expected labelme's list shapes and imagePath, got other keys"
+            ledger.unreadable(label_file, message, split=split)
+            lost.add(image_of.get(label_file, ""))
             continue
         ids = [str(k) for k in range(1, len(data["shapes"]) + 1)]
         # Windows' separators too: the name is taken, never the path.
         named = PureWindowsPath(str(data["imagePath"])).name
-        beside = (PurePosixPath(label_file).parent / named).as_posix()
-        alike = by_name.get(named, [])
-        file = beside if beside in images else alike[0] if len(alike) == 1 else None
+        here = PurePosixPath(label_file).parent
+        file = index.locate([named], [here])[named] if named else image_of.get(label_file)
         if file is None:
-            ledger.without_image(label_file, ids, split=split)
+            ledger.without_image(label_file, ids, split=split, near=index.near(named))
             continue
         if (header := read_header(images[file])) is None:
             ledger.bad_image(file, ids, split=split)
@@ -94,7 +98,7 @@ def read_labelme(recipe: Recipe) -> LabelSet:
             label_file=label_file,
         )
     for image in images:
-        if image not in ledger.files:
+        if image not in ledger.files and image not in lost:
             ledger.without_labels(image, None, split=split_of_folders(image))
     return ledger.close()
 

@@ -153,6 +153,7 @@ class Ledger:
             [],
             split=split,
             mend="put the image where the labels expect it, or delete its labels",
+            severity="error",
         )
 
     def without_labels(
@@ -168,7 +169,7 @@ class Ledger:
             message,
             [],
             split=split,
-            mend="label it; cells that segmentation finds in it are of unknown class otherwise",
+            mend="label it, or leave it out; an empty label file says that it shows no cell",
         )
 
     def bad_image(self, file: str, ids: Sequence[str], *, split: str | None = None) -> None:

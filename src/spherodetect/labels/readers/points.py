@@ -18,7 +18,8 @@ from spherodetect.errors import BadLabelsError
 from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.file_names import source_of, split_of_folders
-from spherodetect.labels.readers.files import by_stem, folder_in, header_size_hw, list_files
+from spherodetect.labels.readers.files import folder_in, header_size_hw, keys_below, list_files
+from spherodetect.labels.readers.images import pair_by_name
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
 from spherodetect.labels.readers.yolo import is_yolo_line
 from spherodetect.labels.recipe import Recipe
@@ -42,9 +43,11 @@ def read_points(recipe: Recipe) -> LabelSet:
     label_folder = folder_in(root, recipe.labels, "labels")
     images = list_files(image_folder, IMAGE_SUFFIXES, root)
     labels = find_point_files(label_folder, root)
-    label_of = by_stem(labels, label_folder)
-    for stem, file in by_stem(images, image_folder).items():
-        label_file = label_of.pop(stem, None)
+    keys = keys_below(images, image_folder)
+    image_of = pair_by_name(keys, keys_below(labels, label_folder))
+    label_of = {image: label_file for label_file, image in image_of.items()}
+    for file, key in keys.items():
+        label_file = label_of.get(file)
         rows = list(_rows(labels[label_file])) if label_file else []
         if (size_hw := header_size_hw(images[file])) is None:
             ledger.bad_image(file, [row[0] for row in rows])
@@ -56,7 +59,7 @@ def read_points(recipe: Recipe) -> LabelSet:
                 file=file,
                 path=images[file],
                 size_hw=size_hw,
-                source_id=source_of(f"{stem}.jpg"),
+                source_id=source_of(f"{key}.jpg"),
                 patient_id=recipe.patient_of(file),
                 split=split_of_folders(file),
                 annotations=tuple(_annotations(rows, size_hw, label_file or "", ledger)),
@@ -66,8 +69,11 @@ def read_points(recipe: Recipe) -> LabelSet:
             ),
             label_file=label_file,
         )
-    for label_file in label_of.values():
-        ledger.without_image(label_file, [row[0] for row in _rows(labels[label_file])])
+    for label_file, path in labels.items():
+        rows = [] if label_file in image_of else list(_rows(path))
+        # Another text, such as notes, is no label file.
+        if any(len(row) == 4 for row in rows):
+            ledger.without_image(label_file, [row[0] for row in rows])
     return ledger.close()
 
 

@@ -1,10 +1,11 @@
 """Reads YOLO and YOLO-seg: one text file for each image, with values as fractions of the image.
 
 A line is `class x y width height` (a box by its centre) or `class x1 y1 x2 y2 x3 y3 ...` (an
-outline). The class is a number; its name is in data.yaml (Roboflow, Ultralytics) or in classes.txt
-or *.names (darknet). A label file belongs to the image with the same path, where a folder `labels`
-corresponds to `images`. The annotation id is the line's number. An image without a label file is a
-field of which nothing is known; an empty label file means that the image holds no cell.
+outline). The class is a number; yolo_names.py finds its name. A label file belongs to the image of
+the same path, where a folder `labels` corresponds to `images`. The annotation id is the line's
+number. Some tools write no label file for an image without cells, and others none for an image that
+nobody labelled. So an image without a label file is a field of which nothing is known; an empty
+label file means that the image holds no cell.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.geometry import polygon_area
 from spherodetect.labels.annotations import Annotation, LabelledField
 from spherodetect.labels.file_names import source_of, split_of_folders
-from spherodetect.labels.readers.files import folder_in, header_size_hw, list_files
+from spherodetect.labels.readers.files import folder_in, header_size_hw, keys_below, list_files
+from spherodetect.labels.readers.images import pair_by_name
 from spherodetect.labels.readers.ledger import LabelSet, Ledger
+from spherodetect.labels.readers.yolo_names import ClassTable, find_class_tables, read_data_yaml
 from spherodetect.labels.recipe import Recipe
-from spherodetect.safety import quoted, read_text, read_yaml
+from spherodetect.safety import quoted, read_text
 
 #: Text files that hold no labels.
 _NO_LABELS = frozenset({"readme", "license", "licence", "classes", "train", "val", "valid", "test"})
@@ -44,13 +46,17 @@ def read_yolo(recipe: Recipe) -> LabelSet:
         BadLabelsError: a folder of the recipe is missing.
     """
     root, ledger = recipe.root, Ledger()
-    images = list_files(folder_in(root, recipe.images, "images"), IMAGE_SUFFIXES, root)
-    labels = find_yolo_files(folder_in(root, recipe.labels, "labels"), root)
-    names = class_names(root)
-    label_of = {_key(name): name for name in labels}
+    image_folder = folder_in(root, recipe.images, "images")
+    label_folder = folder_in(root, recipe.labels, "labels")
+    images = list_files(image_folder, IMAGE_SUFFIXES, root)
+    labels = find_yolo_files(label_folder, root)
+    classes = find_class_tables(root)
+    for file, message in classes.problems.items():
+        ledger.malformed(file, [], message, mend="export it again; numbers stand for the classes")
+    image_of = pair_by_name(keys_below(images, image_folder), keys_below(labels, label_folder))
+    label_of = {image: label_file for label_file, image in image_of.items()}
     for file, path in images.items():
-        label_file = label_of.pop(_key(file), None)
-        split = split_of_folders(file)
+        label_file, split = label_of.get(file), split_of_folders(file)
         lines = list(_lines(labels[label_file])) if label_file else []
         if (size_hw := header_size_hw(path)) is None:
             ledger.bad_image(file, [number for number, _ in lines], split=split)
@@ -58,9 +64,10 @@ def read_yolo(recipe: Recipe) -> LabelSet:
         if not lines:
             ledger.without_labels(file, label_file, split=split)
         annotations = []
+        table = classes.near(labels[label_file] if label_file else path)
         for number, line in lines:
             try:
-                annotations.append(_annotation(number, line, size_hw, names))
+                annotations.append(_annotation(number, line, size_hw, table))
             except ValueError as problem:
                 ledger.malformed(label_file or "", [number], str(problem), split=split)
         ledger.add(
@@ -78,9 +85,12 @@ def read_yolo(recipe: Recipe) -> LabelSet:
             ),
             label_file=label_file,
         )
-    for label_file in label_of.values():
-        ids = [number for number, _ in _lines(labels[label_file])]
-        ledger.without_image(label_file, ids, split=split_of_folders(label_file))
+    for label_file, path in labels.items():
+        lines = [] if label_file in image_of else list(_lines(path))
+        # Another text, such as notes, is no label file.
+        if any(is_yolo_line(line) for _, line in lines):
+            ids = [number for number, _ in lines]
+            ledger.without_image(label_file, ids, split=split_of_folders(label_file))
     return ledger.close()
 
 
@@ -96,7 +106,7 @@ def find_yolo_files(folder: Path, root: Path) -> dict[str, Path]:
 
 def is_yolo(folder: Path) -> bool:
     """Whether a folder holds YOLO's label files, judged by data.yaml or by the lines' content."""
-    if any(map(is_data_yaml, folder.rglob("data.yaml"))):
+    if any(map(is_data_yaml, [*folder.rglob("*.yaml"), *folder.rglob("*.yml")])):
         return True
     sample = islice(find_yolo_files(folder, folder).values(), _SAMPLE_FILES)
     lines = [line for path in sample for _, line in islice(_lines(path), _SAMPLE_LINES)]
@@ -104,8 +114,11 @@ def is_yolo(folder: Path) -> bool:
 
 
 def is_data_yaml(path: Path) -> bool:
-    """Whether a file is the data.yaml of a YOLO export."""
-    return isinstance(_data_yaml(path).get("names"), list | dict)
+    """Whether a file is the data.yaml of a YOLO export, of whatever name."""
+    try:
+        return read_data_yaml(path) is not None
+    except BadLabelsError:
+        return False
 
 
 def is_yolo_line(line: str) -> bool:
@@ -123,40 +136,6 @@ def is_yolo_line(line: str) -> bool:
         return False
 
 
-def class_names(root: Path) -> dict[int, str]:
-    """Class number to name, from data.yaml, classes.txt or *.names of a folder; empty without."""
-    for path in sorted(root.rglob("data.yaml")):
-        names = _data_yaml(path).get("names")
-        if isinstance(names, list):
-            return {number: str(name) for number, name in enumerate(names)}
-        if isinstance(names, dict):
-            return {
-                int(k): str(n) for k, n in names.items() if str(k).isdecimal() and len(str(k)) < 9
-            }
-    for path in sorted([*root.rglob("classes.txt"), *root.rglob("*.names")]):
-        lines = read_text(path, error=BadLabelsError, any_encoding=True).splitlines()
-        return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
-    return {}
-
-
-def _data_yaml(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        data = read_yaml(path, error=BadLabelsError)
-    except BadLabelsError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _key(file: str) -> str:
-    """The path without suffix and without the folders images and labels; image and labels share
-    it."""
-    path = PurePosixPath(file)
-    folders = [part for part in path.parent.parts if part.lower() not in {"images", "labels"}]
-    return "/".join([*folders, path.stem])
-
-
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Number and content of the lines that are not empty."""
     try:
@@ -169,21 +148,21 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield str(number), line.strip()
 
 
-def _annotation(
-    number: str, line: str, size_hw: tuple[int, int], names: dict[int, str]
-) -> Annotation:
+def _annotation(number: str, line: str, size_hw: tuple[int, int], table: ClassTable) -> Annotation:
     first, *rest = line.split()
     try:
         class_number, values = int(first), [float(value) for value in rest]
     except ValueError:
         raise ValueError("expected a class number and fractions of the image in the line") from None
+    if table.n_key_values and len(values) == 4 + table.n_key_values:
+        values = values[:4]
     if len(values) < 4 or (len(values) > 4 and (len(values) % 2 or len(values) < 6)):
         raise ValueError(
             "expected a class and x, y, width, height, or a class and at least 3 points"
         )
     if not all(math.isfinite(v) and -_TOLERANCE <= v <= 1 + _TOLERANCE for v in values):
         raise ValueError("expected fractions of the image from 0 to 1, got other values")
-    name = names.get(class_number, str(class_number))
+    name = table.names.get(class_number, str(class_number))
     height, width = size_hw
     if len(values) == 4:
         x, y, w, h = values

@@ -1,0 +1,81 @@
+"""The standard streams of a command.
+
+The exit code tells how the command ended, and not whether anybody read its output. So a reader that
+leaves (`| head`) and a closed stream change nothing: what is written after that is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+
+@contextlib.contextmanager
+def unheard_streams() -> Iterator[None]:
+    """Within this context, stdout and stderr accept text whether or not it can be delivered.
+
+    A character that the terminal cannot show is escaped.
+    """
+    _open_descriptors()
+    with (
+        contextlib.redirect_stdout(_unheard(sys.stdout)),
+        contextlib.redirect_stderr(_unheard(sys.stderr)),
+    ):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+
+
+def _open_descriptors() -> None:
+    """Open the null device in place of closed streams.
+
+    A file that is opened later would get the number of the stream, and the output with it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _unheard(stream: TextIO | None) -> TextIO:
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="backslashreplace")
+    return cast("TextIO", _Unheard(stream))
+
+
+class _Unheard:
+    """A stream whose reader may leave."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._leave()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Send what is buffered, and all that follows, nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
