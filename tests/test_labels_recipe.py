@@ -123,6 +123,13 @@ def test_a_bad_value_is_named(tmp_path, line, key):
     assert "\n" not in str(caught.value)
 
 
+def test_healthy_red_cells_need_their_class(tmp_path):
+    text = "name: a\nformat: centred\nunlabelled_cells: healthy\nclass_names: "
+    assert load_recipe(write(tmp_path, text + "[rbc, wbc]")).healthy
+    with pytest.raises(BadLabelsError, match="unlabelled_cells: expected rbc"):
+        load_recipe(write(tmp_path, text + "[spherocyte, wbc]"))
+
+
 @pytest.mark.parametrize(
     "text", ["", "[1, 2]", "just text", "a: [", "name: !!python/object/apply:os.getcwd []"]
 )
@@ -136,7 +143,7 @@ def test_no_such_file(tmp_path):
         load_recipe(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("name", ["chula", "bccd", "dataset_a"])
+@pytest.mark.parametrize("name", ["chula", "bccd", "dataset_a", "dataset_a_mgg", "txl_pbc", "pbc"])
 def test_the_recipes_of_the_repository_load(name):
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     assert recipe.name == name

@@ -4,6 +4,7 @@ account."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -281,6 +282,21 @@ def test_unlabelled_whole_cells_may_be_any_cell():
         )
         assert instance.mask.sum() == pytest.approx(np.pi * 400, rel=0.06)
     assert len(convert(image, [point(30, 30)]).instances) == 1, "only where the recipe says so"
+
+
+def test_separate_cells_of_healthy_people_are_red_cells():
+    recipe = replace(HALF_LABELLED, healthy=True)
+    image = discs((30, 30), (30, 90), (90, 60))
+    image[60:70, 2:12] = STAIN  # a platelet
+    found = convert(image, [point(30, 30, "wbc")], recipe=recipe).instances
+    sets = sorted((i.class_set, i.class_id, i.annotation_id) for i in found)
+    assert sets == [(0b10, 1, ""), (0b10, 1, ""), (0b1000, 3, "1"), (ANYTHING, 0, "")]
+
+
+def test_rouleaux_of_healthy_people_teach_no_red_cells():
+    recipe = replace(HALF_LABELLED, healthy=True)
+    image = discs((40, 30), (40, 68), (40, 106), (90, 60), (90, 98))
+    assert not any(i.class_id for i in convert(image, [], recipe=recipe).instances)
 
 
 def test_what_touches_another_cell_or_the_border_may_be_background():

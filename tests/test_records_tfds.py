@@ -103,13 +103,37 @@ def write_dataset_a(root: Path) -> None:
         (root / split / "_annotations.coco.json").write_text(json.dumps(export))
 
 
-WRITERS = {"chula": write_chula, "bccd": write_bccd, "dataset_a": write_dataset_a}
+def write_txl_pbc(root: Path) -> None:
+    (root / "labels").mkdir(parents=True)
+    for number in range(5):
+        boxes = picture(root / "images" / f"{number}.jpg", 80 + number) / [200, 260, 200, 260]
+        lines = [
+            f"{code} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}"
+            for (y0, x0, y1, x1), code in zip(boxes, (0, 1, 1, 2), strict=True)
+        ]
+        (root / "labels" / f"{number}.txt").write_text("\n".join(lines))
+
+
+def write_pbc(root: Path) -> None:
+    for number in range(5):
+        picture(root / ("monocyte", "platelet")[number % 2] / f"{number}.jpg", 70 + number)
+
+
+WRITERS = {
+    "chula": write_chula,
+    "bccd": write_bccd,
+    "dataset_a": write_dataset_a,
+    "txl_pbc": write_txl_pbc,
+    "pbc": write_pbc,
+}
 #: labels read and dropped; the four labels a copy of validation's two further copies are the spare
 #: ones.
 ACCOUNTS = {
     "chula": (12, {"malformed": 3}),
     "bccd": (20, {}),
     "dataset_a": (24, {"augmented-copy": 8}),
+    "txl_pbc": (20, {}),
+    "pbc": (5, {}),
 }
 
 

@@ -27,7 +27,7 @@ from spherodetect.vocabulary import (
     unknown_name_error,
 )
 
-FORMATS = ("coco", "yolo", "labelme", "voc", "points", "synthetic")
+FORMATS = ("coco", "yolo", "labelme", "voc", "points", "centred", "synthetic")
 #: The value of `patients` where each folder is a patient.
 PATIENTS_BY_FOLDER = "folder"
 SPLITS_BY = ("number-run", "patient", "source", "export")
@@ -73,7 +73,7 @@ class Recipe:
 
     Attributes:
         name: short name of the data set, used in file names.
-        format: coco, yolo, labelme, voc, points or synthetic.
+        format: coco, yolo, labelme, voc, points, centred or synthetic.
         root: the folder (or, for coco, the zip) that holds it.
         images: folder of the images, relative to root.
         labels: folder or file of the labels, relative to root; empty to search for them.
@@ -82,6 +82,8 @@ class Recipe:
         red_cells: names of red cells of unknown class.
         unknown: names of cells of unknown class.
         unlabelled_cells_unknown: whether cells without a label become cells of unknown class.
+        healthy: whether the people had healthy red cells; whole, separate red cells without a label
+            then get the class rbc.
         patients: a pattern with a group `patient`, searched in the file name; None where the
             patient is not known.
         native_size_hw: size of the photographs before an export stretched them.
@@ -107,6 +109,7 @@ class Recipe:
     red_cells: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
     unlabelled_cells_unknown: bool = False
+    healthy: bool = False
     patients: re.Pattern[str] | None = None
     native_size_hw: tuple[int, int] | None = None
     um_per_px: float | None = None
@@ -174,7 +177,7 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     keys = Keys(path, data)
     given = keys.text("root", "")
     class_names = keys.names("class_names") or CLASS_NAMES
-    unlabelled = keys.choice("unlabelled_cells", ("unknown", "none"), "none")
+    unlabelled = keys.choice("unlabelled_cells", ("unknown", "healthy", "none"), "none")
     split = _split_rule(keys, "split")
     by_folder = keys.text("patients", "") == PATIENTS_BY_FOLDER
     patients = None if by_folder else keys.pattern("patients", group="patient")
@@ -188,7 +191,8 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         fine_classes=keys.mapping("fine_classes"),
         red_cells=frozenset(keys.names("red_cells")),
         unknown=frozenset(keys.names("unknown")),
-        unlabelled_cells_unknown=unlabelled == "unknown",
+        unlabelled_cells_unknown=unlabelled != "none",
+        healthy=unlabelled == "healthy",
         patients=patients,
         # As in folders of photographs, where a patient is a folder.
         patient_folders=by_folder or (patients is None and split.by == "patient"),
@@ -207,6 +211,8 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     for name, class_name in recipe.classes.items():
         if class_name not in class_names:
             keys.refuse(f"classes: {name}", f"one of {', '.join(class_names)}", class_name)
+    if recipe.healthy and "rbc" not in class_names:
+        keys.refuse("unlabelled_cells", "rbc among class_names beside healthy", unlabelled)
     of_unknown_class = recipe.unknown | recipe.red_cells
     repeated = recipe.unknown & recipe.red_cells | set(recipe.classes) & of_unknown_class
     if repeated:

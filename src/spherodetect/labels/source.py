@@ -14,6 +14,7 @@ from spherodetect.labels.file_names import patient_folder
 from spherodetect.labels.foreign import refuse_foreign
 from spherodetect.labels.formats import format_of, is_labelme_file, label_files_of
 from spherodetect.labels.photographs import tell_apart
+from spherodetect.labels.readers.centred import read_centred
 from spherodetect.labels.readers.coco import read_coco
 from spherodetect.labels.readers.drawn import read_drawn
 from spherodetect.labels.readers.files import common_folder, list_files
@@ -31,6 +32,7 @@ _READERS = {
     "labelme": read_labelme,
     "voc": read_voc,
     "points": read_points,
+    "centred": read_centred,
     "synthetic": read_drawn,
 }
 #: Finds the patient in a file name if no pattern is given.

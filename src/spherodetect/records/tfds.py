@@ -143,6 +143,8 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     def _lies_in(self, folder: Path) -> bool:
         if self._recipe.format == "coco":
             return bool(find_coco_files(folder))
+        if self._recipe.format == "centred":
+            return any((folder / name).is_dir() for name in self._recipe.classes)
         return all((folder / name).is_dir() for name in (self._recipe.images, self._recipe.labels))
 
     def _unpacked(self, archive: Path) -> Path:
@@ -244,4 +246,22 @@ class Bccd(_Smears):
     FOLDERS: ClassVar = {"images": "BCCD/JPEGImages", "annotations": "BCCD/Annotations"}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"put the data set there as bccd/images and bccd/annotations, or {URL} as bccd.zip."
+    )
+
+
+class TxlPbc(_Smears):
+    """TXL-PBC: MGG photographs of healthy people, boxes of red cells, white cells and platelets."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "put the images and the YOLO labels of https://github.com/lugan113/TXL-PBC_Dataset "
+        "there as txl_pbc/images and txl_pbc/labels."
+    )
+
+
+class Pbc(_Smears):
+    """PBC: MGG photographs of healthy people, each with a white cell or platelets in its centre."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "put the folders of https://data.mendeley.com/datasets/snkd93bnjr there as pbc/basophil, "
+        "pbc/eosinophil and so on; folders of other cells stay out."
     )

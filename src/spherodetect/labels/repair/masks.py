@@ -32,6 +32,9 @@ _FALLBACK_DIAMETER_PX = 40.0
 #: An unlabelled shape with at least this solidity, an area in this range of red cells, and at least
 #: this share of its outline free of neighbours is a cell.
 _MIN_SOLIDITY, _CELL_DISCS, _MIN_FREE = 0.93, (0.35, 1.8), 0.9
+#: Of healthy people such a shape is a red cell where its area lies in this range of red cells, and
+#: where at least this share of the field's whole cells is separate: no rouleaux and no thick part.
+_HEALTHY_DISCS, _MIN_SEPARATE = (0.5, 1.5), 0.5
 
 
 def find_instances(image: np.ndarray, labelled: LabelledField, recipe: Recipe) -> FieldInstances:
@@ -167,16 +170,31 @@ class _Field:
         for box in self.outlined:
             self.taken |= self._covered(box)
         self.outlined = []
+        found = []
         for cell in sorted(cells - self.taken):
             y, x = self.windows[cell - 1]
             mask = tidy(self.labels[y, x] == cell)
             y0, x0, y1, x1 = tight = tight_box(mask)
             box = np.add(tight, [y.start, x.start] * 2).astype(float)
-            bits = unknown_set(self.recipe.class_names)
-            if self._is_some_cell(cell, mask[y0:y1, x0:x1], box):
-                bits &= ~1
-            self.instances.append(Instance(box, mask[y0:y1, x0:x1], bits))
+            mask = mask[y0:y1, x0:x1]
+            found.append((box, mask, self._is_some_cell(cell, mask, box)))
+        self.instances += self._unlabelled(found)
         self.taken |= cells
+
+    def _unlabelled(self, found: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> list[Instance]:
+        """Instances of segmented shapes without a label: box, mask, and whether it is a cell."""
+        anything = unknown_set(self.recipe.class_names)
+        whole = [sure for box, _, sure in found if not touches_border(box, self.size_hw)[0]]
+        spread = self.recipe.healthy and sum(whole) >= _MIN_SEPARATE * len(whole)
+        red = self.recipe.class_names.index("rbc") + 1 if spread else 0
+        instances = []
+        for box, mask, sure in found:
+            discs = mask.sum() / (np.pi / 4 * self.diameter**2)
+            if sure and red and _HEALTHY_DISCS[0] <= discs <= _HEALTHY_DISCS[1]:
+                instances.append(Instance(box, mask, 1 << red, red))
+            else:
+                instances.append(Instance(box, mask, anything & ~1 if sure else anything))
+        return instances
 
     def _is_some_cell(self, cell: int, mask: np.ndarray, box: np.ndarray) -> bool:
         """Whether a segmented shape is certainly a cell of some class.
