@@ -6,7 +6,9 @@ Each run of neighbouring blocks with at least 50 labelled countable cells is a p
 truth is the share of these cells that people labelled spherocyte. Its counts are the calls of the
 model, and the error rates come from the other runs. A model.json of an earlier version has no
 counts of each field; its cells are then distributed evenly over the fields of a block, which makes
-the fields too similar. The same is printed for single blocks, with the rates of the other runs.
+the fields too similar. The same is printed for single blocks, with the rates of the other runs, and
+for the patients and blocks of each convention. The blocks of `unseen` are those of laboratories
+that were left out of the fit.
 
 People label some cells differently the second time (see training/calibrate.py), so the labelled
 share is known within limits only. The number of intervals that overlap these limits is printed
@@ -16,6 +18,7 @@ beside the strict count. Percentages are 0 to 100.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +66,12 @@ class PseudoPatient:
         )
 
 
-def pseudo_patients(model: Mapping[str, Any], *, whole_runs: bool = True) -> list[PseudoPatient]:
-    """The pseudo-patients of a model.json: its runs, or its single blocks."""
-    runs = _runs(model["rates"]["blocks"])
+def pseudo_patients(
+    model: Mapping[str, Any], *, whole_runs: bool = True, convention: str = ""
+) -> list[PseudoPatient]:
+    """The pseudo-patients of a model.json, or of one of its conventions: runs, or single blocks."""
+    rates = model["conventions"]["rates"][convention] if convention else model["rates"]["blocks"]
+    runs = _runs(rates)
     patients = []
     for run in runs:
         others = [block for other in runs if other is not run for block in other]
@@ -99,11 +105,11 @@ def _numbers(block: Block) -> tuple[int, int] | None:
 
 
 def _labelled(blocks: Iterable[Block]) -> list[int]:
-    return [sum(fine["n"] for fine in block["fine_classes"].values()) for block in blocks]
+    return [block["true_spherocytes"] + block["true_others"] for block in blocks]
 
 
 def _patient(blocks: Sequence[Block], rates: ClassifierRates) -> PseudoPatient:
-    true = sum(block["fine_classes"].get("spherocyte", {"n": 0})["n"] for block in blocks)
+    true = sum(block["true_spherocytes"] for block in blocks)
     first, last = blocks[0]["name"], blocks[-1]["name"]
     name = first if len(blocks) == 1 else f"{first.partition('-')[0]}-{last.partition('-')[2]}"
     countable, called = np.concatenate([_fields(block) for block in blocks]).T
@@ -115,9 +121,9 @@ def _fields(block: Block) -> np.ndarray:
     """Labelled countable cells and called cells of each field, (J, 2)."""
     if block.get("fields"):
         return np.array(block["fields"], int)
-    field, fine = np.arange(BLOCK_FIELDS), block["fine_classes"].values()
+    field = np.arange(BLOCK_FIELDS)
     # Distributed evenly in whole cells, so that no field has more called cells than cells.
-    totals = sum(kind["n"] for kind in fine), sum(kind["called"] for kind in fine)
+    totals = *_labelled([block]), block["called_of_true"] + block["called_of_others"]
     return np.stack([n // BLOCK_FIELDS + (field < n % BLOCK_FIELDS) for n in totals], axis=1)
 
 
@@ -130,8 +136,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model_json", type=Path, nargs="?", default=BUNDLED, help="default: the bundled model's"
     )
     model = read_json(parser.parse_args(argv).model_json)
-    for whole_runs in (True, False):
-        patients = pseudo_patients(model, whole_runs=whole_runs)
+    conventions = model.get("conventions", {}).get("rates", {})
+    for convention, whole_runs in itertools.product(["", *conventions], (True, False)):
+        patients = pseudo_patients(model, whole_runs=whole_runs, convention=convention)
+        print(f"convention {convention}" if convention else "the model")
         print(
             "      run" if whole_runs else "    block",
             "  cells  labels  called   score    low   high  held",

@@ -73,6 +73,16 @@ def test_cells_at_the_border_are_flagged(diameter, at):
     ]
 
 
+def test_an_uncountable_cell_under_ink_says_so_unless_the_border_cuts_it():
+    cells = discs(
+        [(30, 30), (9, 30), (30, 75)],
+        rbc_diameter_px=32.0,
+        countable=np.zeros(3, bool),
+        measurements={"under_ink": np.float32([1, 1, 0])},
+    )
+    assert cells.exclusion_reason.tolist() == ["overlay", "border", "border"]
+
+
 def test_moved_cells_lie_there_with_all_that_says_where():
     cells = discs(
         [(30, 30), (20, 50)],

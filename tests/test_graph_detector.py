@@ -91,6 +91,7 @@ def decided(graph, *, median=32.0, raised=-1.0, um_per_px=0.0, colours=False):
         tf.ones([16], tf.bool),
         tf.constant([180.0, 180.0]),
         uncut=tf.ones([16], tf.bool),
+        clear=tf.ones([16], tf.bool),
         light=tf.ones([3]),
         picture=None,
         offset=tf.zeros([4]),

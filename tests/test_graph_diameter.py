@@ -54,6 +54,18 @@ def test_the_estimate_of_drawn_cells_is_their_diameter(diameter, radius):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3)  # with and without static shapes
 
 
+def test_a_dark_white_cell_among_few_red_cells_does_not_give_the_scale(diameter):
+    import tensorflow as tf
+
+    density = rings(20.0, shape=(260, 260)) * 0.6
+    y, x = np.mgrid[:260, :260]
+    away = np.hypot(y - 130, x - 130)
+    density[away < 55] = 0.0
+    density[away < 40] = 0.9
+    found = float(diameter.estimate_diameter(tf.constant(density)))
+    assert found == pytest.approx(40, rel=0.25)
+
+
 @pytest.mark.parametrize("shape", [(480, 640), (17, 23)])
 def test_an_empty_field_gives_the_default_diameter(diameter, shape):
     import tensorflow as tf

@@ -261,8 +261,11 @@ class Cells:
 
     @property
     def exclusion_reason(self) -> np.ndarray:
-        """(N,) why a cell is not countable: not_rbc, border or overlap; empty if it is."""
-        reason = np.where(self.at_border, "border", "overlap").astype(object)
+        """(N,) why a cell is not countable: not_rbc, border, overlay (ink of a scale bar, text or
+        pointer) or overlap; empty if it is."""
+        under_ink = self.measurements.get("under_ink", np.zeros(len(self))) > 0
+        reason = np.where(under_ink, "overlay", "overlap").astype(object)
+        reason[self.at_border] = "border"
         reason[~np.isin(self.names, list(RED_CELLS))] = "not_rbc"
         reason[self.countable] = ""
         return reason

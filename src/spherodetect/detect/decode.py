@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
+
 from spherodetect.cells import UNSEEN, Cells
 from spherodetect.detect.saved_graph import Arrays
 from spherodetect.safety import quoted
@@ -43,8 +45,14 @@ def to_cells(
         class_names=class_names,
         rbc_diameter_px=float(found["rbc_diameter_px"]),
         um_per_px_source=scale.source,
+        measurements=_under_ink(found, n),
         **_convention(found, conventions),
     )
+
+
+def _under_ink(found: Arrays, n: int) -> dict[str, np.ndarray]:
+    """1 for each cell under ink, for `Cells.exclusion_reason`; graphs before 0.6 do not tell."""
+    return {"under_ink": found["under_ink"][:n].astype(np.float32)} if "under_ink" in found else {}
 
 
 def _convention(found: Arrays, names: tuple[str, ...]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from spherodetect.graph.decide import SPHEROCYTE, ClassIds
 from spherodetect.graph.diameter import estimate_diameter
 from spherodetect.graph.evidence import measured, relative
 from spherodetect.graph.frame import place
+from spherodetect.graph.ink import is_ink, under_ink
 from spherodetect.graph.network import Network
 from spherodetect.graph.outlines import one_piece, tightened
 from spherodetect.graph.prevalence import estimate_raise
@@ -185,6 +186,7 @@ class Detector(tf.Module):
         image = tf.cast(image, tf.float32)
         density = optics.optical_density(image)
         picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
+        ink = is_ink(density)
         step = _LIGHT_STEP
         light = tf.reduce_mean(image[::step, ::step] * 10.0 ** density[::step, ::step], axis=[0, 1])
         given = None if frame is None else Frame(*tf.unstack(frame))
@@ -195,7 +197,7 @@ class Detector(tf.Module):
         def detect_at(
             again: tf.Tensor, diameter: tf.Tensor, cells: dict[str, tf.Tensor]
         ) -> tuple[Any, ...]:
-            cells = self._detect(picture, diameter, um_per_px, given, light)
+            cells = self._detect(picture, diameter, um_per_px, given, light, ink)
             measured = cells["rbc_diameter_px"]
             cells["rbc_diameter_px"] = tf.where(scale_known, usual, measured)
             differs = tf.abs(tf.math.log(measured / diameter)) > _RESCALE_ABOVE
@@ -246,6 +248,7 @@ class Detector(tf.Module):
             "class_probabilities": tf.TensorSpec([rows, k]),
             "p_spherocyte": tf.TensorSpec([rows]),
             "countable": tf.TensorSpec([rows], tf.bool),
+            "under_ink": tf.TensorSpec([rows], tf.bool),
             "masks": tf.TensorSpec([rows, size, size]),
             "num_detections": tf.TensorSpec([], tf.int32),
             "rbc_diameter_px": tf.TensorSpec([]),
@@ -261,6 +264,7 @@ class Detector(tf.Module):
         um_per_px: tf.Tensor,
         given: Frame | None,
         light: tf.Tensor,
+        ink: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The cells at a scale: `diameter` native pixels become rbc_px of the network's."""
         scale, is_limited = self._scale(picture, diameter)
@@ -304,6 +308,9 @@ class Detector(tf.Module):
         # The box of a cell that the border cuts may end short of the border once it is tight.
         uncut = whole(boxes, size)
         boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
+        in_image, native_masks = placed.native(boxes, masks)
+        in_image /= scale
+        inked = under_ink(ink, in_image, native_masks, gathered=self.shapes.fixed)
         none, estimate = tf.constant(0.0), tf.constant(-1.0)
         cells, of_field = self._decide(
             boxes,
@@ -312,6 +319,7 @@ class Detector(tf.Module):
             valid,
             size,
             uncut=uncut,
+            clear=~inked,
             light=light,
             picture=input_,
             offset=offset,
@@ -321,8 +329,7 @@ class Detector(tf.Module):
             convention_given=estimate if given is None else given.convention,
         )
         median, raised = of_field.pop("median"), of_field.pop("raise")
-        boxes, masks = placed.native(boxes, masks)
-        cells |= {"boxes_yxyx": boxes / scale, "masks": masks}
+        cells |= {"boxes_yxyx": in_image, "masks": native_masks, "under_ink": inked}
         if self.shapes.fixed:
             cells = in_use_or_zero(cells, valid)
         grid_y, grid_x = tf.unstack(placed.spot / scale)
@@ -399,6 +406,7 @@ class Detector(tf.Module):
         image_hw: tf.Tensor,
         *,
         uncut: tf.Tensor,
+        clear: tf.Tensor,
         light: tf.Tensor,
         picture: tf.Tensor,
         offset: tf.Tensor,
@@ -415,6 +423,7 @@ class Detector(tf.Module):
         Args:
             image_hw: (2,) of the image in the network's pixels.
             uncut: (N,) bool, cells that the border does not cut.
+            clear: (N,) bool, cells that do not lie under ink.
             light: (3,) intensity of the empty slide.
             picture: the network's input before normalisation, for the second look.
             offset: (4,) of the image's corner in it.
@@ -437,7 +446,7 @@ class Detector(tf.Module):
         separate = decide.are_separate(
             boxes, masks, image_hw, diameters / median, canvas=self.shapes.canvas_hw
         )
-        countable = is_red & uncut & separate
+        countable = is_red & uncut & clear & separate
         evidence, of_field = {}, {"median": median}
         if self.second or self.evidence or self.conventions:
             # Where the pixel size is known, a window shows a small cell small.

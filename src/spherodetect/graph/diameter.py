@@ -11,6 +11,8 @@ from spherodetect.graph import optics
 #: Longest side of the small copy that is examined, and the largest radius in its pixels.
 _COARSE_PX, _MAX_RADIUS = 320.0, 80
 _GREEN = 1
+#: Densities above this share of Otsu's threshold, and above the least, are of cells.
+_STAINED, _LEAST_STAINED = 0.3, 0.03
 #: The diameter if there is no cell.
 _DEFAULT_PX = 40.0
 
@@ -32,7 +34,11 @@ def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
     small = optics.resampled(
         density[..., _GREEN : _GREEN + 1], tf.round(native * scale), canvas=canvas
     )[..., 0]
-    cut = tf.maximum(0.85 * optics.otsu(tf.reshape(small, [-1])), 0.015)
+    otsu = optics.otsu(small)
+    # Beside a large, dark nucleus Otsu's threshold lies above most red cells. Half the density of a
+    # usual stained pixel does not: the red cells have more pixels than the nucleus.
+    usual = optics.median_above(small, tf.maximum(_STAINED * otsu, _LEAST_STAINED))
+    cut = tf.maximum(tf.minimum(0.85 * otsu, 0.5 * usual), 0.015)
     # Slide that the flood fill reaches from the border is background. The rest is cells with their
     # pale centres. Gaps between touching cells are filled too, but they are small or few.
     solid = 1.0 - flood_fill(tf.cast(small <= cut, tf.float32))

@@ -30,6 +30,16 @@ class Network(tf.Module):
     def __init__(self, model: Any, config: Any, *, finest_only: bool = True) -> None:
         super().__init__()
         _require_supported(model, config)
+        self._set_shapes(config, finest_only=finest_only)
+        depth = config.decoder.get().num_filters
+        boxes, masks = (
+            tf.TensorSpec([None, crop, crop, depth]) for crop in (self.box_crop, self.mask_crop)
+        )
+        self.features = folded(partial(self._features, model), tf.TensorSpec([None, None, 3]))
+        self.classify = folded(partial(self._classify, model), boxes)
+        self.outline = folded(partial(self._outline, model), masks, tf.TensorSpec([None], tf.int32))
+
+    def _set_shapes(self, config: Any, *, finest_only: bool = True) -> None:
         self.levels = range(config.min_level, config.max_level + 1)
         #: The sides of the input are multiples of this.
         self.stride = 2**config.max_level
@@ -50,13 +60,6 @@ class Network(tf.Module):
         self.mask_size = self.mask_crop * config.mask_head.upsample_factor
         self.per_class_boxes = not config.detection_head.class_agnostic_bbox_pred
         self.n_classes = config.num_classes - 1
-        depth = config.decoder.get().num_filters
-        boxes, masks = (
-            tf.TensorSpec([None, crop, crop, depth]) for crop in (self.box_crop, self.mask_crop)
-        )
-        self.features = folded(partial(self._features, model), tf.TensorSpec([None, None, 3]))
-        self.classify = folded(partial(self._classify, model), boxes)
-        self.outline = folded(partial(self._outline, model), masks, tf.TensorSpec([None], tf.int32))
 
     def n_anchors(self, size_hw: Sequence[int]) -> int:
         """The number of anchors of an image; its sides are multiples of the stride."""
@@ -101,6 +104,33 @@ class Network(tf.Module):
         return tf.sigmoid(
             model.mask_head([pooled[:, tf.newaxis], class_ids[:, tf.newaxis]], training=False)[:, 0]
         )
+
+
+class KeptNetwork(Network):
+    """The layers of an exported model, for a graph around them that has changed.
+
+    Args:
+        restored: `detector.network` of a loaded SavedModel.
+        config: the model's configuration, as its provenance states it.
+    """
+
+    def __init__(self, restored: Any, config: Any) -> None:
+        tf.Module.__init__(self)
+        self._set_shapes(config)
+        self.features = Kept(restored.features)
+        self.classify = Kept(restored.classify)
+        self.outline = Kept(restored.outline)
+
+
+class Kept(tf.Module):
+    """A restored function, with its weights, that can be saved again."""
+
+    def __init__(self, restored: Any) -> None:
+        super().__init__()
+        self.run, self.weights = restored.run, list(restored.weights)
+
+    def __call__(self, *args: tf.Tensor) -> Any:
+        return self.run(*args)
 
 
 def _require_supported(model: Any, config: Any) -> None:

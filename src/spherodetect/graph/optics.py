@@ -15,6 +15,8 @@ import tensorflow as tf
 COARSE_PX = 160
 _GREEN = 1
 _BINS = 128
+#: Densities of `otsu` and `median_above`; others are clipped.
+_LOWEST, _HIGHEST = -0.05, 0.45
 _LOG10_E = 0.4342944819
 #: The powers of y and x in a quadratic surface.
 _POWERS = np.array([(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)])
@@ -116,15 +118,28 @@ def _powers(size: tf.Tensor) -> tf.Tensor:
 
 def otsu(values: tf.Tensor) -> tf.Tensor:
     """Otsu's threshold (1979) of densities, scalar; values are clipped to [-0.05, 0.45]."""
-    low, high = -0.05, 0.45
-    counts = tf.cast(_histogram(values, low=low, high=high, bins=_BINS), tf.float32)
-    centers = low + (tf.range(_BINS, dtype=tf.float32) + 0.5) * (high - low) / _BINS
+    counts, centers = _spectrum(values)
     below, total = tf.cumsum(counts), tf.reduce_sum(counts)
     moment = tf.cumsum(counts * centers)
     above = total - below
     mean_below = moment / tf.maximum(below, 1e-6)
     mean_above = (moment[-1] - moment) / tf.maximum(above, 1e-6)
     return centers[tf.argmax(below * above * (mean_above - mean_below) ** 2)]
+
+
+def median_above(values: tf.Tensor, low: tf.Tensor) -> tf.Tensor:
+    """The median of the densities above `low`, scalar; values are clipped to [-0.05, 0.45]."""
+    counts, centers = _spectrum(values)
+    counts = tf.where(centers > low, counts, 0.0)
+    half = tf.cumsum(counts) < 0.5 * tf.reduce_sum(counts)
+    return tf.gather(centers, tf.minimum(tf.reduce_sum(tf.cast(half, tf.int32)), _BINS - 1))
+
+
+def _spectrum(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """How many densities lie in each of _BINS bins, and the centres of the bins."""
+    counts = tf.cast(_histogram(values, low=_LOWEST, high=_HIGHEST, bins=_BINS), tf.float32)
+    step = (_HIGHEST - _LOWEST) / _BINS
+    return counts, _LOWEST + (tf.range(_BINS, dtype=tf.float32) + 0.5) * step
 
 
 def _histogram(values: tf.Tensor, *, low: float, high: float, bins: int) -> tf.Tensor:

@@ -13,6 +13,7 @@ from spherodetect.score.counts import PatientScore
 _EXCLUSIONS = {
     "border": "cut by the border",
     "overlap": "overlapping or not whole",
+    "overlay": "under text, a scale bar or a pointer",
     "not_rbc": "not a red cell",
 }
 

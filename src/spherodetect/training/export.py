@@ -25,6 +25,7 @@ from spherodetect.training import experiment, second_look
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
 from spherodetect.training.held_out import collect, validation_records
+from spherodetect.training.kept import kept_second_look
 from spherodetect.training.model_card import model_card
 from spherodetect.training.run import chosen_checkpoint, patterns_of
 
@@ -163,24 +164,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(read_json(folder / "manifest.json", max_bytes=_MAX_PROVENANCE_BYTES))
 
 
-class _KeptLook(tf.Module):
-    """The second look of an exported model, as a function of windows and sizes."""
-
-    def __init__(self, restored: Any) -> None:
-        super().__init__()
-        self._restored = restored
-
-    def __call__(self, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        return self._restored.run(window, size)
-
-
-def kept_second_look(folder: Path) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
-    """The second look of a model folder, or None if it has none."""
-    saved = tf.saved_model.load(str(folder / "saved_model"))
-    second = getattr(saved.detector, "second", None)
-    return None if second is None else _KeptLook(second)
-
-
 def restore(run: Path) -> tuple[Any, Detector, str]:
     """The settings of a run, its detector and the name of the chosen checkpoint.
 
@@ -268,4 +251,4 @@ def _portable(value: Any) -> Any:
     return value
 
 
-__all__ = ["export", "export_tuned", "kept_second_look", "restore"]
+__all__ = ["export", "export_tuned", "restore"]

@@ -3,19 +3,19 @@
     python -m spherodetect.training.laboratories collect RUN --records PATTERN... --out FILE.npz
     python -m spherodetect.training.laboratories export RUN --collected FILE.npz... --keep MODEL \\
         --out FOLDER
+    python -m spherodetect.training.laboratories again MODEL --out FOLDER
 
-`collect` runs the detector of a fold over the records that it held out and keeps all that later
-decisions rest on: of each detection its confidence, class, log odds and evidence beside the field,
-and the label that it matches. `export` fits the conventions of the laboratories on such files, and
-takes the second look, and the row and rates of Chula's convention, from the model folder `--keep`:
-the detector is that model's own or was tuned from it, and it saw all of Chula, so that nothing new
-can be measured there.
+RUN is a run or a model folder. `collect` runs its detector over records that it held out, see
+survey.py. `export` fits the conventions of the laboratories on such files. It takes the second
+look, and the row and rates of Chula's convention, from the model folder `--keep`: the detector is
+that model's own or was tuned from it, and it saw all of Chula, so that nothing new can be measured
+there. `again` writes a model folder with the graph of this version and the same networks,
+conventions and rates.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from spherodetect.cells import UNSEEN, Cells
-from spherodetect.detect.matching import match_points
+from spherodetect.cells import UNSEEN
 from spherodetect.detect.model_folder import read_card
 from spherodetect.graph.conventions import FEATURES
-from spherodetect.graph.prevalence import estimate_raise
-from spherodetect.labels.splits import block_of
-from spherodetect.records.examples import read_examples
+from spherodetect.graph.detector import Detector
 from spherodetect.training.conventions import (
     CUT,
     JudgedCells,
@@ -43,17 +39,14 @@ from spherodetect.training.conventions import (
     look_threshold,
     pooled_row,
 )
-from spherodetect.training.export import export_tuned, kept_second_look, restore
-
-logger = logging.getLogger(__name__)
+from spherodetect.training.export import CANVAS, export_tuned, restore
+from spherodetect.training.kept import export_kept, kept_detector, kept_second_look
+from spherodetect.training.survey import CONFIDENCE, survey
 
 #: Data sets (the part of a records' name before a fold's letter) and whose convention labels them.
 CONVENTIONS = {"dataset_a_mgg": "dataset-a", "chula": "chula"}
 #: Data sets without spherocytes, and the convention whose stain they have.
 HEALTHY = {"pbc": "dataset-a"}
-#: Detections of less confidence are no cells. Whole cells that nobody labelled are seldom surer
-#: than twice this, see experiments/README.md.
-CONFIDENCE = 0.08
 #: The medians of fewer countable cells say little of how a field looks.
 _CELLS_OF_A_LOOK = 4
 #: Healthy photographs in a block, in the order of their names: nobody knows whose they are.
@@ -61,80 +54,6 @@ _HEALTHY_BLOCK = 20
 #: What judges a film of unknown origin: the evidence relative to the field, and no network, because
 #: the networks' log odds do not travel between laboratories.
 TRAVELS = FEATURES[1:]
-
-
-def collect(run: Path, patterns: list[str], out: Path, *, second: Path | None) -> None:
-    """Detect the cells of records and write what is known of each to a file of arrays."""
-    _, detector, _ = restore(run)
-    look = kept_second_look(second) if second else None
-    detector = detector.replace(second=look, evidence=True)
-    detector.tuned["confidence"].assign(CONFIDENCE)
-    call = tf.function(
-        detector,
-        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)],
-        autograph=False,
-    )
-    cells: dict[str, list[Any]] = defaultdict(list)
-    labels: dict[str, list[Any]] = defaultdict(list)
-    fields: dict[str, list[Any]] = defaultdict(list)
-    for pattern in patterns:
-        for record in sorted(tf.io.gfile.glob(pattern)):
-            data_set = Path(record).name.split("-")[0]
-            for example in read_examples([Path(record)]):
-                found = {k: v.numpy() for k, v in call(example["image"], 0.0).items()}
-                n, number = len(found["confidences"]), len(fields["name"])
-                center = (example["box_yxyx"][:, :2] + example["box_yxyx"][:, 2:]) / 2
-                point = np.where(example["point_yx"] >= 0, example["point_yx"], center)
-                labelled = np.array([bool(name) for name in example["name"]], bool)
-                detected = Cells.from_labels(
-                    found["boxes_yxyx"],
-                    found["class_ids"],
-                    found["masks"],
-                    image_size_hw=example["image"].shape[:2],
-                )
-                matching = match_points(detected, point[labelled])
-                label = np.full(n, -1)
-                for k, hit in enumerate(matching.detection):
-                    if matching.found[k]:
-                        label[hit] = len(labels["field"]) + k
-                raised = float(
-                    estimate_raise(tf.constant(found["log_odds"]), tf.constant(found["countable"]))
-                )
-                cells["log_odds"] += (found["log_odds"] + raised).tolist()
-                cells["numbers"] += found["numbers"].tolist()
-                cells["confidence"] += found["confidences"].tolist()
-                cells["class_id"] += found["class_ids"].tolist()
-                cells["probabilities"] += found["class_probabilities"].tolist()
-                cells["countable"] += found["countable"].tolist()
-                cells["label"] += label.tolist()
-                cells["field"] += [number] * n
-                box = example["box_yxyx"][labelled]
-                height, width = example["image"].shape[:2]
-                margin = 0.5
-                cut = (box[:, :2] <= margin).any(1) | (
-                    box[:, 2:] >= np.array([height, width]) - margin
-                ).any(1)
-                labels["cut"] += cut.tolist()
-                labels["class_id"] += example["class_id"][labelled].tolist()
-                labels["name"] += np.array(example["name"], object)[labelled].tolist()
-                labels["field"] += [number] * int(labelled.sum())
-                labels["found"] += matching.found.tolist()
-                labels["confidence"] += [
-                    float(found["confidences"][d]) if ok else 0.0
-                    for d, ok in zip(matching.detection, matching.found, strict=True)
-                ]
-                fields["name"].append(example["field"])
-                fields["data_set"].append(data_set)
-                fields["block"].append(block_of(example["field"], example["patient"]))
-                fields["look"].append(found["look"])
-                fields["rbc_px"].append([found["rbc_diameter_px"], example["rbc_diameter_px"]])
-    arrays: dict[str, Any] = {
-        f"{group}_{key}": np.array(values)
-        for group, columns in (("cells", cells), ("labels", labels), ("fields", fields))
-        for key, values in columns.items()
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, **arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,12 +238,22 @@ def conventions_of(collected: Collected, keep: Path) -> tuple[Any, dict[str, Any
     return conventions, conventions.as_json() | told
 
 
+def _is_model(path: Path) -> bool:
+    return (path / "model.json").is_file()
+
+
+def _detector(run: Path, second: Path | None) -> Detector:
+    """The detector of a run or of a model folder, with the second look of another model folder."""
+    detector = kept_detector(run)[1] if _is_model(run) else restore(run)[1]
+    return detector.replace(second=kept_second_look(second)) if second else detector
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser("python -m spherodetect.training.laboratories")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("collect", help="held-out cells of a detector, to a file")
-    one.add_argument("run", type=Path)
+    one.add_argument("run", type=Path, help="a run, or a model folder")
     one.add_argument("--records", nargs="+", required=True)
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--second", type=Path, help="model folder whose second look is used")
@@ -335,11 +264,27 @@ def main() -> None:
     two.add_argument("--taught", nargs="*", type=Path, default=(), help="folders of the records")
     two.add_argument("--name", default="bundled")
     two.add_argument("--out", type=Path, required=True)
+    three = commands.add_parser("again", help="a model folder with the graph of this version")
+    three.add_argument("model", type=Path)
+    three.add_argument("--name", help="of the new model, by default as before")
+    three.add_argument("--nms-iou", type=float, help="boxes with a higher IoU are one cell")
+    three.add_argument("--confidence", type=float, help="a detection below this is dropped")
+    three.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.command == "collect":
-        collect(args.run, args.records, args.out, second=args.second)
+        survey(_detector(args.run, args.second), args.records, args.out)
+        return
+    if args.command == "again":
+        changed = {"nms_iou": args.nms_iou, "confidence": args.confidence}
+        thresholds = {key: value for key, value in changed.items() if value is not None}
+        export_kept(args.model, args.out, name=args.name, thresholds=thresholds, canvas=CANVAS)
         return
     conventions, told = conventions_of(Collected.load(args.collected), args.keep)
+    if _is_model(args.run):
+        export_kept(
+            args.run, args.out, conventions=conventions, told=told, name=args.name, canvas=CANVAS
+        )
+        return
     export_tuned(
         args.run,
         args.out,
