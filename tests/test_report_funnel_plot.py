@@ -33,11 +33,11 @@ def test_the_limits_contain_their_part_of_binomial_counts():
 
 
 def test_the_points_lie_where_the_counts_are():
-    scores = [score_counts([k] * 10, [100] * 10, patient_id=str(k)) for k in (5, 10, 30)]
+    scores = [score_counts([k] * 10, [100] * 10, patient_id=str(k)) for k in (5, 10, 15, 15, 30)]
     plot = funnel_plot([(score, None) for score in scores])
     assert plot["percent"] == pytest.approx(15)
     most, top = 1500, 50
-    expected = [(WIDTH * 1000 / most, HEIGHT * (1 - k / top)) for k in (5, 10, 30)]
+    expected = [(WIDTH * 1000 / most, HEIGHT * (1 - k / top)) for k in (5, 10, 15, 15, 30)]
     assert [point[:2] for point in plot["points"]] == [
         pytest.approx(place, abs=0.1) for place in expected
     ]

@@ -84,21 +84,21 @@ def test_each_column_sorts_both_ways_and_unknown_values_come_last(tmp_path):
         "fields",
         "rejected",
     ):
-        assert {f"{column}-up", f"{column}-down"} <= inputs
-        assert f"#{column}-up:checked) tbody tr {{ order: var(--{column}, 1000000); }}" in style
-        assert (
-            f"#{column}-down:checked) tbody tr {{ order: calc(-1 * var(--{column}, -1000000)); }}"
-            in style
-        )
+        assert {f"by-{column}", "falling"} <= inputs
+        chosen, rows = f"body:has(#by-{column}:checked)", ".cohort tbody tr"
+        assert f"{chosen} {rows} {{ order: var(--{column}, 1000000); }}" in style
+        falling = f"order: calc(-1 * var(--{column}, -1000000));"
+        assert f"{chosen}:has(#falling:checked) {rows} {{ {falling} }}" in style
     assert _order(page, "score", falling=False) == [2, 0, 1]
     assert _order(page, "score", falling=True) == [0, 2, 1]
     assert _order(page, "countable", falling=False) == [1, 2, 0]
     assert _order(page, "grade", falling=True) == [0, 2, 1]
-    assert [attrs["id"] for attrs in page.all("input") if "checked" in attrs] == ["patient-up"]
+    assert [attrs["id"] for attrs in page.all("input") if "checked" in attrs] == ["by-patient"]
 
 
-def test_one_patient_makes_no_funnel(tmp_path):
-    assert "Funnel plot" not in _page(tmp_path, ROWS[:2]).text
-    assert "Funnel plot" in _page(tmp_path, ROWS).text
-    blank = [(score_counts([0] * 3, [80] * 3, patient_id=name), None) for name in "ab"]
+def test_a_funnel_needs_five_patients_with_countable_cells(tmp_path):
+    one, without, other = ROWS
+    assert "Funnel plot" not in _page(tmp_path, [one, one, other, other, without]).text
+    assert "Funnel plot" in _page(tmp_path, [one, one, other, other, other]).text
+    blank = [(score_counts([0] * 3, [80] * 3, patient_id=name), None) for name in "abcde"]
     assert "Funnel plot" in _page(tmp_path, blank).text

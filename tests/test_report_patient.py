@@ -13,7 +13,8 @@ from PIL import Image
 from reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
-from spherodetect.report.patient import MAX_GALLERY, MAX_NEAREST, write_patient_report
+from spherodetect.report.languages import STATUS_TEXTS
+from spherodetect.report.patient import MAX_FLAGGED, MAX_GALLERY, MAX_NEAREST, write_patient_report
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
 from spherodetect.score.grades import GradeScheme
 
@@ -65,8 +66,9 @@ def test_the_page_states_the_score_and_how_it_was_computed(tmp_path):
     assert "p/bad.png out of focus: 3.1" in page.section("Fields rejected (2)")
     assert facts["sha256 of the model"] == ["0" * 64]
     assert facts["tile"] == ["640"]
-    # Three overlays; four flagged cells, two of them in pairs; the two cells that are not flagged.
-    assert len(page.images()) == 3 + 4 + 2 + 2
+    # Three overlays; four flagged cells, two of them in pairs; the two cells that are not flagged;
+    # the four flagged cells again in the list of all.
+    assert len(page.images()) == 3 + 4 + 2 + 2 + 4
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -153,7 +155,8 @@ def test_text_from_outside_stays_text(tmp_path):
 def test_the_page_needs_nothing_from_elsewhere(tmp_path):
     page = _report(tmp_path, fields=_fields(tmp_path))
     for _, attrs in page.tags:
-        assert not set(attrs) & {"href", "srcset", "action"}
+        assert not set(attrs) & {"srcset", "action"}
+        assert attrs.get("href", "#").startswith("#")
         assert attrs.get("src", "data:image/").startswith("data:image/")
     style = (tmp_path / "report.html").read_text("utf-8").partition("</style>")[0]
     assert not re.search(r"url\(|@import|http:|https:", style)
@@ -164,7 +167,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path):
 def test_flagged_cells_come_with_their_numbers_and_with_what_is_like_them(tmp_path):
     page = _report(tmp_path, fields=[a_field(tmp_path, "p/1.png", p=(0.7, 0.1, 0.95, 0.3))])
     pairs = page.section("Flagged cells")
-    assert re.findall(r"p (\d\.\d\d)", pairs) == ["0.95", "0.30", "0.70", "0.10"]
+    assert re.findall(r"(\d\.\d\d) p (\d\.\d\d)", pairs) == [("0.95", "0.30"), ("0.70", "0.10")]
     for words in (
         "7.2 µm size 7.2 µm",
         "0.87 rel. size 0.87",
@@ -178,14 +181,48 @@ def test_flagged_cells_come_with_their_numbers_and_with_what_is_like_them(tmp_pa
     assert re.findall(r"p (\d\.\d\d)", nearest) == ["0.30", "0.10"]
 
 
-def test_a_long_gallery_is_cut_and_says_so(tmp_path):
-    field = a_field(tmp_path, "a", p=(0.9,) * (MAX_GALLERY + 3) + (0.2,) * (MAX_NEAREST + 1))
-    page = _report(tmp_path, fields=[field])
-    assert "3 more flagged cells" in page.text
-    assert (
-        len(page.images()) == MAX_GALLERY + (MAX_NEAREST + 1) + MAX_NEAREST + 1
-    )  # pairs, the nearest, the field
+def test_a_long_list_is_cut_and_says_so(tmp_path):
+    n_fields, n_each = 3, MAX_FLAGGED // 3 + 1
+    p = (0.9,) * n_each + (0.2,) * (MAX_NEAREST // 3 + 1)
+    page = _report(tmp_path, fields=_fields(tmp_path, n_fields, p=p))
+    assert f"All flagged cells ({n_fields * n_each})" in page.text
+    assert f"{n_fields * n_each - MAX_FLAGGED} more flagged cell" in page.text
+    pairs = MAX_GALLERY + min(MAX_GALLERY, n_fields * (MAX_NEAREST // 3 + 1))
+    assert len(page.images()) == pairs + MAX_NEAREST + MAX_FLAGGED + n_fields
     assert "more flagged cell" not in _report(tmp_path, fields=[a_field(tmp_path, "b")]).text
+
+
+def test_every_flagged_cell_is_there_the_least_certain_first_with_the_cut(tmp_path):
+    fields = [
+        a_field(tmp_path, "a", p=(0.7, 0.1, 0.998, 0.3)),
+        a_field(tmp_path, "b", p=(0.55, 0.2, 0.0)),
+    ]
+    section = _report(tmp_path, fields=fields).section("All flagged cells")
+    listed, _, told = section.partition("Below each cell")
+    shown = re.findall(r">?\d\.\d\d", listed)
+    flagged = sorted(
+        float(one.cells.p_spherocyte[k]) for one in fields for k in np.flatnonzero(one.flagged)
+    )
+    assert shown == [">0.99" if p > 0.99 else f"{p:.2f}" for p in flagged]
+    assert f"lowest p of a flagged cell is {flagged[0]:.2f}" in told
+
+
+def test_a_picture_and_its_cell_in_the_field_lead_to_each_other(tmp_path):
+    page = _report(tmp_path, fields=_fields(tmp_path))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = {attrs["href"][1:] for attrs in page.all("a") if "href" in attrs}
+    assert targets <= set(ids)
+    marks = {name for name in ids if re.fullmatch(r"f\d+c\d+", name)}
+    assert marks and marks <= targets, "each mark is reached from a picture"
+    back = {f"k{name}" for name in marks} & set(ids)
+    assert back and back <= targets, "each picture of the list is reached from its mark"
+
+
+def test_every_status_is_told_in_every_language():
+    assert {frozenset(texts) for texts in STATUS_TEXTS.values()} >= {
+        frozenset(texts) | set(STATUSES) for texts in STATUS_TEXTS.values()
+    }
 
 
 def test_a_page_without_a_countable_cell_is_whole(tmp_path):
@@ -195,7 +232,7 @@ def test_a_page_without_a_countable_cell_is_whole(tmp_path):
         [a_field(tmp_path, "a", reason="too dense")],
     )
     assert "Fields rejected (1)" in page.text
-    for heading in ("Flagged cells", "Not flagged", "Size, pallor", "Fields counted"):
+    for heading in ("Flagged", "All flagged", "Not flagged", "Size, pallor", "Fields counted"):
         assert not page.section(heading)
     assert len(page.images()) == 1
 

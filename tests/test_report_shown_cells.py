@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from reporting import SLIDE, a_field
 from spherodetect.report.shown_cells import gallery
@@ -18,9 +19,11 @@ def _ids(cells) -> list[tuple[str, int] | None]:
 
 def test_the_surest_first_over_all_fields_and_ties_in_the_order_of_fields(tmp_path):
     fields = [a_field(tmp_path, "1", p=(0.7, 0.2, 0.9)), a_field(tmp_path, "2", p=(0.9, 0.95, 0.3))]
-    shown = gallery(fields, n_flagged=3, n_unflagged=9)
+    shown = gallery(fields, n_flagged=3, n_unflagged=9, n_every=3)
     assert _ids(cell for cell, _ in shown.flagged) == [("2", 2), ("1", 3), ("2", 1)]
+    assert _ids(shown.every_flagged) == [("1", 1), ("2", 1), ("1", 3)]
     assert shown.n_left_out == 1
+    assert shown.cut == pytest.approx((0.7, 0.3))
     assert _ids(shown.unflagged) == [("2", 3), ("1", 2)]
 
 
@@ -31,10 +34,11 @@ def test_rejected_fields_and_cells_that_do_not_count_are_not_shown(tmp_path):
         [a_field(tmp_path, "bad", p=(0.99, 0.1), reason="too dense"), good],
         n_flagged=9,
         n_unflagged=9,
+        n_every=9,
     )
     assert _ids(cell for cell, _ in shown.flagged) == [("1", 2)]
     assert shown.unflagged == []
-    assert gallery([], n_flagged=9, n_unflagged=9).flagged == []
+    assert gallery([], n_flagged=9, n_unflagged=9, n_every=9).flagged == []
 
 
 def test_beside_each_the_most_alike_and_none_twice(tmp_path):
@@ -46,26 +50,23 @@ def test_beside_each_the_most_alike_and_none_twice(tmp_path):
         "relative_od": np.array([1.3, 1.3, 0.9, 1.2, 1.1]),
     }
     field = replace(field, cells=replace(field.cells, measurements=measured))
-    assert _ids(like for _, like in gallery([field], n_flagged=9, n_unflagged=0).flagged) == [
-        ("1", 4),
-        ("1", 5),
-    ]
+    assert _ids(
+        like for _, like in gallery([field], n_flagged=9, n_unflagged=0, n_every=0).flagged
+    ) == [("1", 4), ("1", 5)]
     fewer = replace(field, cells=field.cells[[0, 1, 2]])
-    assert _ids(like for _, like in gallery([fewer], n_flagged=9, n_unflagged=0).flagged) == [
-        ("1", 3),
-        None,
-    ]
+    assert _ids(
+        like for _, like in gallery([fewer], n_flagged=9, n_unflagged=0, n_every=0).flagged
+    ) == [("1", 3), None]
     measured["relative_od"][3] = math.nan  # what cannot be compared is not like anything
-    assert _ids(like for _, like in gallery([field], n_flagged=9, n_unflagged=0).flagged) == [
-        ("1", 5),
-        ("1", 3),
-    ]
+    assert _ids(
+        like for _, like in gallery([field], n_flagged=9, n_unflagged=0, n_every=0).flagged
+    ) == [("1", 5), ("1", 3)]
 
 
 def test_pictures_are_of_their_cells(tmp_path):
     """The shade of a cell in the photograph is its cell_id."""
     p = (0.9, 0.1) * 30
-    shown = gallery([a_field(tmp_path, "1", p=p)], n_flagged=30, n_unflagged=30)
+    shown = gallery([a_field(tmp_path, "1", p=p)], n_flagged=30, n_unflagged=30, n_every=0)
     cells = [cell for pair in shown.flagged for cell in pair] + list(shown.unflagged)
     for cell in cells:
         pixels = np.asarray(cell.picture)
@@ -76,7 +77,7 @@ def test_pictures_are_of_their_cells(tmp_path):
 
 def test_without_a_photograph_the_numbers_stay(tmp_path):
     field = replace(a_field(tmp_path, "1", um_per_px=None), image=None)
-    (first, _), *_ = gallery([field], n_flagged=9, n_unflagged=9).flagged
+    (first, _), *_ = gallery([field], n_flagged=9, n_unflagged=9, n_every=9).flagged
     assert first.picture is None
     assert math.isnan(first.diameter_um)
     assert (first.diameter_px, first.relative_diameter, first.p) == (36.0, 0.87, 0.9)

@@ -20,6 +20,8 @@ from spherodetect.report.page import axis_end
 from spherodetect.score.counts import PatientScore
 from spherodetect.score.interval import DEFAULT_FIELD_ICC
 
+#: With fewer patients, limits around what they have in common say little.
+MIN_PATIENTS = 5
 #: Size of the plot, in units of its SVG.
 WIDTH, HEIGHT = 760, 300
 #: Probability between the limits, and the SVG dashes of their lines.
@@ -29,14 +31,14 @@ _MAX_NAMES = 25
 
 
 def funnel_plot(rows: Sequence[tuple[PatientScore, str | None]]) -> dict[str, Any] | None:
-    """Return what the template draws, in units of the SVG; None for fewer than two patients.
+    """Return what the template draws, in units of the SVG; None for fewer than MIN_PATIENTS.
 
     Args:
         rows: each patient's score and the link of the patient's report, or None. Patients without
             a countable cell are left out.
     """
     counted = [(score, link) for score, link in rows if score.n_countable]
-    if len(counted) < 2:
+    if len(counted) < MIN_PATIENTS:
         return None
     cells, flagged, fields = (
         sum(getattr(score, name) for score, _ in counted)

@@ -1,8 +1,8 @@
 """The page index.html: all patients of a run in a table that can be sorted, and a funnel plot.
 
-The page has no script. The table is in the order of the patients. Arrows in the head of a column
-sort it by style rules alone, in browsers with CSS `:has` and `subgrid` (all since 2023); in other
-browsers the arrows do not appear. Percentages are 0 to 100.
+The page has no script. The table is in the order of the patients. The buttons above it sort it by
+style rules alone, in browsers with CSS `:has` and `subgrid` (all since 2023); in other browsers
+they do not appear. Percentages are 0 to 100.
 """
 
 from __future__ import annotations
@@ -17,6 +17,19 @@ from spherodetect.report.page import axis_end, href, write_page
 from spherodetect.report.status_text import status_words
 from spherodetect.score.counts import STATUSES, PatientScore
 from spherodetect.score.grades import ICSH2015, GradeScheme
+
+#: What the table can be sorted by, and the words on its button.
+_SORT_WORDS = {
+    "patient": "patient",
+    "score": "HS score",
+    "width": "width of the interval",
+    "grade": "grade",
+    "status": "status",
+    "countable": "countable cells",
+    "flagged": "flagged cells",
+    "fields": "fields counted",
+    "rejected": "fields rejected",
+}
 
 
 def write_index(
@@ -62,7 +75,7 @@ def write_index(
         path,
         "index.html.j2",
         rows=entries,
-        columns=list(columns),
+        columns=_SORT_WORDS,
         axis=end,
         limits=[100 * limit / end for limit in scheme.from_percent[1:] if limit < end],
         scheme=scheme,

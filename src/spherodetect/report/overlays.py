@@ -22,7 +22,7 @@ from spherodetect.report.outlines import PAPER, Style, draw_outline
 _SMALL_FIELD_PX = 1200
 #: Side of the picture in pixels for which a line is one pixel wide. Lines and letters grow with the
 #: picture, because a page or a screen shows every picture at about the same width.
-_SIDE_OF_LINE_1_PX = 700
+_SIDE_OF_LINE_1_PX = 520
 
 _SPHEROCYTE = Style("spherocyte", (0, 72, 186), 1.6, halo=True)
 _SPHEROCYTE_OUT = Style("spherocyte, not counted", (0, 72, 186), 1.0, dashed=True)

@@ -55,6 +55,8 @@ def _templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["num"] = number
+    environment.filters["p"] = probability
+    environment.filters["css"] = css_string
     return environment
 
 
@@ -70,6 +72,24 @@ def number(value: float | None, decimals: int = 1) -> str:
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
     return f"{round(float(value), decimals) + 0.0:,.{decimals}f}"
+
+
+def probability(value: float | None) -> str:
+    """Return a probability with two decimals. Only 0 and 1 would be certain, and neither is shown.
+
+    >>> probability(0.998), probability(0.5), probability(0.001)
+    ('>0.99', '0.50', '<0.01')
+    """
+    if value is None or not math.isfinite(value):
+        return "\N{EN DASH}"
+    if value > 0.99:
+        return ">0.99"
+    return "<0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def css_string(text: str) -> str:
+    """Return text as the content of a CSS string; what is not a letter or a digit is escaped."""
+    return "".join(c if c.isalnum() and c.isascii() else f"\\{ord(c):06x}" for c in text)
 
 
 def axis_end(highest: float, at_least: float) -> float:

@@ -67,21 +67,34 @@ class Gallery(NamedTuple):
         flagged: the flagged cells of highest p_spherocyte, each with the most similar cell that
             was not flagged, or None.
         unflagged: the cells of highest p_spherocyte that were not flagged, the highest first.
-        n_left_out: number of flagged cells that are not shown.
+        every_flagged: all flagged cells, that of lowest p_spherocyte first; of more than
+            `n_every`, those of lowest p_spherocyte.
+        n_left_out: number of flagged cells that are not in every_flagged.
+        cut: the lowest p_spherocyte of a flagged cell and the highest of another one, or None.
     """
 
     flagged: Sequence[tuple[ShownCell, ShownCell | None]]
     unflagged: Sequence[ShownCell]
+    every_flagged: Sequence[ShownCell]
     n_left_out: int
+    cut: tuple[float | None, float | None]
+
+    def every(self) -> list[ShownCell]:
+        """Return all cells that are shown; a cell may come more than once."""
+        pairs = [one for pair in self.flagged for one in pair if one is not None]
+        return [*pairs, *self.unflagged, *self.every_flagged]
 
 
-def gallery(fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int) -> Gallery:
+def gallery(
+    fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int, n_every: int
+) -> Gallery:
     """Choose the cells of a patient and cut out their pictures; each photograph is read once.
 
     Args:
         fields: all fields of the patient.
-        n_flagged: how many flagged cells to show at most.
+        n_flagged: how many flagged cells to show at most beside a similar one.
         n_unflagged: how many other cells to show at most, besides those of the pairs.
+        n_every: how many flagged cells to show at most in all.
     """
     places = [
         Place(i, int(k)) for i, field in enumerate(fields) for k in np.flatnonzero(field.counted)
@@ -93,16 +106,19 @@ def gallery(fields: Sequence[Examined], *, n_flagged: int, n_unflagged: int) -> 
         [np.zeros(0), *(field.cells.p_spherocyte[field.counted] for field in fields)]
     )
     descending = np.argsort(-np.nan_to_num(p), kind="stable")
-    shown = [int(i) for i in descending if flagged[i]][:n_flagged]
+    by_p = [int(i) for i in descending if flagged[i]]
+    shown, every = by_p[:n_flagged], by_p[::-1][:n_every]
     others = np.flatnonzero(~flagged)
     similar = _most_similar(_features(fields, places), shown, others)
     nearest = [int(i) for i in descending if not flagged[i]][:n_unflagged]
-    chosen = {i for i in [*shown, *nearest, *similar] if i is not None}
+    chosen = {i for i in [*shown, *every, *nearest, *similar] if i is not None}
     cells = dict(zip(chosen, _shown(fields, [places[i] for i in chosen]), strict=True))
     return Gallery(
         [(cells[i], None if k is None else cells[k]) for i, k in zip(shown, similar, strict=True)],
         [cells[i] for i in nearest],
-        int(flagged.sum()) - len(shown),
+        [cells[i] for i in every],
+        len(by_p) - len(every),
+        (float(p[by_p[-1]]) if by_p else None, float(p[nearest[0]]) if nearest else None),
     )
 
 
