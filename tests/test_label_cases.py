@@ -506,7 +506,7 @@ def test_outlines_of_other_units_meet_no_cells(tmp_path):
         del annotation["bbox"]
     dump(data, tmp_path / "result.json")
     recipe = recipe_for(tmp_path)
-    (finding,) = misread_conventions(read_unmapped(recipe), recipe.format)
+    (finding,) = misread_conventions(read_unmapped(recipe))
     assert finding.message.endswith("corners y1, x1, y2, x2 in pixels")
 
 
