@@ -12,6 +12,8 @@ import io
 import json
 import math
 import random
+import unicodedata
+import urllib.parse
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +48,8 @@ LABEL_FILES = (
     "labels_my-project_2024-05-01-10-30-00.json",
 )
 IMAGE_NAMES = (
+    "Mu\u0308ller 01.jpg",
+    "patient_02/IMG_0001.JPEG",
     "a.jpg",
     "b.png",
     "c_jpg.rf.0123456789abcdef.jpg",
@@ -67,6 +71,18 @@ def _photograph(
     return buffer.getvalue()
 
 
+#: Folders of the labels and of the images in exports of a label file for each image.
+LAYOUTS = (
+    ("labels", "images"),
+    ("train/labels", "train/images"),
+    ("labels/train", "images/train"),
+    ("Annotations", "JPEGImages"),
+    ("obj_train_data", "obj_train_data"),
+    ("", ""),
+)
+#: A zip may hold a whole folder of this name.
+WRAPPER = "my smears"
+ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-32")
 _WHOLE = _photograph(0)
 PICTURES = (
     _WHOLE,
@@ -197,10 +213,28 @@ def garble(text: bytes, rng: random.Random) -> bytes:
     return rng.choice(ways)()
 
 
+def _other_name(name: str, rng: random.Random) -> str:
+    """A file name as tools write it that keep another path, form or suffix."""
+    ways = (
+        lambda: urllib.parse.quote(name),
+        lambda: unicodedata.normalize("NFC", name),
+        lambda: name.upper(),
+        lambda: rf"C:\Users\lab\{name}",
+        lambda: f"/data/upload/1/{name}",
+        lambda: f"https://host/{name}?key=1",
+        lambda: name.rpartition(".")[0],
+        lambda: f" {name} ",
+    )
+    return rng.choice(ways)()
+
+
 def _coco(rng: random.Random) -> Files:
     files = {}
     for _ in range(rng.choice((1, 1, 1, 2))):
         data = whole(rng)
+        for image in data["images"]:
+            if rng.random() < 0.3:
+                image["file_name"] = _other_name(image["file_name"], rng)
         for _ in range(rng.randrange(5)):
             data = spoil(data, rng)
         text = json.dumps(data).encode()
@@ -216,22 +250,24 @@ def _voc(rng: random.Random) -> Files:
             corners = [
                 rng.choice((1, 5, 20.5, 40, -3, "nan", "inf", "", "x", 10**30)) for _ in range(4)
             ]
-            tags = "".join(
-                f"<{k}>{v}</{k}>"
-                for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
-            )
+            keys = rng.choice((("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2")))
+            tags = "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, corners, strict=True))
             objects += rng.choice(
-                ("<object><name>RBC</name><bndbox>{}</bndbox></object>", "<object>{}</object>")
+                (
+                    "<object><name>RBC</name><bndbox>{}</bndbox></object>",
+                    "<object><name>Erythrozyt \xe4</name><polygon>{}</polygon></object>",
+                    "<object>{}</object>",
+                )
             ).format(tags)
         size = rng.choice(
             (f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>", "", "<size>9</size>")
         )
-        entity = (
-            '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' if rng.random() < 0.1 else ""
-        )
+        head = rng.choice(("", '<?xml version="1.0" encoding="utf-8"?>'))
+        if rng.random() < 0.1:
+            head += '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'
         named = f"<filename>{rng.choice(IMAGE_NAMES)}</filename>"
-        text = f"{entity}<annotation>{named}{size}{objects}</annotation>".encode()
-        files[name.rpartition(".")[0] + ".xml"] = garble(text, rng) if rng.random() < 0.2 else text
+        text = f"{head}<annotation>{named}{size}{objects}</annotation>"
+        files[f"{_stem(name)}.xml"] = _written(text, rng)
     return files
 
 
@@ -247,38 +283,80 @@ def _points(rng: random.Random) -> Files:
             "X,Y,Counter".replace(",", separator),
             *(separator.join(map(str, row)) for row in cells),
         ]
-        text = "\n".join(lines[rng.randrange(2) :]).encode()
-        suffix = rng.choice((".txt", ".csv"))
-        files[name.rpartition(".")[0] + suffix] = garble(text, rng) if rng.random() < 0.2 else text
+        text = "\n".join(lines[rng.randrange(2) :])
+        files[_stem(name) + rng.choice((".txt", ".csv"))] = _written(text, rng)
     return files
 
 
 def _yolo(rng: random.Random) -> Files:
     files: Files = {"data.yaml": b"names: [RBC, Spherocyte]\n"}
     if rng.random() < 0.3:
-        files["data.yaml"] = rng.choice((b"", b"names: 3", b"names: {a: b}", b"{", b"names: [[]]"))
+        files["data.yaml"] = rng.choice(
+            (b"", b"names: 3", b"names: {a: b}", b"{", b"names: [[]]", b"names: [\xe4]",
+             b"names: [RBC]\nkpt_shape: [2, 3]", b"names: [RBC]\nkpt_shape: [-1, 1e9]")
+        )  # fmt: skip
+    elif rng.random() < 0.3:
+        files = {rng.choice(("classes.txt", "obj.names")): "RBC\nSph\xe4rozyt\n".encode("cp1252")}
     for name in rng.sample(IMAGE_NAMES, 2):
         lines = []
         for _ in range(rng.randrange(5)):
-            number = rng.choice(("0", "1", "7", "-1", "x", "1" * 5000))
-            values = [rng.choice((0.2, 0.5, 0.8, 1.5, "nan", "", 10**30)) for _ in range(8)]
-            lines.append(" ".join(map(str, [number, *values[: rng.choice((0, 3, 4, 5, 6, 8))]])))
-        text = "\n".join(lines).encode()
-        stem = name.rpartition(".")[0]
-        files[f"labels/{stem}.txt"] = garble(text, rng) if rng.random() < 0.2 else text
+            number = rng.choice(("0", "1", "1.0", "7", "-1", "x", "1" * 5000))
+            values = [rng.choice((0.2, 0.5, 0.8, 0.8, 1.5, "nan", "", 10**30)) for _ in range(8)]
+            lines.append(" ".join(map(str, [number, *values[: rng.choice((0, 3, 4, 4, 5, 6, 8))]])))
+        files[f"{_stem(name)}.txt"] = _written("\n".join(lines), rng)
     return files
+
+
+def _labelme(rng: random.Random) -> Files:
+    files = {}
+    for name in rng.sample(IMAGE_NAMES, 2):
+        shapes = [
+            {
+                "label": "RBC",
+                "shape_type": rng.choice(("polygon", "rectangle", "circle", "point", "linestrip")),
+                "points": [
+                    [rng.uniform(0, 60), rng.uniform(0, 40)] for _ in range(rng.randrange(5))
+                ],
+            }
+            for _ in range(rng.randrange(4))
+        ]
+        data: Any = {"shapes": shapes, "imagePath": _other_name(name, rng), "version": "5.2.1"}
+        if rng.random() < 0.5:
+            data |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+        for _ in range(rng.randrange(4)):
+            data = spoil(data, rng)
+        files[f"{_stem(name)}.json"] = _written(json.dumps(data), rng)
+    return files
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _written(text: str, rng: random.Random) -> bytes:
+    """A text in one of the encodings that editors write, damaged at times."""
+    data = text.encode(rng.choice(ENCODINGS), errors="replace")
+    return garble(data, rng) if rng.random() < 0.2 else data
 
 
 @st.composite
 def exports(draw: st.DrawFn) -> tuple[Files, bool]:
     """The files of an export, labels and images, and whether it is a zip."""
-    kind = draw(st.sampled_from((_coco, _coco, _coco, _coco, _voc, _points, _yolo)))
+    kind = draw(st.sampled_from((_coco, _coco, _coco, _yolo, _yolo, _voc, _points, _labelme)))
     rng = random.Random(draw(st.integers(0, 2**64)))
     files = kind(rng)
-    folder = rng.choice((*files, "a")).rpartition("/")[0]
-    for name in rng.sample(IMAGE_NAMES, rng.randrange(5)):
+    if kind is _coco:
+        folder = rng.choice((*files, "a")).rpartition("/")[0]
+    else:
+        labels, folder = rng.choice(LAYOUTS)
+        beside = ("data.yaml", "classes.txt", "obj.names")
+        files = {k if k in beside else f"{labels}/{k}".strip("/"): v for k, v in files.items()}
+    for name in rng.sample(IMAGE_NAMES, rng.randrange(6)):
         files[f"{folder}/{name}" if folder else name] = rng.choice(PICTURES)
-    return files, kind is _coco and rng.random() < 0.15
+    as_zip = rng.random() < 0.15
+    if as_zip and rng.random() < 0.5:  # of a whole folder
+        files = {f"{WRAPPER}/{name}": data for name, data in files.items()}
+    return files, as_zip
 
 
 def zipped(files: Files) -> bytes:

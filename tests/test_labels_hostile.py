@@ -8,25 +8,27 @@ import io
 import json
 import random
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostile_exports import HEIGHT, PICTURES, WIDTH, Files, exports, whole, zipped
+from hostile_exports import HEIGHT, PICTURES, WIDTH, WRAPPER, Files, exports, whole, zipped
 from spherodetect.cli import main
 from spherodetect.console import print_findings
 from spherodetect.errors import SpherodetectError
 from spherodetect.labels.annotations import Annotation
+from spherodetect.labels.check.beside import misread_conventions
 from spherodetect.labels.check.lint import CODES, findings_json, lint_labels
 from spherodetect.labels.coco_writer import to_coco
 from spherodetect.labels.readers.coco import ROBOFLOW_FILE, find_coco_files, read_coco
 from spherodetect.labels.readers.ledger import LabelSet
+from spherodetect.labels.readers.yolo import find_yolo_files, is_yolo_line
 from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.source import read_unmapped, recipe_for
-from spherodetect.safety import write_json
+from spherodetect.safety import read_text, write_json
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 
@@ -87,9 +89,26 @@ def examine(files: Files, as_zip: bool) -> None:
             assert finding.severity in {"error", "warning"}
             assert finding.count >= 1 and len(finding.annotation_ids) in {0, finding.count}
             assert finding.message and finding.mend
-        if recipe.format == "coco" and (expected := n_entries(Path(folder) / "export")) is not None:
+        list(misread_conventions(labels))
+        root = Path(folder) / "export"
+        root = root / WRAPPER if as_zip and (root / WRAPPER).is_dir() else root
+        if labels.format == "yolo":
+            assert_every_line_is_accounted_for(root, labels)
+        if labels.format == "coco" and (expected := n_entries(root)) is not None:
             assert labels.n_read == expected
         account(labels)
+
+
+def assert_every_line_is_accounted_for(folder: Path, labels: LabelSet) -> None:
+    """A file with a line of YOLO describes a field, or a finding names it."""
+    named = {PurePosixPath(f.file).name for f in labels.findings}
+    # An image that cannot be opened is named in place of its label file.
+    named |= {PurePosixPath(f.file).with_suffix(".txt").name for f in labels.findings}
+    described = {PurePosixPath(f).name for f in labels.label_files.values()}
+    for name, path in find_yolo_files(folder, folder).items():
+        lines = read_text(path, any_encoding=True).splitlines()
+        if any(map(is_yolo_line, lines)):
+            assert PurePosixPath(name).name in named | described
 
 
 def account(labels: LabelSet) -> None:

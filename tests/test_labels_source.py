@@ -83,7 +83,7 @@ def test_the_format_is_told_from_what_lies_there(tmp_path, files, expected):
 def test_errors_name_the_zip_and_not_where_it_was_unpacked(tmp_path):
     (tmp_path / "export").mkdir()
     path = zipped(tmp_path / "export", tmp_path / "export.zip", **{"train/a.jpg": "x"})
-    with pytest.raises(BadLabelsError, match=f"'{path}': expected _annotations"):
+    with pytest.raises(BadLabelsError, match=f"'{path}': expected labels"):
         read_labels(recipe_for(path))
     path = zipped(
         tmp_path / "export", tmp_path / "export.zip", **{"train/_annotations.coco.json": "{"}

@@ -47,7 +47,7 @@ def _open_descriptors() -> None:
 
 def _unheard(stream: TextIO | None) -> TextIO:
     if stream is None:
-        return open(os.devnull, "w", encoding="utf-8")
+        return io.StringIO()  # closed when the command was started
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.reconfigure(errors="backslashreplace")

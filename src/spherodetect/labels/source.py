@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import tempfile
@@ -63,22 +62,24 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
     Raises:
         BadLabelsError: there is nothing to read.
     """
-    root, keep = _unpacked(recipe.root)
-    if keep and recipe.file is None:
-        # The format of a zip shows only when it is unpacked.
-        with contextlib.suppress(BadLabelsError):
-            recipe = dataclasses.replace(recipe_for(root), classes=recipe.classes)
+    given = recipe.root
+    root, keep = _unpacked(given)
     try:
+        if keep and recipe.file is None:
+            # The format of a zip shows only when it is unpacked.
+            recipe = dataclasses.replace(recipe_for(root), classes=recipe.classes)
         labels = _READERS[recipe.format](dataclasses.replace(recipe, root=root))
     except BadLabelsError as error:
         # The user knows the zip and not the temporary folder.
-        raise BadLabelsError(str(error).replace(str(root), str(recipe.root))) from None
+        raise BadLabelsError(str(error).replace(str(root), str(given))) from None
     if not labels.fields and not labels.findings:
         raise BadLabelsError(
-            f"{quoted(recipe.root)}: expected images and {recipe.format} labels, got none"
+            f"{quoted(given)}: expected images and {recipe.format} labels, got none"
         )
     fields = tell_apart(labels.fields)
-    return dataclasses.replace(labels, fields=fields, keep=keep or labels.keep)
+    return dataclasses.replace(
+        labels, fields=fields, keep=keep or labels.keep, format=recipe.format
+    )
 
 
 def recipe_for(source: str | Path) -> Recipe:

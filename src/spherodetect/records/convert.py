@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
     from spherodetect.labels.splits import assign_splits, leaks, spare_copies
 
     labels = read_labels(recipe)
-    misread = list(misread_conventions(labels, recipe.format))
+    misread = list(misread_conventions(labels))
     if misread and not force:
         raise BadLabelsError(
             f"{quoted(misread[0].file)}: expected boxes on cells, got {misread[0].message}; "

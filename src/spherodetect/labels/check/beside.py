@@ -75,22 +75,17 @@ def on_slide_finding(file: str, split: str | None, ids: Sequence[str]) -> Findin
     )
 
 
-def misread_conventions(labels: LabelSet, label_format: str) -> Iterator[Finding]:
-    """A finding for each label file, or folder of them, whose boxes fit another convention.
-
-    Args:
-        labels: the labels read.
-        label_format: the recipe's format, which says in which convention boxes were read.
-    """
+def misread_conventions(labels: LabelSet) -> Iterator[Finding]:
+    """A finding for each label file, or folder of them, whose boxes fit another convention."""
     groups: dict[tuple[str, str | None], list[LabelledField]] = defaultdict(list)
     for field in labels.fields:
         if field.path and any(map(_is_drawn, field.annotations)):
             file = labels.label_files.get(field.file, field.file)
-            if label_format != "coco":  # a label file for each image
+            if labels.format != "coco":  # a label file for each image
                 file = PurePosixPath(file).parent.as_posix()
             groups[file, field.split].append(field)
     for (file, split), fields in groups.items():
-        if convention := _better_convention(fields, label_format):
+        if convention := _better_convention(fields, labels.format):
             ids = tuple(a.annotation_id for f in fields for a in f.annotations if _is_drawn(a))
             yield Finding(
                 CODE,

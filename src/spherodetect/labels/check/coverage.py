@@ -111,7 +111,7 @@ def lint_images(
             label_file = labels.label_files.get(field.file, field.file)
             on_slide[label_file, field.split] += found.on_slide
         progress(done, len(fields))
-    misread = list(misread_conventions(labels, recipe.format))
+    misread = list(misread_conventions(labels))
     yield from misread
     for (file, split), ids in on_slide.items():
         if not any(set(ids) <= set(f.annotation_ids) for f in misread):

@@ -26,6 +26,9 @@ _TURNS_DEGREES = (10, -10, 20, -20)
 _MIN_OVERLAP = 0.3
 #: Places of the highest correlation that are examined.
 _N_PEAKS = 4
+_STEPS = tuple(itertools.product((-1, 0, 1), repeat=2))
+#: A shift by one pixel changes the correlation by less.
+_ONE_PIXEL = 0.2
 #: Twice the size, so that no shift wraps around.
 _PADDED = (2 * SIZE, 2 * SIZE)
 
@@ -62,9 +65,12 @@ def _agreement(
     best = 0.0
     for k in np.argsort(height)[-_N_PEAKS:].tolist():
         shift = [side - 2 * SIZE if side >= SIZE else side for side in divmod(place[k], 2 * SIZE)]
-        for step_y, step_x in itertools.product((-1, 0, 1), repeat=2):
+        found = _correlation(first, laid[k], inside[k], (int(shift[0]), int(shift[1])))
+        # The peak may be one pixel off.
+        for step_y, step_x in _STEPS if found > MIN_AGREEMENT - _ONE_PIXEL else ():
             moved = int(shift[0]) + step_y, int(shift[1]) + step_x
-            best = max(best, _correlation(first, laid[k], inside[k], moved))
+            found = max(found, _correlation(first, laid[k], inside[k], moved))
+        best = max(best, found)
     return best
 
 

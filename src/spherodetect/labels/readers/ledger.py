@@ -38,6 +38,7 @@ class LabelSet:
         unreadable: a line for each label file of one image that cannot be read.
         keep: an object that must live as long as the fields' paths are used, such as the
             temporary folder of an unpacked zip.
+        format: the format that was read, as in a recipe.
     """
 
     fields: tuple[LabelledField, ...]
@@ -47,6 +48,7 @@ class LabelSet:
     broken: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     keep: object = field(default=None, repr=False)
+    format: str = "coco"
 
     def where(self, fields: Iterable[LabelledField]) -> str:
         """The label file that describes all the fields, or else the folder common to theirs."""

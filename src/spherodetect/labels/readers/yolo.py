@@ -127,7 +127,7 @@ def is_yolo_line(line: str) -> bool:
     >>> is_yolo_line("0 0.5 0.5 0.1 0.1"), is_yolo_line("312 200 3")
     (True, False)
     """
-    number, *values = line.split()
+    number, *values = line.split() or [""]
     if not number.isdecimal() or len(values) < 4:
         return False
     try:
