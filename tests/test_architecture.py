@@ -25,7 +25,7 @@ PACKAGE = ROOT / "src" / "spherodetect"
 #: Every room of the package, from the base upwards: a room imports only those before it.
 ROOMS = (
     # What everything stands on.
-    "errors", "safety", "constants", "geometry", "rle", "vocabulary", "cells",
+    "errors", "safety", "workers", "constants", "geometry", "rle", "vocabulary", "cells",
     # A photograph and its measurements.
     "fields", "segment", "photograph", "scale", "synthetic", "score", "measure", "quality",
     "cells_file", "examined", "corrections",

@@ -133,3 +133,23 @@ def test_parts_of_other_classes_or_images_are_not_joined():
 def test_a_field_prints_in_one_line():
     cells = discs([(20, 20 + 5 * i) for i in range(60)], field_id="p/1.png")
     assert len(repr(cells)) < 120 and "60 cells" in repr(cells) and "p/1.png" in repr(cells)
+
+
+def test_enlarged_cells_are_those_of_the_enlarged_image():
+    from spherodetect.measure import measure
+
+    image = np.full((*SIZE, 3), 230, np.uint8)
+    cells = discs([(20, 20), (40, 60)], um_per_px=0.6, rbc_diameter_px=20.0)
+    for y, x in ((20, 20), (40, 60)):
+        rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
+        image[np.hypot(rows - y + 0.5, columns - x + 0.5) < 10] = (190, 120, 130)
+    small = measure(cells, image).enlarged(3, (180, 240))
+    large = np.kron(image, np.ones((3, 3, 1), np.uint8))
+    expected = measure(replace(cells.enlarged(3, (180, 240)), measurements={}), large)
+    assert small.um_per_px == pytest.approx(0.2) and small.rbc_diameter_px == 60
+    assert set(small.measurements) == set(expected.measurements)
+    for name in sorted(small.measurements.keys() - {"solidity", "pallor_fraction"}):
+        values, others = small.measurements[name], expected.measurements[name]
+        np.testing.assert_allclose(values, others, rtol=0.04, err_msg=name)
+    with pytest.raises(ValueError, match="masks"):
+        replace(cells, masks=[np.ones((20, 20), bool)] * 2).enlarged(2, (120, 160))

@@ -133,10 +133,26 @@ def test_results_and_excluded_folders_are_no_patients(tmp_path):
 
 
 def test_images_of_other_kinds_are_named_as_left_out(tmp_path):
-    found = find_fields(_files(tmp_path, "p1/1.jpg", "p1/2.HEIC", "p1/slide.svs"))
+    found = find_fields(_files(tmp_path, "p1/1.jpg", "p1/2.JXL", "p1/slide.svs"))
     assert len(found) == 1
-    assert ".heic" in found.problems[0]
+    assert ".jxl" in found.problems[0]
     assert ".svs" in found.problems[1]
+
+
+def test_links_to_themselves_are_passed_over(tmp_path):
+    root = _files(tmp_path / "smears", "p1/1.jpg")
+    (root / "self").symlink_to("self")
+    (root / "p1" / "up").symlink_to("..")
+    assert _ids(find_fields(root)) == [("p1", "p1/1.jpg")]
+    with pytest.raises(SpherodetectError, match="nothing there"):
+        find_fields(root / "self")
+
+
+def test_a_patient_has_one_name_whatever_the_form_of_its_accents(tmp_path):
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    found = find_fields(_files(tmp_path, f"{composed}/1.jpg", f"{decomposed}/2.jpg"))
+    assert {field.patient_id for field in found} == {composed}
+    assert len({field.field_id for field in found}) == len(found) == 2
 
 
 def test_names_that_are_no_utf8_become_text(tmp_path):

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from spherodetect.errors import BadImageError
-from spherodetect.fields.image import MAX_IMAGE_BYTES, MAX_PIXELS, read_image
+from spherodetect.fields.image import FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS, read_image, read_picture
 
 CHULA = Path(__file__).parents[2] / "shared/data/chula-rbc-12/images"
 
@@ -164,6 +164,98 @@ def test_twelve_bit_tiffs_use_all_their_bits():
     np.testing.assert_array_equal(read_image(data)[0, :, 0], np.array(values) >> 4)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_samples_of_fewer_bits_are_scaled_to_their_range(truth, bits, compression):
+    """Sixteen-bit samples of 12 bits would be nearly black if their upper byte were kept."""
+    buffer = io.BytesIO()
+    values = truth.astype(np.uint16) << (bits - 8)
+    values[0, :, 2] = (2**bits - 1) // 2 + 1
+    tifffile.imwrite(buffer, values, photometric="rgb", compression=compression)
+    picture = read_picture(buffer.getvalue())
+    np.testing.assert_array_equal(picture.pixels, values >> (bits - 8))
+    assert f"{bits} bits" in " ".join(picture.notes)
+
+
+def test_a_bright_mark_does_not_hide_the_range_of_the_others(truth):
+    values = truth.astype(np.uint16) << 4
+    values[0, 0, 0] = 65535
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric="rgb")
+    image = read_image(buffer.getvalue())
+    np.testing.assert_array_equal(image[1:], truth[1:])
+    assert image[0, 0, 0] == 255
+
+
+def test_twelve_bits_of_a_png_and_of_a_grey_image_are_scaled():
+    values = (np.arange(5 * 4 * 3).reshape(5, 4, 3) * 69).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    np.testing.assert_array_equal(read_image(_png(4, 5, 16, rows)), values >> 4)
+    grey = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 5
+    picture = read_picture(_encoded(Image.fromarray(grey)))
+    np.testing.assert_array_equal(picture.pixels[..., 1], grey >> 4)
+    assert picture.notes
+
+
+def test_all_tiles_of_a_scan_use_the_same_bits(tmp_path):
+    from spherodetect.fields.scan import Scan
+
+    values = np.full((64, 64, 3), 300, np.uint16)
+    values[32:] = 4000
+    tifffile.imwrite(tmp_path / "s.tif", values, photometric="rgb", tile=(32, 32))
+    with Scan(tmp_path / "s.tif") as scan:
+        np.testing.assert_array_equal(scan.read((0, 0, 64, 64)), values >> 4)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_alpha_that_hides_everything_is_no_alpha(truth, kind):
+    hidden = np.dstack([truth, np.zeros(truth.shape[:2], np.uint8)])
+    picture = read_picture(_encoded(hidden, kind))
+    np.testing.assert_array_equal(picture.pixels, truth)
+    assert "alpha" in picture.notes[0]
+
+
+def test_colour_in_three_pages_of_imagej_or_ome_is_one_photograph(truth):
+    planes = np.moveaxis(truth, -1, 0)
+    for options in (
+        {"imagej": True, "metadata": {"axes": "CYX"}},
+        {"ome": True, "metadata": {"axes": "CYX"}},
+    ):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, planes, photometric="minisblack", **options)
+        picture = read_picture(buffer.getvalue())
+        np.testing.assert_array_equal(picture.pixels, truth)
+        assert "three" in picture.notes[0]
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, planes, imagej=True, metadata={"axes": "ZYX"})
+    assert "several pages" in _error(buffer.getvalue())
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize("flag", [0, 1])
+def test_a_thumbnail_page_is_passed_over(truth, order, flag):
+    buffer = io.BytesIO()
+    small = {"data": truth[::4, ::4], "photometric": "rgb", "subfiletype": flag}
+    with tifffile.TiffWriter(buffer) as tiff:
+        for page in [small] if order == "first" else []:
+            tiff.write(**page)
+        tiff.write(truth, photometric="rgb")
+        for page in [small] if order == "last" else []:
+            tiff.write(**page)
+    picture = read_picture(buffer.getvalue())
+    np.testing.assert_array_equal(picture.pixels, truth)
+    assert bool(picture.notes) == (order == "first")
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "AVIF"])
+def test_formats_that_pillow_may_read_are_read_or_named(truth, kind):
+    if kind not in FORMATS:
+        pytest.skip(f"this Pillow cannot write {kind}")
+    options = {"quality_mode": "rates", "quality_layers": [1]} if kind == "JPEG2000" else {}
+    image = read_image(_encoded(np.kron(truth, np.ones((4, 4, 1), np.uint8)), kind, **options))
+    assert image.shape == (96, 128, 3)
+
+
 def test_cmyk_keeps_the_colour():
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     for kind, options in (("TIFF", {}), ("JPEG", {"quality": 95})):
@@ -205,6 +297,36 @@ def test_a_damaged_tiff_makes_no_noise(compression, capfd, recwarn):
     assert _error(bytes(data), name="x").startswith("'x': the image is damaged")
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+        (b"/annex/objects/SHA256E-s1--0.jpg\n", "git-annex"),
+        (b"\xef\xbb\xbf \n<!DOCTYPE html><html>sign in</html>", "HTML page"),
+        (b"PK\3\4" + bytes(30), "zip archive"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypqt  \0\0\0\0", "video"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+        (b'{"message": "not found"}', "JSON"),
+        (bytes(5000), "zeros only"),
+        (b"GIF89a\1\0\1\0\0\0\0;", "GIF"),
+        (bytes(128) + b"DICM", "DICOM"),
+        ("für später".encode(), "a text"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(data, name):
+    text = _error(data, name="a.jpg")
+    assert f"{name}" in text.partition(", got ")[2].partition(";")[0]
+    assert text.partition(";")[2].strip(), "a next step"
+
+
+def test_a_tiff_of_other_samples_says_which():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((9, 8, 3), np.float32), photometric="rgb")
+    assert "3 x float32" in _error(buffer.getvalue())
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_folder_without_images_is_named(tmp_path, run):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "letter.docx").write_text("Dear")
     said = run("score", tmp_path / "letters", expect=2)
-    assert one_line(said, "letters'", "expected JPEG, PNG, TIFF, BMP or WebP", "got none")
+    assert one_line(said, "letters'", "expected JPEG, PNG, TIFF, BMP, WebP", "got none")
     assert not (tmp_path / "out").exists()
 
 

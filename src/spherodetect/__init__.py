@@ -8,24 +8,21 @@ For Research Use Only. Not for use in diagnostic procedures.
     result = spherodetect.score_patients("smears")
     print(result.patients[["patient_id", "hs_score", "hs_score_low", "hs_score_high"]])
 
-The import of this package does not import TensorFlow. Heavy libraries are imported by the first
-function that needs them.
+The import of this package imports no other library. Each is imported by the first function that
+needs it, so that a command can be interrupted from its first moment on.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from spherodetect.cells import Cells
 from spherodetect.errors import SpherodetectError
 
-# These two functions have the names of their modules. They are bound here, because the first import
-# of such a module would otherwise put the module in the place of the function.
-from spherodetect.measure import measure
-from spherodetect.segment import segment
-
 if TYPE_CHECKING:
+    from spherodetect.cells import Cells
     from spherodetect.cells_file import read_cells, write_cells
     from spherodetect.corrections import Correction
     from spherodetect.detect.detector import Detector
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from spherodetect.fields.image import read_image
     from spherodetect.labels.check.lint import lint
     from spherodetect.labels.recipe import load_recipe
+    from spherodetect.measure import measure
     from spherodetect.photograph import Photograph
     from spherodetect.pipeline.examine import examine
     from spherodetect.pipeline.patient import score_patient
@@ -42,12 +40,14 @@ if TYPE_CHECKING:
     from spherodetect.pipeline.store import FieldStore
     from spherodetect.report.results import Result
     from spherodetect.score.counts import PatientScore, score_counts
+    from spherodetect.segment import segment
     from spherodetect.synthetic import draw_field, draw_patient
 
 __version__ = "0.1.0"
 
 #: Public name to the module that defines it.
 _HOMES = {
+    "Cells": "cells",
     "Correction": "corrections",
     "Detector": "detect.detector",
     "Examined": "examined",
@@ -63,11 +63,13 @@ _HOMES = {
     "lint": "labels.check.lint",
     "load_model": "detect.model",
     "load_recipe": "labels.recipe",
+    "measure": "measure",
     "read_cells": "cells_file",
     "read_image": "fields.image",
     "score_counts": "score.counts",
     "score_patient": "pipeline.patient",
     "score_patients": "pipeline.run",
+    "segment": "segment",
     "write_cells": "cells_file",
 }
 
@@ -98,6 +100,18 @@ __all__ = [
     "segment",
     "write_cells",
 ]
+
+
+class _Package(ModuleType):
+    """The package. Two of its functions have the names of their modules."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import of such a module would put the module in the place of the function.
+        is_module = isinstance(value, ModuleType) and _HOMES.get(name) == name
+        super().__setattr__(name, getattr(value, name) if is_module else value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

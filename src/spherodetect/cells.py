@@ -23,6 +23,9 @@ from spherodetect.vocabulary import canonical_name as canonical_name
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The measurement of a cell that the edge of the field of view cuts, where that edge lies inside
+#: of the image.
+CUT = "cut"
 #: The convention of a film that looks like none that the model was taught.
 UNSEEN = "unseen"
 
@@ -246,6 +249,32 @@ class Cells:
             },
         )
 
+    def enlarged(self, factor: float, image_size_hw: tuple[int, int]) -> Cells:
+        """The same cells in the pixels of an image of which this one is a smaller copy.
+
+        Args:
+            factor: pixels of the larger image in one pixel of this one, along a side.
+            image_size_hw: size of the larger image.
+
+        Raises:
+            ValueError: masks in whole pixels, which cannot be enlarged.
+        """
+        if len(self) and not isinstance(self.masks, np.ndarray):
+            raise ValueError(f"Cells of {self.field_id!r}: expected masks of probabilities")
+        squared = {"area_px", "integrated_od"}
+        powers = {n: 2 if n in squared else int(n.endswith("_px")) for n in self.measurements}
+        return replace(
+            self,
+            box_yxyx=self.box_yxyx * np.float32(factor),
+            image_size_hw=image_size_hw,
+            um_per_px=self.um_per_px / factor if self.um_per_px else None,
+            rbc_diameter_px=self.rbc_diameter_px * factor if self.rbc_diameter_px else None,
+            measurements={
+                name: values * np.float32(factor) ** powers[name] if powers[name] else values
+                for name, values in self.measurements.items()
+            },
+        )
+
     @property
     def names(self) -> np.ndarray:
         """(N,) class names."""
@@ -253,11 +282,11 @@ class Cells:
 
     @property
     def at_border(self) -> np.ndarray:
-        """(N,) bool, whether a cell may be cut by the edge of the image."""
+        """(N,) bool, whether a cell may be cut by the edge of the image or of the field of view."""
         # The detector decides in its own pixels, of which a red cell is about thirty wide.
-        return touches_border(
-            self.box_yxyx, self.image_size_hw, margin_px=max(1.0, (self.rbc_diameter_px or 0) / 32)
-        )
+        margin_px = max(1.0, (self.rbc_diameter_px or 0) / 32)
+        at_edge = touches_border(self.box_yxyx, self.image_size_hw, margin_px=margin_px)
+        return at_edge | np.asarray(self.measurements.get(CUT, False), bool)
 
     @property
     def exclusion_reason(self) -> np.ndarray:

@@ -41,6 +41,7 @@ class Examined:
         parts: whether the cells of each part of a scan may be counted; the measurement `part` says
             which part a cell belongs to.
         problem: why the field could not be used, in one line; empty for a field that was examined.
+        notes: one sentence for each thing about the image that its user should know.
         photograph: the decoded image where it is still in memory, else None.
         overlay_image: the overlay's pixels where they are still in memory, else None.
     """
@@ -54,6 +55,7 @@ class Examined:
     sha256: str = ""
     parts: tuple[bool, ...] = ()
     problem: str = ""
+    notes: tuple[str, ...] = ()
     photograph: Photograph | None = None
     overlay_image: Image | None = None
 

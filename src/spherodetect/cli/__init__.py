@@ -8,7 +8,6 @@ is never wrapped, go to stderr.
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -16,20 +15,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spherodetect import __version__
+from spherodetect.cli.interruption import interruptible
 from spherodetect.cli.labels import add_label_commands
 from spherodetect.cli.models import add_model_commands
-from spherodetect.cli.options import INTERRUPTED, UNUSABLE
+from spherodetect.cli.options import UNUSABLE
 from spherodetect.cli.scores import add_score_commands
 from spherodetect.cli.streams import unheard_streams
 from spherodetect.console import say
 from spherodetect.errors import SpherodetectError
-from spherodetect.safety import quoted
+from spherodetect.safety import quoted, system_reason
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
     with unheard_streams():
-        return _run(parser().parse_args(argv))
+        # Without arguments, the process is this command's own.
+        return interruptible(lambda: _run(argv), until_exit=argv is None)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
+    _quiet_tensorflow()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        if hasattr(args, "out"):
+            _require_writable(args.out)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except SpherodetectError as error:
+        say(str(error))
+    except Exception as error:
+        reason = system_reason(error)
+        if not reason:
+            raise
+        say(f"{quoted(getattr(error, 'filename', None) or args.command)}: {reason}")
+    return UNUSABLE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,28 +68,6 @@ def parser() -> argparse.ArgumentParser:
     add_model_commands(commands)
     add_score_commands(commands)
     return made
-
-
-def _run(args: argparse.Namespace) -> int:
-    _quiet_tensorflow()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        if hasattr(args, "out"):
-            _require_writable(args.out)
-        code: int = args.run(args)
-        sys.stdout.flush()
-        return code
-    except SpherodetectError as error:
-        say(str(error))
-        return UNUSABLE
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        next_step = "; free some space, or name another folder" if is_full else ""
-        say(f"{quoted(error.filename or args.command)}: {error.strerror or error}{next_step}")
-        return UNUSABLE
-    except KeyboardInterrupt:
-        say("interrupted; the results are not complete")
-        return INTERRUPTED
 
 
 def _require_writable(out: Path) -> None:

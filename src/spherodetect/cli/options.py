@@ -17,7 +17,7 @@ from spherodetect.safety import quoted
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-DONE, LINT_ERROR, UNUSABLE, LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, LINT_ERROR, UNUSABLE, LEFT_OUT = 0, 1, 2, 3
 
 
 def add(

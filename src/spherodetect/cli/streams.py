@@ -7,11 +7,15 @@ leaves (`| head`) and a closed stream change nothing: what is written after that
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
+
+#: Errors of a stream whose reader has left, or whose terminal is gone.
+_READER_LEFT = frozenset({errno.EPIPE, errno.EBADF, errno.EIO})
 
 
 @contextlib.contextmanager
@@ -46,7 +50,7 @@ def _open_descriptors() -> None:
 
 
 def _unheard(stream: TextIO | None) -> TextIO:
-    if stream is None:
+    if stream is None or stream.closed:
         return io.StringIO()  # closed when the command was started
     if not isinstance(stream, io.TextIOWrapper):
         return stream
@@ -66,16 +70,18 @@ class _Unheard:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._leave()
+        except OSError as problem:
+            self._leave(problem)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._leave()
+        except OSError as problem:
+            self._leave(problem)
 
-    def _leave(self) -> None:
-        """Send what is buffered, and all that follows, nowhere."""
+    def _leave(self, problem: OSError) -> None:
+        """Send what is buffered, and all that follows, nowhere, unless the disk is at fault."""
+        if problem.errno not in _READER_LEFT:
+            raise problem
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())

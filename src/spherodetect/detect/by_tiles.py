@@ -26,15 +26,15 @@ from spherodetect.detect.tiles import (
     make_tiles,
     survey,
 )
-from spherodetect.fields.scan import Region
+from spherodetect.fields.scan import LARGE_PIXELS, Region
 from spherodetect.fields.strip import block_mean
 from spherodetect.scale.file_metadata import FilePixelSize
 from spherodetect.scale.find import FILE, GIVEN, Scale, find_scale
 from spherodetect.segment import estimate_rbc_diameter_px, green_density
 
-#: Most pixels of the network, and of the image, that are examined at once. The graph's own limit is
-#: twice as high; tiles need less memory for the same cells.
-MAX_NETWORK_PIXELS, MAX_PIXELS = 3_000_000, 16_000_000
+#: Most pixels of the network that are examined at once. The graph's own limit is twice as high;
+#: tiles need less memory for the same cells.
+MAX_NETWORK_PIXELS = 3_000_000
 #: The largest enlargement of the graph.
 _MAX_ENLARGEMENT = 3
 #: Samples of a large image from which its frame is measured, and the least cells in a sample.
@@ -56,12 +56,15 @@ class DetectedTile:
         image: (H, W, 3) uint8, the tile's window.
         cells: all cells in the window, in its pixels.
         own: (N,) bool, the cells that the tile owns. Each cell of the image has one owner.
+        number, n_tiles: of this tile from 1, and of all tiles, also those of empty slide.
     """
 
     tile: Tile
     image: np.ndarray
     cells: Cells
     own: np.ndarray
+    number: int
+    n_tiles: int
 
 
 def detect_tiles(
@@ -93,7 +96,8 @@ def detect_tiles(
     frame = _measure_frame(graph, region, overview, scale, row)
     diameter = frame.scale_diameter_px
     ownership = Ownership(diameter)
-    for tile in make_tiles(region.size_hw, diameter, core_px=tile_px):
+    tiles = make_tiles(region.size_hw, diameter, core_px=tile_px)
+    for number, tile in enumerate(tiles, 1):
         if overview.is_empty(tile.core):
             continue
         image = region.read(tile.window)
@@ -112,7 +116,8 @@ def detect_tiles(
             scale=scale,
             conventions=conventions,
         )
-        yield DetectedTile(tile, image, cells, ownership.of(tile, cells.box_yxyx))
+        own = ownership.of(tile, cells.box_yxyx)
+        yield DetectedTile(tile, image, cells, own, number, len(tiles))
 
 
 def joined(
@@ -172,7 +177,7 @@ def needs_tiles(image: np.ndarray, scale: Scale, rbc_px: float) -> bool:
         rbc_px: diameter of a red cell in the network's pixels.
     """
     pixels = image.shape[0] * image.shape[1]
-    if pixels > MAX_PIXELS:
+    if pixels > LARGE_PIXELS:
         return True
     if pixels <= MAX_NETWORK_PIXELS / _MAX_ENLARGEMENT**2:
         return False

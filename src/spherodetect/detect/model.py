@@ -137,7 +137,19 @@ class Model:
         >>> cells = load_model().detect(image)  # doctest: +SKIP
         """
         photograph = image if isinstance(image, Photograph) else Photograph(np.asarray(image))
-        image = _checked(photograph.image, field_id)
+        _checked(photograph.image, field_id)
+        cells = self._detected(photograph, um_per_px, field_id, scale_bar_um, tile_px)
+        return photograph.cut_off(cells)
+
+    def _detected(
+        self,
+        photograph: Photograph,
+        um_per_px: float | Scale | None,
+        field_id: str,
+        scale_bar_um: float | None,
+        tile_px: int | None,
+    ) -> Cells:
+        image = photograph.picture
         if image.shape[0] * image.shape[1] > MIN_SCAN_PIXELS:
             return self._detect_scan(Pixels(image), um_per_px, field_id=field_id, tile_px=tile_px)
         if isinstance(um_per_px, Scale):

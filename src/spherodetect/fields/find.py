@@ -17,18 +17,19 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.fields.field import Field, FieldList
 from spherodetect.fields.folder import files_below
 from spherodetect.fields.image import FORMAT_NAMES
-from spherodetect.fields.manifest import read_manifest
-from spherodetect.fields.names import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, natural_key, valid_text
+from spherodetect.fields.manifest import MANIFEST_SUFFIXES, read_manifest
+from spherodetect.fields.names import (
+    FOREIGN_SUFFIXES,
+    IMAGE_SUFFIXES,
+    natural_key,
+    patient_name,
+    valid_text,
+)
 from spherodetect.fields.patients import patient_in, patient_pattern
 from spherodetect.safety import quoted
 
 #: What to do with files that users pass by mistake.
-_NEXT_STEPS = {
-    ".zip": "unpack it first",
-    ".xlsx": "save it as CSV",
-    ".xls": "save it as CSV",
-    ".ods": "save it as CSV",
-}
+_NEXT_STEPS = {".zip": "unpack it first", ".xls": "save it as CSV", ".ods": "save it as CSV"}
 
 
 def find_fields(
@@ -49,9 +50,9 @@ def find_fields(
     ignored, and a file that is reached twice counts once.
 
     Args:
-        paths: folders, images or manifests. A manifest is a CSV file with the columns patient_id,
-            field (a path relative to the manifest) and, optionally, um_per_px. It takes precedence
-            over the options.
+        paths: folders, images or manifests. A manifest is a CSV or .xlsx file with the columns
+            patient_id, field (a path relative to the manifest) and, optionally, um_per_px. It takes
+            precedence over the options.
         patient_regex: a pattern for the path relative to the given path. Its group `patient`, or
             its first group, is the patient.
         um_per_px: pixel size in µm, for all fields whose manifest states none.
@@ -134,7 +135,7 @@ class _Search:
             raise SpherodetectError(
                 f"{quoted(path)}: expected a folder, image or manifest, got nothing there"
             )
-        elif path.suffix.lower() == ".csv":
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
             self._parents.append(folder.parent.parent)
             found = read_manifest(path, self.um_per_px, self.problems)
             expected = "rows that name images beside the manifest"
@@ -179,7 +180,7 @@ class _Search:
                     f"finds no patient in {quoted(relative)}"
                 )
                 return
-        yield Field(valid_text(patient_id), valid_text(relative), path, self.um_per_px)
+        yield Field(patient_name(patient_id), valid_text(relative), path, self.um_per_px)
 
     def _is_new(self, field: Field) -> bool:
         """Whether the file was not found before; a second patient for it is a problem."""

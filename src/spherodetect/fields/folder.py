@@ -52,7 +52,14 @@ def files_below(
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 (linked if entry.is_symlink() else folders).append((*parts, entry.name))
             else:
                 yield (*parts, entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

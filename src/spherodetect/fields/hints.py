@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -44,6 +45,29 @@ def hints(found: FieldList) -> Iterator[str]:
                 f"{as_one}, in the folders {_listed(folders)}; "
                 f"if each of them is a patient, score {quoted(_common(fields))}"
             )
+
+
+def alike_patients(found: FieldList) -> Iterator[str]:
+    """A sentence for patients whose ids differ only in case, blanks, dashes or leading zeros.
+
+    >>> fields = tuple(Field(p, p, PurePosixPath()) for p in ("P 1", "p1", "2"))
+    >>> list(alike_patients(FieldList(fields)))
+    ["'P 1', 'p1' are counted as several patients; if they are one, write them alike"]
+    """
+    groups: dict[str, list[str]] = {}
+    for patient_id in found.patients:
+        groups.setdefault(_plain(patient_id), []).append(patient_id)
+    for names in groups.values():
+        if len(names) > 1:
+            yield (
+                f"{_listed(names)} are counted as several patients; "
+                "if they are one, write them alike"
+            )
+
+
+def _plain(patient_id: str) -> str:
+    text = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", patient_id).casefold())
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", text) or text
 
 
 def _below_patient(path: PurePosixPath, patient_id: str) -> str:

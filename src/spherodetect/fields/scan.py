@@ -1,8 +1,8 @@
 """Slide scans: TIFF files that are too large to decode at once, read region by region.
 
 Regions are uint8 RGB (H, W, 3). Windows are (y0, x0, y1, x1) in pixels, half-open. A scan is the
-first page of a TIFF or BigTIFF in tiles or strips. Smaller copies of it may follow as more pages.
-Each tile or strip is wrapped as a TIFF file of its own and decoded by `image.read_image`, so that
+largest page of a TIFF or BigTIFF in tiles or strips; the other pages are smaller copies of it.
+Each tile or strip is wrapped as a TIFF file of its own and decoded by `image.read_picture`, so that
 the same pixels are accepted and refused in scans and in photographs.
 """
 
@@ -15,12 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from spherodetect.errors import BadImageError
-from spherodetect.fields.image import read_image
+from spherodetect.fields.image import read_picture
+from spherodetect.fields.samples import used_bits
 from spherodetect.fields.tiff import (
     DECODING_TAGS,
     ORIENTATION,
     UNCOMPRESSED,
     open_tiff,
+    photograph_page,
     segments,
     single_strip_file,
 )
@@ -30,12 +32,16 @@ Window = tuple[int, int, int, int]
 
 #: A TIFF with more pixels is a scan and is read region by region. No camera's field has as many.
 MIN_SCAN_PIXELS = 36_000_000
+#: An image with more pixels is examined, drawn and cut in parts.
+LARGE_PIXELS = 16_000_000
 #: Limit of a scan: more pixels than any slide has at the highest magnification.
 MAX_SCAN_PIXELS = 40_000_000_000
 #: Limit of one tile or strip, which is decoded at once.
 MAX_SEGMENT_PIXELS = 2**24
 #: Size of the cache of decoded tiles and strips, which neighbouring regions share.
 _KEPT_BYTES = 192 * 2**20
+#: Tiles or strips of 16-bit samples from which the bits that a scan uses are found.
+_DEPTH_SAMPLES = 16
 _SUFFIXES = frozenset({".tif", ".tiff"})
 
 
@@ -87,14 +93,15 @@ class Scan:
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         try:
             with open_tiff(path) as tiff:
-                if problem := _problem(tiff):
+                page: Any = photograph_page(tiff)
+                if problem := _problem(page):
                     raise BadImageError(f"{quoted(self._name)}: {problem}")
-                page = tiff.pages[0]
                 self._tags = {
                     code: page.tags[code].value for code in DECODING_TAGS if code in page.tags
                 }
                 self._order, self._segments = tiff.byteorder, segments(page)
                 self._size_hw = int(page.imagelength), int(page.imagewidth)
+                is_deep = page.bitspersample == 16
             self._file = open(path, "rb")  # noqa: SIM115 (close() closes it)
         except BadImageError:
             raise
@@ -104,10 +111,23 @@ class Scan:
                 f"{quoted(self._name)}: expected a TIFF, got a damaged one ({why})"
             ) from problem
 
+        self._bits = 16
+        if is_deep:
+            self._bits = self._used_bits()
+
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width."""
         return self._size_hw
+
+    def _used_bits(self) -> int:
+        """The bits that the 16-bit samples use, the same for all tiles and strips."""
+        n = self._segments.across * -(-self._size_hw[0] // self._segments.height)
+        chosen = np.unique(np.linspace(0, n - 1, _DEPTH_SAMPLES).astype(int))
+        # At 16 bits a segment has the upper bytes of its samples.
+        return max(
+            used_bits(self._decoded(number).astype(np.uint16) << 8) for number in chosen.tolist()
+        )
 
     def read(self, window: Window) -> np.ndarray:
         """The pixels of a window, (h, w, 3) uint8.
@@ -148,11 +168,12 @@ class Scan:
         data = self._file.read(count)
         if len(data) < count:
             raise BadImageError(f"{quoted(self._name)}: the image is cut short; copy it again")
-        pixels = read_image(
+        pixels = read_picture(
             single_strip_file(self._tags, data, (height, self._segments.width), self._order),
             name=f"{self._name} (part {number})",
             max_pixels=MAX_SEGMENT_PIXELS,
-        )
+            bits=self._bits,
+        ).pixels
         if pixels.shape[:2] != (height, self._segments.width):
             raise BadImageError(
                 f"{quoted(self._name)}: expected parts of {self._segments.width}x{height} pixels, "
@@ -178,19 +199,19 @@ def is_scan(path: str | Path) -> bool:
         return False
     try:
         with open_tiff(path) as tiff:
-            return bool(tiff.pages[0].imagelength * tiff.pages[0].imagewidth > MIN_SCAN_PIXELS)
+            page = photograph_page(tiff) or tiff.pages[0]
+            return bool(page.imagelength * page.imagewidth > MIN_SCAN_PIXELS)
     except Exception:  # read_image will raise an error that names the defect
         return False
 
 
-def _problem(tiff: Any) -> str:
+def _problem(page: Any | None) -> str:
     """The reason why a TIFF cannot be read in regions, or an empty string."""
-    page = tiff.pages[0]
+    if page is None:
+        return "expected one scan, got several pages; save the page you mean on its own"
     height, width = page.imagelength, page.imagewidth
     if not 0 < height * width <= MAX_SCAN_PIXELS:
         return f"expected at most {MAX_SCAN_PIXELS:,} pixels, got {width}x{height}"
-    if not all(other.is_reduced for other in tiff.pages[1:]):
-        return "expected one scan, got several pages; save the page you mean on its own"
     if page.samplesperpixel > 1 and page.planarconfig != 1:
         return "expected interleaved colours, got planes; save it as RGB"
     if page.tags.valueof(ORIENTATION, 1) != 1:
@@ -206,4 +227,13 @@ def _problem(tiff: Any) -> str:
     return ""
 
 
-__all__ = ["MAX_SCAN_PIXELS", "MIN_SCAN_PIXELS", "Pixels", "Region", "Scan", "Window", "is_scan"]
+__all__ = [
+    "LARGE_PIXELS",
+    "MAX_SCAN_PIXELS",
+    "MIN_SCAN_PIXELS",
+    "Pixels",
+    "Region",
+    "Scan",
+    "Window",
+    "is_scan",
+]

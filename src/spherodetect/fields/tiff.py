@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from spherodetect.fields.pages import MOST_PAGES, Page, photograph_pages
 
 #: Uncompressed strips are read in parts of about this many bytes.
 _PART_BYTES = 4 * 2**20
@@ -31,6 +35,37 @@ def open_tiff(source: str | Path | BinaryIO) -> Any:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     return tifffile.TiffFile(source)
+
+
+def photograph_page(tiff: Any) -> Any | None:
+    """The page of a TIFF that is the photograph, or None if several may be meant.
+
+    Args:
+        tiff: as `open_tiff` returns it.
+    """
+    pages = list(islice(tiff.pages, MOST_PAGES + 1))
+    described = [
+        Page(
+            (page.imagelength, page.imagewidth),
+            page.samplesperpixel == 1,
+            int(page.subfiletype),
+            page.description,
+        )
+        for page in pages
+    ]
+    chosen = photograph_pages(described) if len(pages) <= MOST_PAGES else ()
+    return pages[chosen[0]] if len(chosen) == 1 else None
+
+
+def described(data: bytes) -> str:
+    """The samples and the compression of a TIFF's first page, or "a damaged header"."""
+    try:
+        with open_tiff(io.BytesIO(data)) as tiff:
+            page = tiff.pages[0]
+            samples = f"{page.samplesperpixel} x {page.dtype or 'unknown'}"
+            return f"{samples} samples with compression {page.compression.name}"
+    except Exception:  # the parser raises nearly any exception on a damaged file
+        return "a damaged header"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import Field
 from spherodetect.fields.find import find_fields
-from spherodetect.fields.image import MAX_IMAGE_BYTES, read_image
-from spherodetect.fields.scan import is_scan
+from spherodetect.fields.image import MAX_IMAGE_BYTES, read_picture
+from spherodetect.fields.scan import LARGE_PIXELS, is_scan
+from spherodetect.fields.strip import block_mean
 from spherodetect.photograph import Photograph
-from spherodetect.pipeline.examine_scan import examine_scan
+from spherodetect.pipeline.examine_scan import PartProgress, examine_large, examine_scan, no_parts
 from spherodetect.pipeline.store import FieldStore, FinishedField
 from spherodetect.safety import file_sha256, quoted, read_bytes, sha256
 from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
@@ -30,7 +31,10 @@ from spherodetect.scale.find import Scale
 
 #: Images with more pixels are judged by the classical segmentation before the model is run.
 _LARGE_PIXELS = 3_000_000
-#: In such an image smaller objects are no red cells.
+#: A photograph of very many pixels is reduced until a red cell has at least this many across. The
+#: network sees fewer.
+_ENOUGH_PX = 80
+#: In a large image smaller objects are no red cells.
 _LEAST_CELL_PX = 10.0
 
 
@@ -41,6 +45,7 @@ def examine(
     store: str | Path | FieldStore | None = None,
     scale_bar_um: float | None = None,
     label_images: Mapping[str, str | Path] | Mapping[Path, str | Path] | None = None,
+    progress: PartProgress = no_parts,
 ) -> Iterator[Examined]:
     """Examine fields one at a time, in order.
 
@@ -53,6 +58,7 @@ def examine(
             attribute `identity` for it.
         scale_bar_um: the length of burnt-in scale bars in µm, if the user states it.
         label_images: photograph to its label image, which then gives the outlines of the cells.
+        progress: told of every part of an image that is examined in parts.
 
     Yields:
         one record a field. A field that cannot be used has a `problem` and no cells.
@@ -76,7 +82,7 @@ def examine(
         labels = outlines.get(field.path)
         problem, one = "", None
         try:
-            one = _examined(field, finder, kept, settings, labels)
+            one = _examined(field, finder, kept, settings, labels, progress)
         except _StoreError:
             raise
         except SpherodetectError as error:
@@ -107,6 +113,7 @@ def _examined(
     store: FieldStore | None,
     settings: Mapping[str, object],
     label_image: Path | None,
+    progress: PartProgress,
 ) -> Examined:
     """One field, from the store or anew.
 
@@ -121,13 +128,16 @@ def _examined(
     photograph = None
     if finished is None:
         if data is None:
-            photograph, finished = examine_scan(field, detector, label_image)
+            photograph, finished = examine_scan(field, detector, label_image, progress=progress)
         else:
-            photograph = Photograph(read_image(data, name=field.field_id))
+            picture = read_picture(data, name=field.field_id)
+            photograph = Photograph(picture.pixels, notes=picture.notes)
             scale_bar_um = settings["scale_bar_um"]
             assert scale_bar_um is None or isinstance(scale_bar_um, int | float)
             size = file_pixel_size(data)
-            finished = _detected(field, photograph, detector, size, scale_bar_um, label_image)
+            finished = _detected(
+                field, photograph, detector, size, scale_bar_um, label_image, progress
+            )
         if store:
             try:
                 store.save(key, finished)
@@ -141,6 +151,7 @@ def _examined(
         scale=finished.scale,
         sha256=digest,
         parts=finished.parts,
+        notes=finished.notes,
         photograph=photograph,
     )
 
@@ -152,13 +163,10 @@ def _detected(
     file_size: FilePixelSize | None,
     scale_bar_um: float | None,
     label_image: Path | None,
+    progress: PartProgress,
 ) -> FinishedField:
-    from spherodetect.measure import measure
-    from spherodetect.pipeline.label_images import read_label_image, with_outlines
-    from spherodetect.quality import MIN_CELLS, assess
     from spherodetect.scale.find import find_scale
 
-    height, width = photograph.size_hw
     scale = find_scale(
         photograph,
         field.um_per_px,
@@ -166,6 +174,58 @@ def _detected(
         scale_bar_um=scale_bar_um,
         field_id=field.field_id,
     )
+    step = 1
+    if isinstance(detector, Model) and label_image is None:
+        step = _reduction(photograph)
+    small = photograph
+    if step > 1:
+        small = Photograph(block_mean(photograph.image, step), notes=photograph.file_notes)
+    finished = _in_full(field.field_id, small, _times(scale, step), detector, label_image, progress)
+    return _enlarged(finished, step, photograph.size_hw)
+
+
+def _reduction(photograph: Photograph) -> int:
+    """The factor by which a photograph of very many pixels may be reduced: the network would not
+    see more of its cells."""
+    height, width = photograph.size_hw
+    if height * width <= LARGE_PIXELS or not photograph.rbc_diameter_px > _ENOUGH_PX:
+        return 1
+    return int(photograph.rbc_diameter_px / _ENOUGH_PX)
+
+
+def _times(scale: Scale, step: int) -> Scale:
+    """The scale of a copy that is smaller by a factor."""
+    return replace(scale, um_per_px=scale.um_per_px * step) if scale.um_per_px else scale
+
+
+def _enlarged(finished: FinishedField, step: int, size_hw: tuple[int, int]) -> FinishedField:
+    """The result in the pixels of the photograph."""
+    if step == 1:
+        return finished
+    quality, scale = finished.quality, finished.scale
+    um_per_px = scale.um_per_px / step if scale.um_per_px else None
+    return replace(
+        finished,
+        cells=finished.cells.enlarged(step, size_hw),
+        quality=replace(quality, rbc_diameter_px=quality.rbc_diameter_px * step),
+        scale=replace(scale, um_per_px=um_per_px),
+    )
+
+
+def _in_full(
+    field_id: str,
+    photograph: Photograph,
+    scale: Scale,
+    detector: Detector,
+    label_image: Path | None,
+    progress: PartProgress,
+) -> FinishedField:
+    """A photograph detected, measured and judged at the size that it has."""
+    from spherodetect.measure import measure
+    from spherodetect.pipeline.label_images import read_label_image, with_outlines
+    from spherodetect.quality import MIN_CELLS, assess
+
+    height, width = photograph.size_hw
     early = assess(photograph) if height * width > _LARGE_PIXELS else None
     if (
         early
@@ -175,16 +235,19 @@ def _detected(
         # An image that is no smear, such as grain, would be enlarged and cut into thousands of
         # tiles.
         cells = Cells.empty(
-            field_id=field.field_id, image_size_hw=(height, width), um_per_px=scale.um_per_px
+            field_id=field_id, image_size_hw=(height, width), um_per_px=scale.um_per_px
         )
-        return FinishedField(measure(cells, photograph), early, scale)
-    cells = _detect(detector, photograph, scale, field.field_id)
-    if label_image is not None:
-        cells = with_outlines(cells, read_label_image(label_image))
-    cells = measure(cells, photograph)
+        return FinishedField(measure(cells, photograph), early, scale, notes=photograph.notes)
+    if isinstance(detector, Model) and label_image is None and height * width > LARGE_PIXELS:
+        cells = examine_large(photograph, scale, detector, field_id=field_id, progress=progress)
+    else:
+        cells = _detect(detector, photograph, scale, field_id)
+        if label_image is not None:
+            cells = with_outlines(cells, read_label_image(label_image))
+        cells = measure(photograph.cut_off(cells), photograph)
     reference = cells.countable & np.isin(cells.names, list(RED_CELLS))
     scale = scale.or_cells(cells.measurements["diameter_px"][reference])
-    return FinishedField(cells, assess(photograph, cells), scale)
+    return FinishedField(cells, assess(photograph, cells), scale, notes=photograph.notes)
 
 
 def _detect(detector: Detector, photograph: Photograph, scale: Scale, field_id: str) -> Cells:

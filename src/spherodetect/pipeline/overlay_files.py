@@ -18,13 +18,16 @@ from PIL import Image
 
 from spherodetect.examined import Examined
 from spherodetect.fields.image import read_image
-from spherodetect.fields.scan import is_scan
+from spherodetect.fields.scan import LARGE_PIXELS, is_scan
+from spherodetect.fields.strip import block_mean
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import overview
 from spherodetect.report import crops, legend, outlines, overlays
 from spherodetect.report.results import HIDDEN, ResultsFolder
 from spherodetect.safety import atomic_write, sha256
 
+#: Longest side of the overlay of a large photograph.
+_OVERLAY_PX = 2560
 #: The modules that draw an overlay; an overlay is drawn again if one of them changes.
 _DRAWING = (overlays, outlines, legend, crops)
 
@@ -122,14 +125,15 @@ def _decoded(field: Examined) -> Photograph:
 
 
 def _drawn(photograph: Photograph, field: Examined) -> Image.Image:
-    """The overlay; of a scan on a smaller copy of it."""
-    quality, cells = field.quality, field.cells
+    """The overlay; of a scan or a large photograph on a smaller copy of it."""
+    quality, cells, image = field.quality, field.cells, photograph.image
     if field.parts:
-        countable = cells.countable & field.accepted
-        cells = overlays.shrunk(replace(cells, countable=countable), photograph.size_hw)
-    return overlays.draw_overlay(
-        photograph.image, cells, accepted=quality.accepted, note=quality.reason
-    )
+        cells = replace(cells, countable=cells.countable & field.accepted)
+    if image.shape[0] * image.shape[1] > LARGE_PIXELS:
+        image = block_mean(image, -(-max(image.shape[:2]) // _OVERLAY_PX))
+    if image.shape[:2] != cells.image_size_hw:
+        cells = overlays.shrunk(cells, (image.shape[0], image.shape[1]))
+    return overlays.draw_overlay(image, cells, accepted=quality.accepted, note=quality.reason)
 
 
 __all__ = ["OverlayFiles"]

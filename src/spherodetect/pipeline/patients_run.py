@@ -12,6 +12,7 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
 from spherodetect.photograph import Photograph
+from spherodetect.pipeline.field_warnings import FieldWarnings
 from spherodetect.pipeline.notes import patient_notes, provenance
 from spherodetect.pipeline.overlay_files import OverlayFiles
 from spherodetect.pipeline.patient import (
@@ -23,7 +24,6 @@ from spherodetect.pipeline.patient import (
     score_patient,
 )
 from spherodetect.pipeline.review_score import Reviews
-from spherodetect.pipeline.scale_warnings import ScaleWarnings
 from spherodetect.report.results import Result, ResultsFolder
 from spherodetect.report.tables import cells_frame, joined, no_cells_frame
 from spherodetect.safety import quoted, safe_name
@@ -62,7 +62,7 @@ class PatientsRun:
         self.scores: list[PatientScore] = []
         self.problems = list(found.problems)
         self.without_fields: list[str] = []
-        self.warnings = ScaleWarnings()
+        self.warnings = FieldWarnings()
 
     def in_memory(self, fields: Iterator[Examined]) -> Result:
         """Score, and write nothing."""
@@ -102,7 +102,7 @@ class PatientsRun:
                 if one.problem:
                     self.problems.append(one.problem)
                 else:
-                    self.warnings.add(one.field_id, one.scale)
+                    self.warnings.add(one)
                     one, held = _within_budget(drawn(one), held)
                 patient.append(one)
             if all(one.problem for one in patient):

@@ -19,17 +19,19 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
 from spherodetect.fields.find import find_fields, find_images
-from spherodetect.fields.hints import hints
+from spherodetect.fields.hints import alike_patients, hints
+from spherodetect.fields.manifest import is_manifest
 from spherodetect.fields.patients import patient_pattern
 from spherodetect.labels.formats import is_label_source
 from spherodetect.pipeline.examine import examine
+from spherodetect.pipeline.examine_scan import PartProgress
+from spherodetect.pipeline.field_warnings import FieldWarnings
 from spherodetect.pipeline.lab import with_lab
 from spherodetect.pipeline.overlay_files import OverlayFiles
 from spherodetect.pipeline.patients_run import PatientsRun, require_some
 from spherodetect.pipeline.pseudonyms import pseudonymised
 from spherodetect.pipeline.review_score import Reviews
 from spherodetect.pipeline.run_file import RunSettings, save_run
-from spherodetect.pipeline.scale_warnings import ScaleWarnings
 from spherodetect.pipeline.store import FieldStore
 from spherodetect.report.results import HIDDEN, Result, ResultsFolder
 from spherodetect.safety import quoted
@@ -84,10 +86,18 @@ def detect_images(
     detector = with_convention(as_detector(model), convention)
     with ResultsFolder(out) as results, _examining(results) as (store, overlays):
         fields = _reported(
-            found, examine(found, detector, store=store, scale_bar_um=scale_bar_um), progress
+            found,
+            examine(
+                found,
+                detector,
+                store=store,
+                scale_bar_um=scale_bar_um,
+                progress=_in_parts(found, progress),
+            ),
+            progress,
         )
         problems = list(found.problems)
-        warnings = ScaleWarnings()
+        warnings = FieldWarnings()
         n_used = 0
         with CellFiles(results) as files:
             for one in fields:
@@ -95,7 +105,7 @@ def detect_images(
                     problems.append(one.problem)
                     continue
                 n_used += 1
-                warnings.add(one.field_id, one.scale)
+                warnings.add(one)
                 files.add(overlays.draw(one))
             require_some(n_used, problems)
         warnings.log()
@@ -200,9 +210,9 @@ def score_patients(
         exclude=[folder] if folder else [],
     )
     found, label_images = outlined_fields(found)
-    if pattern is None and not any(p.suffix.lower() == ".csv" for p in sources):
-        for hint in hints(found):
-            logger.warning("%s", hint)
+    by_folder = pattern is None and not any(map(is_manifest, sources))
+    for hint in [*(hints(found) if by_folder else ()), *alike_patients(found)]:
+        logger.warning("%s", hint)
     if folder:
         _make(folder)
     detector = with_convention(as_detector(model), convention)
@@ -250,6 +260,7 @@ def _scored(
             store=store,
             scale_bar_um=settings.scale_bar_um,
             label_images=settings.label_images,
+            progress=_in_parts(found, progress),
         )
         return _reported(found, (with_lab(one, lab) for one in fields), progress)
 
@@ -278,6 +289,16 @@ def _reported(
     for number, one in enumerate(fields, 1):
         yield one
         progress(number, total, names[number] if number < total else "")
+
+
+def _in_parts(found: FieldList, progress: Progress) -> PartProgress:
+    """The progress of the parts of a field, shown with its name."""
+    number = {one.field_id: n for n, one in enumerate(found)}
+
+    def update(name: str, part: int, n_parts: int) -> None:
+        progress(number[name], len(found), f"{name}, part {part} of {n_parts}")
+
+    return update
 
 
 def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -42,12 +42,14 @@ class FinishedField:
         quality: whether they may be counted.
         scale: the pixel size, also from the cells.
         parts: whether the cells of each part of a slide scan may be counted.
+        notes: one sentence for each thing about the image that its user should know.
     """
 
     cells: Cells
     quality: FieldQuality
     scale: Scale
     parts: tuple[bool, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class FieldStore:
@@ -93,6 +95,7 @@ class FieldStore:
                 FieldQuality(**head["quality"]),
                 Scale(**head["scale"]),
                 tuple(head["parts"]),
+                tuple(head["notes"]),
             )
         except (SpherodetectError, KeyError, TypeError, ValueError):
             return None  # the field is examined again
@@ -111,6 +114,7 @@ class FieldStore:
             "quality": dataclasses.asdict(finished.quality),
             "scale": dataclasses.asdict(finished.scale),
             "parts": finished.parts,
+            "notes": finished.notes,
         }
         write_npz(head, arrays, self._path(key))
         self._used.add(key)

@@ -81,18 +81,21 @@ def assess(image: np.ndarray | Photograph, cells: Cells | None = None) -> FieldQ
     rejected, under-exposed: the empty slide is at 0 % of full scale, expected at least 14 %
     """
     photograph = as_photograph(image)
-    image, rows = photograph.image, photograph.rows
+    image, rows, outside = photograph.picture, photograph.rows, photograph.outside
     # A strip of text below the picture is no part of the field.
     if rows < len(image):
         image = image[:rows]
-        photograph = Photograph(image)
+        photograph = Photograph(image, whole=True)
         cells = replace(cells, image_size_hw=image.shape[:2]) if cells is not None else None
     step = min(-(-max(image.shape[:2]) // _MAX_SIDE_PX), *image.shape[:2])
     if step > 1:
-        photograph = Photograph(block_mean(image, step))
-    small, density = photograph.image, photograph.density
+        photograph = Photograph(block_mean(image, step), whole=True)
+    small, density = photograph.picture, photograph.density
+    seen = np.ones(small.shape[:2], bool)
+    if outside is not None:
+        seen = ~outside[:rows:step, ::step][: len(small), : small.shape[1]]
     covered = covered_area(density[..., GREEN])
-    light = light_statistics(small, density, covered)
+    light = light_statistics(small, density, covered, seen)
     if cells is None:
         # In an image that is black or all grain, the segmentation would find thousands of specks,
         # which takes long. The field is rejected in any case.
@@ -121,7 +124,7 @@ def assess(image: np.ndarray | Photograph, cells: Cells | None = None) -> FieldQ
         "rbc_diameter_px": diameter_px * in_image_px,
         "median_od": median(known["mean_od"]),
         "no_pallor": float(flat.mean()) if len(flat) else float("nan"),
-        **area_statistics(cells, frame, density, covered, step=step),
+        **area_statistics(cells, frame, density, covered, seen, step=step),
         "focus": focus(density[..., GREEN], covered, diameter_px / step),
         "single": single_share(covered, diameter_px / step),
     }

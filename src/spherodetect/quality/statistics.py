@@ -27,7 +27,7 @@ def covered_area(green: np.ndarray) -> np.ndarray:
 
 
 def light_statistics(
-    image: np.ndarray, density: np.ndarray, covered: np.ndarray
+    image: np.ndarray, density: np.ndarray, covered: np.ndarray, seen: np.ndarray
 ) -> dict[str, float]:
     """The statistics of the empty slide and the light, for which no cells are needed.
 
@@ -35,17 +35,18 @@ def light_statistics(
         image: (H, W, 3) uint8.
         density: (H, W, 3) optical density.
         covered: (H, W) bool, see `covered_area`.
+        seen: (H, W) bool, the field of view.
     """
     from scipy.ndimage import gaussian_filter
 
-    green, slide = density[..., GREEN], ~covered
+    green, slide = density[..., GREEN], ~covered & seen
     return {
         "exposure": median(image[slide, GREEN]) / 255,
         "washed": _share(image[_inner(slide), GREEN] >= _BURNT),
         # Grain varies from pixel to pixel. Slower variation is removed with the smoothed copy.
         "grain": 1.4826 * median(np.abs(green - gaussian_filter(green, 2))[slide]),
         "uneven": 1.4826 * median(np.abs(green[slide] - median(green[slide]))),
-        "brighter": float((green < -0.1).mean()),
+        "brighter": float((green[seen] < -0.1).mean()),
     }
 
 
@@ -61,14 +62,21 @@ def _share(chosen: np.ndarray) -> float:
 
 
 def area_statistics(
-    cells: Cells, image: np.ndarray, density: np.ndarray, covered: np.ndarray, *, step: int
+    cells: Cells,
+    image: np.ndarray,
+    density: np.ndarray,
+    covered: np.ndarray,
+    seen: np.ndarray,
+    *,
+    step: int,
 ) -> dict[str, float]:
     """The statistics that need the area of the cells.
 
     Args:
         cells: the cells, in the frame of image.
         image: (H, W, 3) uint8.
-        density, covered: optical density and covered area, at 1 / step of the size of image.
+        density, covered, seen: optical density, covered area and field of view, at 1 / step of the
+            size of image.
         step: a whole number.
     """
     painted = np.zeros(image.shape[:2], bool)
@@ -81,7 +89,7 @@ def area_statistics(
     return {
         # A sheet of cells leaves no slide as a background, so that the covered area is too small.
         # Then the area of the cells shows the density.
-        "density": float(max(covered.mean(), painted.mean())),
+        "density": float(max(covered.mean(), painted.mean()) / seen.mean()),
         "explained": float(small[covered].mean()) if covered.any() else float("nan"),
         "burnt": float(burnt.mean()),
         "red_to_green": median(stained[:, 0] / np.maximum(stained[:, GREEN], 0.01)),

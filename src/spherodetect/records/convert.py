@@ -9,6 +9,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from spherodetect.errors import BadImageError, BadLabelsError
 from spherodetect.labels.annotations import Finding, LabelledField
@@ -18,6 +19,7 @@ from spherodetect.labels.recipe import Recipe
 from spherodetect.labels.repair.instances import FieldInstances
 from spherodetect.labels.repair.masks import find_instances
 from spherodetect.safety import quoted
+from spherodetect.workers import working
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,30 +156,5 @@ def converting(workers: int) -> Iterator[ConvertAll]:
     ...     list(convert_all(Recipe("a", "coco", Path(".")), []))
     []
     """
-    if workers <= 1:
-        yield lambda recipe, fields: (convert(recipe, field) for field in fields)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Forking a process that runs TensorFlow's threads can hang.
-    spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent)
-    try:
-        yield lambda recipe, fields: executor.map(convert, [recipe] * len(fields), fields)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End a worker if its parent is killed; it would otherwise wait for work forever."""
-    import multiprocessing
-    import os
-    import threading
-
-    def watch() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    with working(workers) as mapped:
+        yield lambda recipe, fields: mapped(partial(convert, recipe), fields)

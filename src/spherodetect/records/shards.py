@@ -23,7 +23,7 @@ from spherodetect.labels.recipe import SPLITS, Recipe, SplitRule
 from spherodetect.records.account import Part
 from spherodetect.records.convert import Converted
 from spherodetect.records.examples import to_example
-from spherodetect.safety import atomic_write, file_sha256, sha256
+from spherodetect.safety import atomic_write, file_sha256, naming, sha256
 
 FIELDS_PER_SHARD = 48
 #: Part of the checksum of a shard's input; raise it when the same input must give other records.
@@ -80,20 +80,22 @@ def write_shard(
 
     part = Part(split)
     files = [target, *([_full(target)] if full_masks else [])]
-    with contextlib.ExitStack() as stack:
-        writers = [
-            stack.enter_context(tf.io.TFRecordWriter(str(file.with_suffix(".part"))))
-            for file in files
-        ]
-        for one in converted:
-            part.add(one, recipe)
-            if one.png is None:
-                continue
-            for writer, full in zip(writers, (False, True), strict=False):
-                example = to_example(one, full_masks=full)
-                writer.write(example.SerializeToString(deterministic=True))
-    for file in files:
-        file.with_suffix(".part").replace(file)
+    unfinished = [file.with_suffix(".part") for file in files]
+    try:
+        with naming(target), contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(tf.io.TFRecordWriter(str(one))) for one in unfinished]
+            for one in converted:
+                part.add(one, recipe)
+                if one.png is None:
+                    continue
+                for writer, full in zip(writers, (False, True), strict=False):
+                    example = to_example(one, full_masks=full)
+                    writer.write(example.SerializeToString(deterministic=True))
+        for file, written in zip(files, unfinished, strict=True):
+            written.replace(file)
+    finally:
+        for written in unfinished:
+            written.unlink(missing_ok=True)
     checksums = [file_sha256(file) for file in files]
     account = {"key": key, "sha256": checksums, "part": asdict(part)}
     with atomic_write(target.with_suffix(".json")) as out:

@@ -13,6 +13,8 @@ import numpy as np
 from spherodetect.cells import Cells
 from spherodetect.safety import atomic_write
 
+#: Pixels of a class mask that are drawn at once.
+_BAND_PX = 1 << 21
 #: Pixels of a strip of a label image; only one strip is in memory, however large the field is.
 _STRIP_PX = 1 << 24
 
@@ -65,7 +67,10 @@ def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
     from PIL import Image
 
     chosen = cells[cells.names == class_name]
-    image = Image.fromarray((chosen.label_image() > 0).astype(np.uint8) * np.uint8(255))
+    (height, width), pixels = cells.image_size_hw, np.zeros(cells.image_size_hw, np.uint8)
+    for y in range(0, height, rows := max(1, _BAND_PX // max(width, 1))):
+        pixels[y : y + rows][chosen.label_image((y, min(y + rows, height))) > 0] = 255
+    image = Image.fromarray(pixels)
     with atomic_write(path) as file:
         image.save(file, "PNG")
 

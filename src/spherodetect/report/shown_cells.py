@@ -18,7 +18,7 @@ from PIL import Image
 from spherodetect.cells import Cells
 from spherodetect.examined import Examined
 from spherodetect.fields.image import read_image
-from spherodetect.fields.scan import Scan, is_scan
+from spherodetect.fields.scan import LARGE_PIXELS, Pixels, Region, Scan, is_scan
 from spherodetect.report.crops import crop_gallery
 
 #: Measurements that define the distance between two cells. Each is divided by its standard
@@ -209,20 +209,25 @@ def cell_pictures(
     """
     path = field.image
     assert path is not None
-    if not is_scan(path):
-        photograph = field.photograph
-        image = read_image(path) if photograph is None else photograph.image
-        return crop_gallery(image, cells, window_px=window_px, size_px=size_px)
-    # Of a scan, only the surroundings of each cell are read.
+    usual = 2 * float(np.median(cells.box_yxyx[:, 2:] - cells.box_yxyx[:, :2]))
+    if is_scan(path):
+        with Scan(path) as scan:
+            return _cut_out(scan, cells, window_px or usual, size_px)
+    photograph = field.photograph
+    image = read_image(path) if photograph is None else photograph.image
+    if image.shape[0] * image.shape[1] > LARGE_PIXELS:
+        return _cut_out(Pixels(image), cells, window_px or usual, size_px)
+    return crop_gallery(image, cells, window_px=window_px, size_px=size_px)
+
+
+def _cut_out(region: Region, cells: Cells, window_px: float, size_px: int) -> list[Image.Image]:
+    """The pictures of cells of a large image, of which only their surroundings are read."""
     low, high = cells.box_yxyx[:, :2], cells.box_yxyx[:, 2:]
-    window_px = window_px or 2 * float(np.median(high - low))
     crops, reach = [], int(window_px) + 2
-    with Scan(path) as scan:
-        for k, center in enumerate(((low + high) / 2).astype(int)):
-            y0, x0 = np.maximum(center - reach, 0).tolist()
-            y1, x1 = np.minimum(center + reach, scan.size_hw).tolist()
-            here = cells[k : k + 1].moved((-y0, -x0), (y1 - y0, x1 - x0))
-            crops += crop_gallery(
-                scan.read((y0, x0, y1, x1)), here, window_px=window_px, size_px=size_px
-            )
+    for k, center in enumerate(((low + high) / 2).astype(int)):
+        y0, x0 = np.maximum(center - reach, 0).tolist()
+        y1, x1 = np.minimum(center + reach, region.size_hw).tolist()
+        here = cells[k : k + 1].moved((-y0, -x0), (y1 - y0, x1 - x0))
+        window = region.read((y0, x0, y1, x1))
+        crops += crop_gallery(window, here, window_px=window_px, size_px=size_px)
     return crops

@@ -5,8 +5,8 @@ a recipe or a zip must stay inside its root. A file is only parsed up to a state
 file is written completely or not at all. Unusable input raises `SpherodetectError`, or the subclass
 that the caller passes as `error`.
 
-Modules: `text` (names and text for messages and tables), `paths`, `reading`, `writing`, `archives`,
-`hashes`.
+Modules: `text` (names and text for messages and tables), `paths`, `reading`, `workbook`, `writing`,
+`archives`, `hashes`.
 """
 
 from spherodetect.safety.archives import (
@@ -31,7 +31,8 @@ from spherodetect.safety.reading import (
     read_yaml,
 )
 from spherodetect.safety.text import csv_cell, quoted, safe_name
-from spherodetect.safety.writing import atomic_write, write_json
+from spherodetect.safety.workbook import is_workbook, read_workbook
+from spherodetect.safety.writing import atomic_write, naming, system_reason, write_json
 
 __all__ = [
     "MAX_JSON_BYTES",
@@ -47,14 +48,18 @@ __all__ = [
     "extract_zip",
     "file_sha256",
     "inside",
+    "is_workbook",
+    "naming",
     "quoted",
     "read_bytes",
     "read_csv",
     "read_json",
     "read_text",
+    "read_workbook",
     "read_yaml",
     "safe_name",
     "sha256",
+    "system_reason",
     "write_json",
     "zip_names",
 ]

@@ -57,7 +57,7 @@ def extract_zip(
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_size(path, members, max_bytes, max_ratio, max_members, error)
+            check_zip_size(path, members, max_bytes, max_ratio, max_members, error=error)
             _check_members(path, members, into, error)
             return [
                 _extract(archive, member, into)
@@ -94,14 +94,20 @@ def zip_names(path: str | Path, *, error: type[SpherodetectError] = Spherodetect
         ) from problem
 
 
-def _check_size(
+def check_zip_size(
     path: Path,
     members: list[zipfile.ZipInfo],
-    max_bytes: int,
-    max_ratio: float,
-    max_members: int,
-    error: type[SpherodetectError],
+    max_bytes: int = MAX_ZIP_BYTES,
+    max_ratio: float = MAX_ZIP_RATIO,
+    max_members: int = MAX_ZIP_MEMBERS,
+    *,
+    error: type[SpherodetectError] = SpherodetectError,
 ) -> None:
+    """Check what an archive would unpack to, before any member is read.
+
+    Raises:
+        error: a limit is exceeded, see `extract_zip`.
+    """
     if len(members) > max_members:
         raise error(f"{quoted(path)}: expected at most {max_members:,} files, got {len(members):,}")
     # zipfile never reads more of a member than its declared size. So the sum of the declared sizes

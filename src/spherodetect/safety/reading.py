@@ -20,6 +20,10 @@ MAX_JSON_BYTES = 512 * 2**20
 MAX_YAML_BYTES = 256 * 2**10
 MAX_YAML_ALIASES = 16
 MAX_YAML_DEPTH = 64
+#: Bytes from the start of a text that tell UTF-16 without a BOM.
+_START_BYTES = 400
+#: A formula that is only a text: Excel's users write it to keep the zeros of a number.
+_FORMULA_TEXT = re.compile(r'^="([^"]*)"$')
 
 
 def read_text(
@@ -153,19 +157,24 @@ def read_csv(
 
     Spaces around cells and empty cells at the end of a row are removed. The formats of European
     Excel are understood: UTF-8 or UTF-16 with a BOM, code page 1252 where the text is not UTF-8,
-    semicolons or tabs as separators, and a first line `sep=;`.
+    semicolons or tabs as separators, a first line `sep=;`, and text as ="007".
 
     Raises:
         error: path is not a readable file, has more than max_bytes, or has a cell whose quotation
             mark is not closed.
     """
-    text = _decoded(read_bytes(path, max_bytes=max_bytes, error=error))
+    data = read_bytes(path, max_bytes=max_bytes, error=error)
+    if data.startswith(b"PK\x03\x04"):
+        raise error(
+            f"{quoted(path)}: expected a CSV, got an Excel workbook or a zip; save it as CSV"
+        )
+    text = _decoded(data)
     stated = re.match(r"sep=(.)\r?\n", text)
     delimiter = stated[1] if stated else max(",;\t", key=text.lstrip().partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [_FORMULA_TEXT.sub(r"\1", cell.strip()).strip() for cell in row]
             while cells and not cells[-1]:
                 cells.pop()
             if cells and not (stated and reader.line_num == 1):
@@ -180,6 +189,10 @@ def read_csv(
 def _decoded(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
+    if b"\0" in (start := data[:_START_BYTES]):
+        # UTF-16 without a BOM: every second byte of most letters is 0.
+        is_big = start[::2].count(0) > start[1::2].count(0)
+        return data.decode("utf-16-be" if is_big else "utf-16-le", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

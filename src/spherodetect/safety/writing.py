@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -12,6 +13,10 @@ from typing import IO, Any
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety.text import os_reason, quoted
+
+#: Errors of a full disk, and of one that refuses a file.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
 def write_json(data: Any, path: str | Path, *, indent: int | None = 2) -> None:
@@ -23,6 +28,38 @@ def write_json(data: Any, path: str | Path, *, indent: int | None = 2) -> None:
     """
     with atomic_write(path, text=True) as file:
         file.write(json.dumps(data, indent=indent, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """A block in which a library writes a file; a failure of the system names the file.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    try:
+        yield
+    except Exception as problem:
+        if reason := system_reason(problem):
+            raise SpherodetectError(f"{quoted(path)}: cannot be written ({reason})") from problem
+        raise
+
+
+def system_reason(problem: BaseException) -> str:
+    """Why the system refused something, and what to do; empty for any other error.
+
+    TensorFlow's errors are no OSError, but have the system's words in them.
+    """
+    if isinstance(problem, MemoryError):
+        return "out of memory; close other programs, or give it fewer or smaller images"
+    numbers = [problem.errno] if isinstance(problem, OSError) else []
+    if type(problem).__module__.startswith("tensorflow."):
+        numbers = [n for n in (*_FULL, *_REFUSED) if os.strerror(n) in str(problem)]
+    if isinstance(problem, OSError) or numbers:
+        known = next((os.strerror(n) for n in numbers if n), os_reason(problem))
+        is_full = bool(_FULL.intersection(numbers))
+        return known + ("; free some space, or name another folder" if is_full else "")
+    return ""
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spherodetect.fields.image import FORMATS, quiet_pillow
-from spherodetect.fields.tiff import open_tiff
+from spherodetect.fields.tiff import open_tiff, photograph_page
 
 #: A larger pixel in a resolution tag is meant for a printer or a screen.
 MAX_RESOLUTION_UM = 5.0
@@ -96,8 +96,9 @@ def _dots_per_inch(source: str | Path | bytes) -> tuple[float, float]:
 
 def _of_tiff(source: str | Path | bytes) -> FilePixelSize | None:
     with open_tiff(io.BytesIO(source) if isinstance(source, bytes) else source) as tiff:
-        tags = tiff.pages[0].tags
-        description = str(tags.valueof(_DESCRIPTION, ""))[:_MAX_DESCRIPTION_CHARS]
+        # The description of OME is on the first page, whichever page is the photograph.
+        description = str(tiff.pages[0].description)[:_MAX_DESCRIPTION_CHARS]
+        tags = (photograph_page(tiff) or tiff.pages[0]).tags
         across = _ratio(tags.valueof(_X_RESOLUTION))
         down = _ratio(tags.valueof(_Y_RESOLUTION))
         unit = int(tags.valueof(_RESOLUTION_UNIT, 2))

@@ -22,6 +22,7 @@ from spherodetect.labels.annotations import Annotation, Finding, LabelledField
 from spherodetect.labels.check.beside import labels_on_slide, misread_conventions, on_slide_finding
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.recipe import Recipe
+from spherodetect.workers import working
 
 if TYPE_CHECKING:
     from spherodetect.segment import Segmentation
@@ -145,10 +146,11 @@ def examine(field: LabelledField) -> FieldCoverage:
     from PIL import Image
 
     from spherodetect.fields.image import read_image
+    from spherodetect.photograph import Photograph
 
     assert field.path is not None
     try:
-        image = read_image(field.path, name=field.file)
+        image = Photograph(read_image(field.path, name=field.file)).picture
     except BadImageError as problem:
         return FieldCoverage((), 0, 0, str(problem))
     if image.shape[:2] != field.size_hw:
@@ -240,12 +242,5 @@ def _is_slide(found: Segmentation, y: int, x: int, reach: float) -> bool:
 
 
 def _examine(fields: Sequence[LabelledField], workers: int) -> Iterator[FieldCoverage]:
-    if workers <= 1 or len(fields) < 2 * workers:
-        yield from map(examine, fields)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Forking a process that runs TensorFlow's threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(examine, fields, chunksize=4)
+    with working(workers if len(fields) >= 2 * workers else 1, chunk=4) as mapped:
+        yield from mapped(examine, fields)
