@@ -44,7 +44,6 @@ from spherodetect.training.kept import export_kept, kept_detector, kept_second_l
 from spherodetect.training.reference import CONVENTIONS
 from spherodetect.training.survey import CONFIDENCE, survey
 
-
 #: Data sets without spherocytes, and the convention whose stain they have.
 HEALTHY = {"pbc": "dataset-a"}
 #: The medians of fewer countable cells say little of how a field looks.
