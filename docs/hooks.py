@@ -42,13 +42,15 @@ PUBLIC = (
     "errors", "evaluation.run", "examined", "fields.field", "fields.find", "fields.image",
     "graph.serving", "labels", "labels.check.lint", "labels.example", "labels.repair.masks",
     "measure", "photograph", "pipeline.examine", "pipeline.patient", "pipeline.review",
-    "pipeline.run", "pipeline.store", "quality", "records.tfrecords", "records.view",
+    "pipeline.run", "pipeline.store", "quality", "records.builder", "records.tfrecords",
+    "records.view",
     "report.crops", "report.fhir", "report.index", "report.interop", "report.overlays",
     "report.patient", "report.results", "report.status_text", "report.tables",
     "scale.file_metadata", "scale.find", "score.blank", "score.counts", "score.grades",
     "score.lab_rates", "score.patient_review", "score.rates", "score.readers", "score.review",
     "score.review_draw", "score.review_plan", "score.stratified", "segment", "synthetic",
-    "training.curves", "training.experiment", "training.export", "training.run", "training.stock",
+    "training.api", "training.curves", "training.experiment", "training.export", "training.run",
+    "training.stock",
 )  # fmt: skip
 _DOCTEST = re.compile(r"^>>>.*\n(?:(?!\s*$).*\n?)*", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ STATUSES = (
     "out_of_domain",
     "field_quality",
     "unseen_stain",
+    "uncalibrated",
     "insufficient_cells",
     "at_or_below_limit_of_blank",
     "low_confidence",
@@ -99,10 +101,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{found['n_spherocytes']} spherocytes of {found['n_countable']} countable cells "
             f"in {len(images)} fields"
         )
-        print(
-            f"HS score {found['hs_score']:.1f} % (95 % interval {found['hs_score_low']:.1f} to "
-            f"{found['hs_score_high']:.1f}), {STATUSES[found['status_code']]}"
-        )
+        low, high = found["hs_score_low"], found["hs_score_high"]
+        interval = "no interval" if math.isnan(low) else f"95 % interval {low:.1f} to {high:.1f}"
+        print(f"HS score {found['hs_score']:.1f} % ({interval}), {STATUSES[found['status_code']]}")
     else:
         for path, cells in zip(args.images, detect(args.url, images, args.um_per_px), strict=True):
             n = cells["num_detections"]

@@ -214,11 +214,14 @@ def test_only_training_imports_model_garden():
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():
-    # A TFDS builder is a class of TFDS: only a user who wants one imports records/tfds.py.
+    # A TFDS builder is a class of TFDS: records/tfds.py is imported when a user wants one.
     assert not _named(
         [i for i in IMPORTS if i.top in HEAVY and i.at_import and i.room not in HEAVY_ROOMS]
     )
-    assert not _named([i for i in OWN if i.module == "spherodetect.records.tfds"])
+    builders = [i for i in OWN if i.module == "spherodetect.records.tfds"]
+    assert {(i.importer, i.at_import) for i in builders} == {
+        ("spherodetect.records.builder", False)
+    }
 
 
 def test_score_reaches_no_image_code():
@@ -262,7 +265,7 @@ def test_importing_the_package_is_light():
 
 
 def test_the_public_names_are_all_there():
-    assert len(spherodetect.__all__) == len(set(spherodetect.__all__)) <= 26
+    assert len(spherodetect.__all__) == len(set(spherodetect.__all__)) <= 31
     for name in spherodetect.__all__:
         value = getattr(spherodetect, name)
         assert callable(value), f"spherodetect.{name} is {value!r}"

@@ -243,7 +243,7 @@ def test_training_commands_say_what_is_missing(monkeypatch, tmp_path, capsys):
 
 def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    trained = stand_in("spherodetect.training.run", "train", tmp_path / "ckpt-9")
+    trained = stand_in("spherodetect.training.api", "train", tmp_path / "ckpt-9")
     argv = [
         "train",
         "e.yaml",
@@ -258,22 +258,27 @@ def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, 
         "--resume",
     ]
     assert cli.main(argv) == 0
-    ((paths, options),) = trained
+    assert cli.main([*argv[:4], "--from", "bundled", "--folds", "patient"]) == 0
+    (paths, options), (_, of_folds) = trained
     assert callable(options.pop("progress"))
     assert paths == (Path("e.yaml"), tmp_path)
-    assert options == {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True}
+    settings = {"hardware": "gpu", "overrides": ["a.b=1", "c=x"], "resume": True}
+    assert options == {"start": None, "folds": None, **settings}
+    assert (of_folds["start"], of_folds["folds"]) == ("bundled", "patient")
+    with pytest.raises(SystemExit):
+        cli.main([*argv[:4], "--folds", "field"])
     evaluated = stand_in("spherodetect.evaluation.run", "evaluate", "recall 0.98")
     assert cli.main(["evaluate", "m", "--data", "r.yaml", "--out", str(tmp_path)]) == 0
     ((paths, options),) = evaluated
     assert callable(options.pop("progress"))
     assert paths == (Path("m"), Path("r.yaml"))
     assert options == {"split": "val", "out": tmp_path, "force": False, "robustness": 0}
-    exported = stand_in("spherodetect.training.export", "export", tmp_path / "m")
+    exported = stand_in("spherodetect.training.api", "export", tmp_path / "m")
     assert cli.main(["export", "run", "--fold", "other", "--out", str(tmp_path / "m")]) == 0
     ((paths, options),) = exported
     assert callable(options.pop("progress"))
     assert paths == (Path("run"), tmp_path / "m")
-    assert options == {"folds": [Path("other")]}
+    assert options == {"folds": [Path("other")], "static": None}
     wrapped = stand_in("spherodetect.training.stock", "wrap", tmp_path / "s")
     stock = [
         "export",

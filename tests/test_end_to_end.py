@@ -115,6 +115,46 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
 
 
 @pytest.mark.slow
+def test_two_patients_become_a_model_that_judges_each_by_the_other(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    pytest.importorskip("official", reason="tf-models-official is not installed")
+    archive, records, folds = tmp_path / "export.zip", tmp_path / "records", tmp_path / "run"
+    patients = ("patient_01", "patient_02")
+    write_export(shared_data / "dataset-a-roboflow", archive, patients=patients, sources_each=2)
+    settings = (
+        f"task.train_data.input_path={records}/dataset_a-train-*.tfrecord",
+        f"task.validation_data.input_path={records}/dataset_a-val-*.tfrecord",
+        *FEW_STEPS,
+    )
+    recipe, experiment = ROOT / "tfrecords" / "dataset_a.yaml", ROOT / "experiments"
+    train = ("train", experiment / "dataset_a.yaml", "--run", folds)
+    train += ("--from", "bundled", "--folds", "patient")
+    train += tuple(word for setting in settings for word in ("--set", setting))
+    run(
+        ("tfrecords", recipe, "--root", archive, "--out", records),
+        train,
+        ("export", folds, "--out", tmp_path / "model"),
+        cwd=tmp_path,
+        expect=(0, 0, 0),
+    )
+    model = json.loads((tmp_path / "model" / "model.json").read_bytes())
+    assert model["rates"]["folds"] in (0, 2)
+    assert {block["name"] for block in model["rates"]["blocks"]} <= set(patients)
+    assert "spherodetect" in model["provenance"]["initial"]["model"]["name"]
+    for patient in patients:
+        provenance = json.loads((folds / f"without_{patient}" / "provenance.json").read_bytes())
+        task = provenance["params"]["task"]
+        assert task["train_data"]["without_patients"] == [patient]
+        assert task["validation_data"]["patients"] == [patient]
+        assert task["frozen_norms"] and task["init_checkpoint"].endswith("start")
+    # Finished trainings stay as they are.
+    before = (folds / "all" / "checkpoint").stat().st_mtime_ns
+    run((*train, "--resume"), cwd=tmp_path, expect=(0,))
+    assert (folds / "all" / "checkpoint").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
 def test_a_makesense_export_with_hemadetects_six_names_becomes_masks_of_each_class(
     tmp_path: Path,
 ) -> None:

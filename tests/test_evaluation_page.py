@@ -62,6 +62,7 @@ def page_of(
             "split": "val",
             "held_out": held_out,
             "calibrated_on_it": calibrated,
+            "calibration": ["On fields that 3 detectors held out: p1 (20 spherocytes)."],
         },
     }
     result = Evaluation(

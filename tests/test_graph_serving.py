@@ -102,6 +102,7 @@ def test_all_statuses_of_the_graph_occur(in_graph):
     codes = [int(in_graph(*c, MODELS["good"])["status_code"]) for c in counts]
     perfect = ClassifierRates((900,) * 12, (900,) * 12, (900,) * 12, (0,) * 12)
     codes.append(int(in_graph([10] * 12, [100] * 12, perfect)["status_code"]))
+    codes.append(int(in_graph([10] * 12, [100] * 12, MODELS["unknown"])["status_code"]))
     assert {STATUSES[code] for code in codes} == set(STATUSES) - {
         "out_of_domain",
         "field_quality",

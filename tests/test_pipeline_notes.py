@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from spherodetect.cells import Cells
-from spherodetect.pipeline.notes import look_alike_notes
+from spherodetect.detect.model_folder import ErrorRates
+from spherodetect.pipeline.notes import look_alike_notes, rates_notes
 
 BLOCKS = [
     {"fine_classes": {"microcyte": {"n": 80, "called": 8}, "normal": {"n": 900, "called": 9}}},
@@ -36,6 +37,20 @@ def test_many_small_cells_give_a_note_with_how_often_such_cells_are_flagged():
     assert figures == ["40", "12.0", "1.0"]
     assert "microcytes" in note
     assert "positive" not in note
+
+
+def test_rates_of_few_patients_are_told_with_what_would_narrow_the_interval():
+    block = {"name": "p", "true_spherocytes": 60, "called_of_true": 50}
+    reference = {"model": "bundled", "stain": "MGG", "blocks": [block] * 3}
+
+    def notes(n: int, **changes) -> list[str]:
+        rates = ErrorRates((block,) * n, n, **changes)
+        return rates_notes(SimpleNamespace(rates=rates, conventions={}))
+
+    (note,) = notes(2)
+    assert "2 held-out patients" in note and "review" in note and "bundled" not in note
+    assert "3 of bundled" in notes(2, reference=reference)[0]
+    assert notes(0) == notes(6) == []
 
 
 def test_few_small_cells_and_rejected_fields_give_no_note():

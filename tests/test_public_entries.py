@@ -15,7 +15,9 @@ from spherodetect.synthetic import SmearStyle, draw_patient
 
 #: Public function to its arguments that are paths, and those that are models.
 PATHS = {
+    "evaluate": ("data", "out"),
     "examine": ("fields", "store", "label_images"),
+    "export": ("run", "out", "folds"),
     "find_fields": ("paths", "exclude"),
     "lint": ("source",),
     "load_model": ("folder",),
@@ -23,9 +25,12 @@ PATHS = {
     "read_cells": ("path",),
     "read_image": ("source",),
     "score_patients": ("paths", "out", "rates"),
+    "tfds_builder": ("recipe", "root", "data_dir"),
+    "tfrecords": ("recipe", "out", "root"),
+    "train": ("experiment", "run", "start"),
     "write_cells": ("path",),
 }
-MODELS = {"examine": "detector", "score_patients": "model"}
+MODELS = {"evaluate": "model", "examine": "detector", "score_patients": "model"}
 
 
 class Nothing:

@@ -61,9 +61,10 @@ RUN_BY = {
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
         "spherodetect tfrecords dataset_a.yaml --root export.zip --out",
     ),
-    "spherodetect train experiments/dataset_a.yaml --run runs/mine": (
-        "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
-        "spherodetect train experiments dataset_a.yaml --run",
+    "spherodetect train experiments/dataset_a.yaml --run runs/mine --from bundled "
+    "--folds patient": (
+        "test_end_to_end.py::test_two_patients_become_a_model_that_judges_each_by_the_other",
+        "spherodetect train experiments dataset_a.yaml --run --from bundled --folds patient",
     ),
     "spherodetect export runs/mine --out models/mine": (
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",

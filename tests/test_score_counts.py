@@ -196,6 +196,7 @@ def test_an_error_about_counts_names_the_argument_the_field_and_the_value(
     [
         ({"n_cells": 9}, "n_cells >= 10"),
         ({"n_fields_rejected": -1}, "n_fields_rejected >= 0"),
+        ({"status_hint": "uncalibrated"}, "status_hint out_of_domain or field_quality"),
         ({"status_hint": "ok"}, "status_hint out_of_domain or field_quality or unseen_stain"),
     ],
 )
@@ -232,6 +233,36 @@ def test_status(status, spherocytes, countable, options):
     )
     assert math.isnan(score.hs_score) == math.isnan(score.raw_percent) == (not sum(countable))
     assert "positive" not in str(score)
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [((), (), (), ()), ((90, 80), (84, 70), (0, 0), (0, 0)), ((0,), (0,), (900,), (9,))],
+    ids=["no block", "spherocytes only", "other cells only"],
+)
+def test_without_known_rates_there_is_the_raw_percentage_and_nothing_else(rates):
+    unknown = ClassifierRates(*rates, name="mine")
+    assert not unknown.known and GOOD.known
+    score = score_counts([11] * 12, [90] * 12, model=unknown)
+    assert (score.status, score.grade, score.basis, score.model) == (
+        "uncalibrated",
+        "",
+        "model",
+        "mine",
+    )
+    assert score.hs_score == score.raw_percent == score.model_score == pytest.approx(100 * 11 / 90)
+    limits = (score.hs_score_low, score.hs_score_high, score.model_score_low)
+    assert all(map(math.isnan, (*limits, score.p_above_5_percent, score.p_above_20_percent)))
+    assert "no interval" in str(score) and "nan" not in str(score)
+    assert math.isnan(limit_of_blank(1080, model=unknown))
+    assert more_fields_needed([11] * 12, [90] * 12, model=unknown) is None
+    # It comes before too few cells, and after what the caller found of the pictures.
+    assert score_counts([1], [9], model=unknown).status == "uncalibrated"
+    for hint in ("out_of_domain", "field_quality", "unseen_stain"):
+        hinted = score_counts([11] * 12, [90] * 12, model=unknown, status_hint=hint)
+        assert hinted.status == hint and math.isnan(hinted.hs_score_low)
+    empty = score_counts([], [], model=unknown)
+    assert empty.status == "uncalibrated" and math.isnan(empty.hs_score)
 
 
 def test_limit_of_blank_is_the_percentile_of_the_slides_without_spherocytes():
@@ -288,7 +319,6 @@ def test_a_classifier_no_better_than_chance_gives_the_raw_score_and_a_wide_inter
     score = score_counts([20] * 12, [100] * 12, model=chance)
     assert score.hs_score == score.raw_percent == 20.0
     assert width([20] * 12, [100] * 12, chance) > 90
-    assert width([20] * 12, [100] * 12, ClassifierRates((), (), (), ())) > 90
 
 
 @pytest.mark.parametrize(

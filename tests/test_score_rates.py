@@ -73,6 +73,31 @@ def test_extreme_blocks_give_rates_in_order(blocks):
     )
 
 
+def test_reference_blocks_tell_the_spread_between_slides_and_not_the_mean():
+    own = ([120, 100], [108, 90])
+    alike, apart = ([300] * 4, [150] * 4), ([300] * 4, [60, 280, 120, 220])
+    alone = predictive_quantiles(*own, CENTRAL)
+    close, wide = (predictive_quantiles(*own, CENTRAL, reference=r) for r in (alike, apart))
+    assert np.ptp(close) < np.ptp(alone) < np.ptp(wide)
+    # Slides that differ little, whatever their mean is, leave the mean of the own blocks.
+    mirrored = predictive_quantiles(*own, CENTRAL, reference=([300] * 4, [270] * 4))
+    np.testing.assert_allclose(close, mirrored, atol=0.02)
+    assert abs(close[1] - 0.9) < 0.02
+    nothing = predictive_quantiles(*own, CENTRAL, reference=((), ()))
+    np.testing.assert_array_equal(alone, nothing)
+
+
+def test_intervals_of_two_blocks_with_a_reference_contain_about_95_percent_of_new_slides():
+    rng = np.random.default_rng(4)
+    held = []
+    for _ in range(60):
+        slides = stats.beta(0.9 * 60, 0.1 * 60)
+        own, other = (rng.binomial(150, slides.rvs(k, random_state=rng)) for k in (2, 3))
+        low, _, high = predictive_quantiles([150, 150], own, CENTRAL, reference=([150] * 3, other))
+        held.append(low <= slides.rvs(random_state=rng) <= high)
+    assert np.mean(held) >= 0.88
+
+
 def test_a_block_without_spherocytes_does_not_change_sensitivity():
     some = ClassifierRates((90, 80), (80, 68), (900, 950), (9, 4))
     more = ClassifierRates((90, 0, 80), (80, 0, 68), (900, 0, 950), (9, 0, 4))

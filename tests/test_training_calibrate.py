@@ -9,7 +9,7 @@ import pytest
 
 from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
 from spherodetect.score.rates import ClassifierRates
-from spherodetect.training.calibrate import CUT, HeldOutCells, calibrate, platt
+from spherodetect.training.calibrate import CUT, HeldOutCells, calibrate, platt, shortfall
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -51,6 +51,22 @@ def test_platt_recovers_slope_and_intercept():
 )
 def test_platt_is_finite_for_separable_labels(positive):
     assert np.isfinite(platt(np.array([-30.0, -2.0, 2.0, 30.0]), positive)).all()
+
+
+def test_error_rates_need_two_groups_with_ten_labelled_spherocytes_each():
+    cells = held_out(runs=2)
+    assert shortfall(cells) == ""
+    alone = replace(cells, run=np.full(len(cells.run), "patient_02"))
+    n = int(cells.spherocyte.sum())
+    for part in ("2 or more held-out groups", "got 1 such", f"{n} in 'patient_02'", "--folds"):
+        assert part in shortfall(alone)
+    # Nine of the second group are too few, however many the first one has.
+    second = np.flatnonzero((cells.run == "run1") & cells.spherocyte)
+    few = cells.spherocyte.copy()
+    few[second[9:]] = False
+    assert "9 in 'run1'" in shortfall(replace(cells, spherocyte=few))
+    assert "and 0 other cells" in shortfall(replace(cells, spherocyte=np.ones(len(few), bool)))
+    assert "none" in shortfall(None)
 
 
 def test_probabilities_are_calibrated():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from spherodetect.corrections import Correction
     from spherodetect.detect.detector import Detector
     from spherodetect.detect.model import Model, load_model
+    from spherodetect.evaluation.run import evaluate
     from spherodetect.examined import Examined
     from spherodetect.fields.find import find_fields
     from spherodetect.fields.image import read_image
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
     from spherodetect.pipeline.patient import score_patient
     from spherodetect.pipeline.run import score_patients
     from spherodetect.pipeline.store import FieldStore
+    from spherodetect.records.builder import tfds_builder
+    from spherodetect.records.tfrecords import tfrecords
     from spherodetect.report.results import Result
     from spherodetect.score.counts import PatientScore, score_counts
     from spherodetect.segment import segment
     from spherodetect.synthetic import draw_field, draw_patient
+    from spherodetect.training.api import export, train
 
 __version__ = "0.1.0"
 
@@ -58,7 +62,9 @@ _HOMES = {
     "Result": "report.results",
     "draw_field": "synthetic",
     "draw_patient": "synthetic",
+    "evaluate": "evaluation.run",
     "examine": "pipeline.examine",
+    "export": "training.api",
     "find_fields": "fields.find",
     "lint": "labels.check.lint",
     "load_model": "detect.model",
@@ -70,6 +76,9 @@ _HOMES = {
     "score_patient": "pipeline.patient",
     "score_patients": "pipeline.run",
     "segment": "segment",
+    "tfds_builder": "records.builder",
+    "tfrecords": "records.tfrecords",
+    "train": "training.api",
     "write_cells": "cells_file",
 }
 
@@ -86,7 +95,9 @@ __all__ = [
     "SpherodetectError",
     "draw_field",
     "draw_patient",
+    "evaluate",
     "examine",
+    "export",
     "find_fields",
     "lint",
     "load_model",
@@ -98,6 +109,9 @@ __all__ = [
     "score_patient",
     "score_patients",
     "segment",
+    "tfds_builder",
+    "tfrecords",
+    "train",
     "write_cells",
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
 import time
 from collections import deque
@@ -64,7 +65,7 @@ def print_patients(scores: Sequence[PatientScore]) -> None:
     rows = []
     for s in scores:
         interval = (
-            f"{s.hs_score:.1f} [{s.hs_score_low:.1f} to {s.hs_score_high:.1f}]"
+            _with_interval(s.hs_score, s.hs_score_low, s.hs_score_high)
             if s.n_countable
             else "no cells"
         )
@@ -88,8 +89,14 @@ def print_patients(scores: Sequence[PatientScore]) -> None:
 def _review_columns(s: PatientScore) -> tuple[str, str]:
     if s.basis != "reviewed":
         return "", ""
-    model = f"{s.model_score:.1f} [{s.model_score_low:.1f} to {s.model_score_high:.1f}]"
+    model = _with_interval(s.model_score, s.model_score_low, s.model_score_high)
     return f"{s.n_reviewed:,}", model
+
+
+def _with_interval(percent: float, low: float, high: float) -> str:
+    """Return a percentage with its limits, or without those of a model of unknown error rates."""
+    limits = "no interval" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+    return f"{percent:.1f} [{limits}]"
 
 
 def print_splits(manifest: Mapping[str, Any]) -> None:

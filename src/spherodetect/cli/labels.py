@@ -96,22 +96,19 @@ def _roboflow(args: argparse.Namespace) -> int:
 
 
 def _tfrecords(args: argparse.Namespace) -> int:
-    from spherodetect.labels.recipe import load_recipe
-    from spherodetect.records.card import write_card
-    from spherodetect.records.tfrecords import build
+    from spherodetect.records.tfrecords import tfrecords
 
-    recipe = load_recipe(args.recipe, root=args.root)
     with progress_of("writing fields") as progress:
-        manifest = build(
-            recipe,
+        manifest = tfrecords(
+            args.recipe,
             args.out,
+            root=args.root,
             force=args.force,
             full_masks=args.full_masks,
+            card=args.card,
             workers=os.cpu_count() or 1,
             progress=progress,
         )
-    if args.card:
-        write_card(manifest, recipe, args.out / "DATA_CARD.md")
     print_splits(manifest)
     print(f"manifest: {shown(args.out / 'manifest.json')}")
     return left_out([*manifest["problems"], *_lost_labels(manifest)])

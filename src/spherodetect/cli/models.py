@@ -28,6 +28,13 @@ def add_model_commands(commands: Commands) -> None:
         required=True,
         help="folder of this execution",
     )
+    text = "go on from the weights of a model folder, or of the bundled model: bundled"
+    one.add_argument("--from", metavar="MODEL", dest="start", help=text)
+    text = (
+        "train once on all patients, and once without each of them; export then measures the error "
+        "rates. They need two or more patients with at least 10 labelled spherocytes each"
+    )
+    one.add_argument("--folds", choices=("patient",), help=text)
     one.add_argument("--hardware", choices=_HARDWARE, default="cpu", help="default: cpu")
     one.add_argument(
         "--set",
@@ -55,7 +62,11 @@ def add_model_commands(commands: Commands) -> None:
     one = add(commands, "export", _export, "make a model folder from a run")
     one.add_argument("source", metavar="RUN", type=Path)
     add_out(one, "MODEL", "the model folder")
-    text = "a run of the same experiment that held out other fields; may be repeated"
+    text = (
+        "a run of the same experiment that held out other fields; may be repeated. A run of "
+        "train --folds needs none. Without two or more held-out groups (patients, or runs of "
+        "fields) with at least 10 labelled spherocytes each, scores have the status uncalibrated"
+    )
     one.add_argument(
         "--fold", metavar="RUN", dest="folds", type=Path, action="append", default=[], help=text
     )
@@ -76,12 +87,20 @@ def add_model_commands(commands: Commands) -> None:
 def _train(args: argparse.Namespace) -> int:
     require_model_garden(args.command)
     logging.getLogger("spherodetect").setLevel(logging.INFO)
-    from spherodetect.training.run import train
+    from spherodetect.training.api import train
 
-    options = {"hardware": args.hardware, "overrides": args.overrides, "resume": args.resume}
     with progress_of("training") as progress:
-        checkpoint = train(args.experiment, args.out, **options, progress=progress)
-    print(f"checkpoint: {shown(checkpoint)}")
+        trained = train(
+            args.experiment,
+            args.out,
+            start=args.start,
+            folds=args.folds,
+            hardware=args.hardware,
+            overrides=args.overrides,
+            resume=args.resume,
+            progress=progress,
+        )
+    print(f"{'trainings' if args.folds else 'checkpoint'}: {shown(trained)}")
     return DONE
 
 
@@ -102,21 +121,21 @@ def _export(args: argparse.Namespace) -> int:
         raise SpherodetectError(
             "export: expected both --classes and --rbc-px for a model of Model Garden, got one"
         )
-    options: dict[str, Any] = {}
-    if args.static:
-        from spherodetect.graph.detector import Canvas
-
-        options["canvas"] = Canvas.parse(args.static)
     if args.classes:
+        from spherodetect.graph.detector import Canvas
         from spherodetect.training.stock import wrap
+
+        options: dict[str, Any] = {"canvas": Canvas.parse(args.static)} if args.static else {}
 
         names = [name.strip() for name in args.classes.split(",")]
         options |= {"class_names": names, "rbc_px": args.rbc_px, "experiment": args.experiment}
         model = wrap(args.source, args.out, **options)
     else:
-        from spherodetect.training.export import export
+        from spherodetect.training.api import export
 
         with progress_of("looking at held-out fields") as progress:
-            model = export(args.source, args.out, folds=args.folds, progress=progress, **options)
+            model = export(
+                args.source, args.out, folds=args.folds, static=args.static, progress=progress
+            )
     print(f"model: {shown(model)}")
     return DONE

@@ -2,7 +2,8 @@
 
 A detector has `detect(image, um_per_px) -> Cells`. Two attributes are optional: `rates`, the
 sensitivity and specificity by which a score is corrected, and `identity`, a text that changes
-whenever its results could change. Without an identity nothing is kept between runs.
+whenever its results could change. Without rates a score has the status uncalibrated. Without an
+identity nothing is kept between runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from spherodetect.cells import Cells
 from spherodetect.detect.model import Model, load_model
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted, sha256
-from spherodetect.score.rates import ClassifierRates
+from spherodetect.score.rates import ClassifierRates, unknown_rates
 
 
 @runtime_checkable
@@ -67,10 +68,10 @@ def with_convention(detector: Detector, name: str | None) -> Detector:
     return detector.with_convention(name)
 
 
-def error_rates_of(detector: Any) -> ClassifierRates | None:
-    """The error rates of a detector, or None if it has none."""
+def error_rates_of(detector: Any) -> ClassifierRates:
+    """The error rates of a detector; unknown ones if it states none."""
     rates = getattr(detector, "rates", None)
-    return rates if isinstance(rates, ClassifierRates) else None
+    return rates if isinstance(rates, ClassifierRates) else unknown_rates(name_of(detector))
 
 
 def name_of(detector: Any) -> str:

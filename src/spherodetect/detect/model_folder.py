@@ -17,6 +17,8 @@ from spherodetect.safety import file_sha256, inside, quoted, read_json
 from spherodetect.score.rates import ClassifierRates
 
 BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
+#: Names the bundled model where a model folder is expected.
+BUNDLED_NAME = "bundled"
 
 #: The layout of model folders that this version reads.
 MODEL_FORMAT = 2
@@ -51,10 +53,23 @@ class ErrorRates:
     Attributes:
         blocks: counts of each block of fields, see `score.rates.ClassifierRates`.
         folds: detectors that judged the blocks.
+        reference: `model`, `stain` and `blocks` of another model on films of the same stain, which
+            are evidence about the spread between slides; empty without any.
     """
 
     blocks: tuple[Mapping[str, Any], ...] = ()
     folds: int = 0
+    reference: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the blocks."""
+        return tuple(str(block.get("name", "")) for block in self.blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object `rates` of model.json."""
+        reference = {"reference": copy.deepcopy(dict(self.reference))} if self.reference else {}
+        return {"blocks": copy.deepcopy(list(self.blocks)), "folds": self.folds, **reference}
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,7 @@ class ModelCard:
             "class_names": list(self.class_names),
             "rbc_px": self.rbc_px,
             "thresholds": asdict(self.thresholds),
-            "rates": {"blocks": copy.deepcopy(list(self.rates.blocks)), "folds": self.rates.folds},
+            "rates": self.rates.to_json(),
             "stains_seen": list(self.stains_seen),
             "provenance": copy.deepcopy(dict(self.provenance.content)),
             "held_out_figures": dict(self.held_out_figures),
@@ -147,9 +162,7 @@ class ModelCard:
         Raises:
             BadModelError: counts that cannot be.
         """
-        return ClassifierRates.from_model_json(
-            {"name": self.name, "rates": {"blocks": self.rates.blocks}}
-        )
+        return ClassifierRates.from_model_json({"name": self.name, "rates": self.rates.to_json()})
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -256,16 +269,17 @@ class _Reader:
 
     def _rates(self, values: Mapping[str, Any]) -> ErrorRates:
         blocks, folds = values.get("blocks"), values.get("folds", 1)
+        reference = self._mapping("rates.reference", values.get("reference", {}))
         if not isinstance(blocks, list) or not all(isinstance(b, Mapping) for b in blocks):
             raise self._error("rates.blocks to be a list of objects", blocks)
         if not isinstance(folds, int) or isinstance(folds, bool) or folds < 0:
             raise self._error("rates.folds to be a whole number", folds)
         try:
-            ClassifierRates.from_model_json({"rates": {"blocks": blocks}})
+            ClassifierRates.from_model_json({"rates": {"blocks": blocks, "reference": reference}})
         except BadModelError as problem:
             reason = str(problem).removeprefix("model.json: ")
             raise BadModelError(f"{quoted(self.source)}: {reason}") from problem
-        return ErrorRates(tuple(blocks), folds)
+        return ErrorRates(tuple(blocks), folds, reference)
 
     def _checksums(self, values: Mapping[str, Any]) -> Mapping[str, str]:
         for name, value in values.items():

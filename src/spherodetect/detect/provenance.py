@@ -43,13 +43,19 @@ class Provenance:
     def record_patterns(self, key: str) -> list[str]:
         """The file patterns of a data config, such as `train_data`.
 
-        The config has one pattern, a list of them, or one for each data set.
+        The config has one pattern, a list of them, or one of both for each data set.
         """
         task = _mapping(_mapping(self.content.get("params")).get("task"))
         paths = _mapping(task.get(key)).get("input_path") or []
-        if isinstance(paths, Mapping):
-            paths = list(paths.values())
-        return [str(path) for path in ([paths] if isinstance(paths, str) else paths)]
+        parts = list(paths.values()) if isinstance(paths, Mapping) else [paths]
+        return [str(p) for part in parts for p in ([part] if isinstance(part, str) else part)]
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The patients whose fields this run did not read, although its patterns match them."""
+        task = _mapping(_mapping(self.content.get("params")).get("task"))
+        names = _mapping(task.get("train_data")).get("without_patients") or ()
+        return frozenset(str(name) for name in names)
 
     def training_splits(self) -> dict[str, set[str]]:
         """Data set to its splits that are among the training records of this run."""

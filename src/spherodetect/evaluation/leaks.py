@@ -3,9 +3,10 @@
 model.json states, for each data set: the checksums of its records, its splits with the digests of
 their image files and with their patients, and by `input_path` which records were used for training.
 Two further sources count as training data: the data of the run whose checkpoint this run began
-with, and the held-out fields on which the second look was trained. A model of an earlier version
-has no digests and is judged by the names of data set and split. If model.json does not say enough,
-the result is NOT_KNOWN.
+with, and the held-out fields on which the second look was trained. Patients that a run left out
+(`train --folds`) do not count, although the patterns match their records. A model of an earlier
+version has no digests and is judged by the names of data set and split. If model.json does not say
+enough, the result is NOT_KNOWN.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def check_held_out(truth: Truth, provenance: Provenance) -> HeldOut:
     """Check that the split was held out from the training of a model."""
     validation = provenance.record_patterns("validation_data")
     calibrated = any(matches_split(pattern, truth.name, truth.split) for pattern in validation)
-    training = list(_training_records(provenance))
+    training = list(_training_records(provenance, truth.patients))
     if reason := next(filter(None, (_leak(truth, one) for one in training)), ""):
         return HeldOut(TRAINED_ON, reason, calibrated)
     patterns = [one.pattern for one in training]
@@ -108,13 +109,18 @@ def _leak(truth: Truth, training: _TrainingRecords) -> str:
     return ""
 
 
-def _training_records(provenance: Provenance) -> Iterator[_TrainingRecords]:
+def _training_records(
+    provenance: Provenance, patients: frozenset[str]
+) -> Iterator[_TrainingRecords]:
+    """The records of a run and of those before it that may have fields of these patients."""
     for pattern in provenance.record_patterns("train_data"):
-        documented = list(_documented(provenance, pattern))
-        yield from documented or [_TrainingRecords(pattern)]
+        documented = list(_documented(provenance, pattern)) or [_TrainingRecords(pattern)]
+        # A split with one of the patients is left out if the run left out all of them.
+        left_out = bool(patients) and patients <= provenance.left_out
+        yield from (one for one in documented if not (left_out and one.patients & patients))
     initial = [provenance.initial] if provenance.initial else []
     for other in (*initial, *provenance.second_look):
-        yield from _training_records(other)
+        yield from _training_records(other, patients)
 
 
 def _documented(provenance: Provenance, pattern: str) -> Iterator[_TrainingRecords]:

@@ -24,6 +24,7 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.evaluation import metrics, shares
 from spherodetect.evaluation.ap import ApJudge
 from spherodetect.evaluation.bootstrap import intervals
+from spherodetect.evaluation.calibrated import calibration_words
 from spherodetect.evaluation.judge import Judged, label_rows
 from spherodetect.evaluation.leaks import NOT_KNOWN, TRAINED_ON, check_held_out
 from spherodetect.evaluation.result import Evaluation
@@ -55,7 +56,7 @@ _DEFAULT_DIAMETER_PX = 40.0
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | Model,
     data: str | Path,
     *,
     split: str = "val",
@@ -67,7 +68,7 @@ def evaluate(
     """Evaluate a model on one split of a recipe's images, or of a folder of records.
 
     Args:
-        model: a model folder.
+        model: a model folder, or a loaded model.
         data: a recipe, or a folder of records.
         split: train, val or test.
         out: folder of the results.
@@ -80,10 +81,9 @@ def evaluate(
             these fields.
     """
     _require_libraries()
-    model, data, out = Path(model), Path(data), Path(out)
     from spherodetect.evaluation.page import write_evaluation_page
 
-    loaded = load_model(model)
+    loaded = model if isinstance(model, Model) else load_model(model)
     data, out = Path(data), Path(out)
     truth = open_truth(data, split, progress=progress)
     held_out = check_held_out(truth, loaded.card.provenance)
@@ -125,6 +125,7 @@ def evaluate(
             "split": split,
             "held_out": held_out.status,
             "calibrated_on_it": held_out.calibrated,
+            "calibration": calibration_words(loaded.card),
         },
     }
     warning = held_out.reason if held_out.status in (TRAINED_ON, NOT_KNOWN) else ""

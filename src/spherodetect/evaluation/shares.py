@@ -89,8 +89,9 @@ def leave_one_out(rows: Rows, *, key: str) -> list[dict[str, Any]]:
     """Each group's percentage of spherocytes, corrected by the error rates of the other groups.
 
     The counts are of found red cells of known class. The estimate and its 95 % interval are those
-    of the HS score. Groups with fewer than MIN_GROUP_CELLS such cells are left out. `holds` says
-    whether the interval contains the labelled percentage.
+    of the HS score. Groups with fewer than MIN_GROUP_CELLS such cells are left out, and groups
+    whose others have cells of one class only. `holds` says whether the interval contains the
+    labelled percentage.
     """
     from spherodetect.score.counts import score_counts
     from spherodetect.score.rates import ClassifierRates
@@ -104,6 +105,8 @@ def leave_one_out(rows: Rows, *, key: str) -> list[dict[str, Any]]:
         others = np.array([c for other, c in counts.items() if other != name])
         true, called, other, false = (tuple(column) for column in others.T.tolist())
         rates = ClassifierRates(true, called, other, false)
+        if not rates.known:
+            continue
         fields = [_error_counts(field) for field in grouped(group, "field").values()]
         score = score_counts(
             [f[1] + f[3] for f in fields], [f[0] + f[2] for f in fields], model=rates

@@ -5,7 +5,7 @@ The functions have no batch axis of images. Their first axis is that of the regi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,13 +31,10 @@ class Network(tf.Module):
         super().__init__()
         _require_supported(model, config)
         self._set_shapes(config, finest_only=finest_only)
-        depth = config.decoder.get().num_filters
-        boxes, masks = (
-            tf.TensorSpec([None, crop, crop, depth]) for crop in (self.box_crop, self.mask_crop)
+        functions = layer_functions(model, config, region_levels=self.region_levels)
+        self.features, self.classify, self.outline = (
+            folded(function, *specs) for function, specs in functions.values()
         )
-        self.features = folded(partial(self._features, model), tf.TensorSpec([None, None, 3]))
-        self.classify = folded(partial(self._classify, model), boxes)
-        self.outline = folded(partial(self._outline, model), masks, tf.TensorSpec([None], tf.int32))
 
     def _set_shapes(self, config: Any, *, finest_only: bool = True) -> None:
         self.levels = range(config.min_level, config.max_level + 1)
@@ -58,52 +55,78 @@ class Network(tf.Module):
             config.mask_roi_aligner.crop_size,
         )
         self.mask_size = self.mask_crop * config.mask_head.upsample_factor
-        self.per_class_boxes = not config.detection_head.class_agnostic_bbox_pred
-        self.n_classes = config.num_classes - 1
 
     def n_anchors(self, size_hw: Sequence[int]) -> int:
         """The number of anchors of an image; its sides are multiples of the stride."""
         places = sum((size_hw[0] >> level) * (size_hw[1] >> level) for level in self.levels)
         return places * len(self.anchor_shapes)
 
-    def _features(self, model: Any, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Scores (A,) and offsets (A, 4) of all anchors, and the features (h, w, C) of each level.
 
-        The levels are `region_levels`.
+def layer_functions(
+    model: Any, config: Any, *, region_levels: Sequence[int]
+) -> dict[str, tuple[Callable[..., Any], tuple[tf.TensorSpec, ...]]]:
+    """The functions of `Network` before folding, by name, with the signature of each.
 
-        Args:
-            image: (H, W, 3); the sides are multiples of the coarsest stride.
-        """
-        pyramid = model.decoder(model.backbone(image[tf.newaxis], training=False), training=False)
-        scores, offsets = model.rpn_head(pyramid, training=False)
-        flat_scores = tf.concat(
-            [tf.reshape(scores[str(level)], [-1]) for level in self.levels], axis=0
+    Args:
+        model: the Keras model.
+        config: the model's configuration.
+        region_levels: levels whose features are returned.
+    """
+    depth = config.decoder.get().num_filters
+    boxes, masks = (
+        tf.TensorSpec([None, crop, crop, depth])
+        for crop in (config.roi_aligner.crop_size, config.mask_roi_aligner.crop_size)
+    )
+    levels = range(config.min_level, config.max_level + 1)
+    per_class_boxes = not config.detection_head.class_agnostic_bbox_pred
+    return {
+        "features": (
+            partial(_features, model, levels=levels, region_levels=region_levels),
+            (tf.TensorSpec([None, None, 3]),),
+        ),
+        "classify": (partial(_classify, model, per_class_boxes=per_class_boxes), (boxes,)),
+        "outline": (partial(_outline, model), (masks, tf.TensorSpec([None], tf.int32))),
+    }
+
+
+def _features(
+    model: Any, image: tf.Tensor, *, levels: Sequence[int], region_levels: Sequence[int]
+) -> tuple[tf.Tensor, ...]:
+    """Scores (A,) and offsets (A, 4) of all anchors, and the features (h, w, C) of region_levels.
+
+    Args:
+        image: (H, W, 3); the sides are multiples of the coarsest stride.
+    """
+    pyramid = model.decoder(model.backbone(image[tf.newaxis], training=False), training=False)
+    scores, offsets = model.rpn_head(pyramid, training=False)
+    flat_scores = tf.concat([tf.reshape(scores[str(level)], [-1]) for level in levels], axis=0)
+    flat_offsets = tf.concat([tf.reshape(offsets[str(level)], [-1, 4]) for level in levels], axis=0)
+    return flat_scores, flat_offsets, *(pyramid[str(level)][0] for level in region_levels)
+
+
+def _classify(
+    model: Any, pooled: tf.Tensor, *, per_class_boxes: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Class probabilities (N, K + 1), background first, and box offsets (N, 4).
+
+    Offsets for each class are reduced to those of the most probable class.
+    """
+    # Each region is an example, because the head needs a known number of regions.
+    logits, offsets = model.detection_head[0](pooled[:, tf.newaxis], training=False)
+    logits, offsets = logits[:, 0], offsets[:, 0]
+    if per_class_boxes:
+        most_probable = 1 + tf.argmax(logits[:, 1:], axis=1)
+        offsets = tf.gather(
+            tf.reshape(offsets, [-1, logits.shape[1], 4]), most_probable, batch_dims=1
         )
-        flat_offsets = tf.concat(
-            [tf.reshape(offsets[str(level)], [-1, 4]) for level in self.levels], axis=0
-        )
-        return flat_scores, flat_offsets, *(pyramid[str(level)][0] for level in self.region_levels)
+    return tf.nn.softmax(logits), offsets
 
-    def _classify(self, model: Any, pooled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Class probabilities (N, K + 1), background first, and box offsets (N, 4).
 
-        Offsets for each class are reduced to those of the most probable class.
-        """
-        # Each region is an example, because the head needs a known number of regions.
-        logits, offsets = model.detection_head[0](pooled[:, tf.newaxis], training=False)
-        logits, offsets = logits[:, 0], offsets[:, 0]
-        if self.per_class_boxes:
-            most_probable = 1 + tf.argmax(logits[:, 1:], axis=1)
-            offsets = tf.gather(
-                tf.reshape(offsets, [-1, self.n_classes + 1, 4]), most_probable, batch_dims=1
-            )
-        return tf.nn.softmax(logits), offsets
-
-    def _outline(self, model: Any, pooled: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
-        """Mask probabilities, (N, mask_size, mask_size); N is at least 1."""
-        return tf.sigmoid(
-            model.mask_head([pooled[:, tf.newaxis], class_ids[:, tf.newaxis]], training=False)[:, 0]
-        )
+def _outline(model: Any, pooled: tf.Tensor, class_ids: tf.Tensor) -> tf.Tensor:
+    """Mask probabilities, (N, mask_size, mask_size); N is at least 1."""
+    return tf.sigmoid(
+        model.mask_head([pooled[:, tf.newaxis], class_ids[:, tf.newaxis]], training=False)[:, 0]
+    )
 
 
 class KeptNetwork(Network):

@@ -22,8 +22,11 @@ def score_counts(
 
     It is score.counts.score_counts in TensorFlow; the steps, constants and sources are explained
     there. A test asserts that both agree to 1e-4. `healthy` is the table of the limit of blank,
-    `unseen` says that the film looks like none that was taught.
+    `unseen` says that the film looks like none that was taught. A table of NaN has unknown rates.
     """
+    unknown = tf.constant(math.nan, tf.float64)
+    calibrated = tf.math.logical_not(tf.math.is_nan(table[0, 0]))
+    table = tf.where(calibrated, table, tf.ones_like(table))
     some = countable > 0
     s = tf.cast(tf.boolean_mask(spherocytes, some), tf.float64)
     m = tf.cast(tf.boolean_mask(countable, some), tf.float64)
@@ -54,13 +57,13 @@ def score_counts(
     code = tf.where(wide, counts.STATUSES.index("low_confidence"), counts.STATUSES.index("ok"))
     code = tf.where(blank, counts.STATUSES.index("at_or_below_limit_of_blank"), code)
     code = tf.where(few, counts.STATUSES.index("insufficient_cells"), code)
+    code = tf.where(calibrated, code, counts.STATUSES.index("uncalibrated"))
     code = tf.where(unseen, counts.STATUSES.index("unseen_stain"), code)
-    unknown = tf.constant(math.nan, tf.float64)
     figures = {
         "raw_percent": 100 * p,
         "hs_score": percent,
-        "hs_score_low": low,
-        "hs_score_high": high,
+        "hs_score_low": tf.where(calibrated, low, unknown),
+        "hs_score_high": tf.where(calibrated, high, unknown),
     }
     return {
         name: tf.cast(tf.where(n > 0, value, unknown), tf.float32)

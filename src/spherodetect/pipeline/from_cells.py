@@ -8,7 +8,8 @@ can be scored again as it was written. Label images beside a table give the outl
 A red cell counts if its source says so (`countable`). If the source says nothing, a red cell counts
 if it does not touch the border and does not overlap another cell, as far as boxes and image sizes
 are known. An unknown class name is an error: to skip a kind of red cell would raise the percentage.
-Scores are corrected only if the model that found the cells is given.
+Scores are corrected only if the model that found the cells is given. Detections of a tool whose
+error rates are not known get the status uncalibrated.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from spherodetect.report.files import write_scores
 from spherodetect.report.results import Result
 from spherodetect.safety import MAX_JSON_BYTES, quoted, read_bytes, read_csv, read_json
 from spherodetect.score.counts import score_counts
+from spherodetect.score.rates import unknown_rates
 
 _SCORED = re.compile(rb'"score"\s*:')
 
@@ -97,11 +99,13 @@ def score_cells(
     patients: dict[str, list[CountedField]] = {}
     for field in fields:
         patients.setdefault(field.patient_id, []).append(field)
+    tool = "" if detector else tool_name(results.values())
+    rates = error_rates_of(detector) if detector else unknown_rates(tool) if tool else None
     scores = [
         score_counts(
             [int((f.countable & (f.names == "spherocyte")).sum()) for f in counted],
             [int(f.countable.sum()) for f in counted],
-            model=error_rates_of(detector),
+            model=rates,
             patient_id=patient,
             n_cells=sum(len(f.names) for f in counted),
             n_fields_rejected=len(mine) - len(counted),
@@ -110,8 +114,6 @@ def score_cells(
         for patient, mine in sorted(patients.items(), key=lambda item: natural_key(item[0]))
         for counted in [[f for f in mine if not f.rejected]]
     ]
-    if detector is None and (tool := tool_name(results.values())):
-        scores = [score.called_by(tool) for score in scores]
     return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
 
 

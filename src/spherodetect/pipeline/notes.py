@@ -11,6 +11,7 @@ import numpy as np
 from spherodetect.cells import UNSEEN
 from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.detect.detector import name_of
+from spherodetect.detect.model_folder import ModelCard
 from spherodetect.examined import Examined
 from spherodetect.safety import sha256
 from spherodetect.scale.find import Scale, unread_bars
@@ -23,6 +24,8 @@ from spherodetect.score.lab_rates import LabRates
 _SMALL, _MANY_SMALL = 0.83, 0.15
 
 
+#: With more groups than this, further ones hardly narrow an interval.
+_FEW_GROUPS = 5
 #: Files of a model whose checksums a report gives, and their names in the report.
 _NAMED_FILES = {
     "saved_model/saved_model.pb": "graph",
@@ -53,7 +56,25 @@ def patient_notes(
     return [
         *(convention_notes(detector, fields) or stain_notes(card.stains_seen)),
         scale_note(fields),
-        *([] if lab else look_alike_notes(fields, card.rates.blocks)),
+        *([] if lab else [*rates_notes(card), *look_alike_notes(fields, card.rates.blocks)]),
+    ]
+
+
+def rates_notes(card: ModelCard) -> list[str]:
+    """A sentence on what the error rates rest on, if that is few groups; nothing for many."""
+    n = sum(block["true_spherocytes"] > 0 for block in card.rates.blocks)
+    if card.conventions or not 0 < n <= _FEW_GROUPS:
+        return []
+    reference = card.rates.reference
+    spread = (
+        f" How much patients differ was also taken from {len(reference['blocks'])} of "
+        f"{reference['model']} on this stain."
+        if reference
+        else ""
+    )
+    return [
+        f"The error rates of this model come from {n} held-out patients or runs of fields.{spread} "
+        "Labels of more patients, or a review of this one, narrow the interval."
     ]
 
 

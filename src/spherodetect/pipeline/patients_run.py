@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spherodetect.detect.detector import Detector, error_rates_of, name_of
+from spherodetect.detect.detector import Detector, error_rates_of
 from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
@@ -121,8 +121,6 @@ class PatientsRun:
         self, patient: Sequence[Examined], review: PatientReview | None = None
     ) -> PatientScore:
         score = score_patient(patient, self._model, grade_scheme=self.scheme)
-        if self.rates is None:
-            score = score.called_by(name_of(self.detector))
         if review is not None:
             n_fields = sum(int((one.counts[:, 1] > 0).sum()) for one in patient if not one.problem)
             score = reviewed_patient(score, review, scheme=self.scheme, n_fields=n_fields)

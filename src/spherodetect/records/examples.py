@@ -17,6 +17,7 @@ crowd, which is the only way to exclude it from the stock losses.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,29 @@ def read_examples(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
                     f"{quoted(path)}: expected records of this version, got some without "
                     f"{problem}; write them again with `spherodetect tfrecords`"
                 ) from problem
+
+
+def count_labels(paths: Iterable[Path]) -> dict[str, Counter[int]]:
+    """Patient to the number of labels of each class id, without decoding an image.
+
+    Raises:
+        BadLabelsError: records of another program.
+    """
+    import tensorflow as tf
+
+    counts: dict[str, Counter[int]] = {}
+    for path in paths:
+        for raw in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+            feature = tf.train.Example.FromString(raw).features.feature
+            if "image/patient" not in feature:
+                raise BadLabelsError(
+                    f"{quoted(path)}: expected records of this version, got others; write them "
+                    "again with `spherodetect tfrecords`"
+                )
+            patient = feature["image/patient"].bytes_list.value[0].decode()
+            labels = feature["image/object/class/label"].int64_list.value
+            counts.setdefault(patient, Counter()).update(labels)
+    return counts
 
 
 def _read(raw: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     """Builds a recipe's data set.
 
     Args of the builder, in addition to those of TFDS:
-        recipe: the recipe's file, if it is not in tfrecords/ of a clone of the repository.
+        recipe: the recipe or its file, if it is not in tfrecords/ of a clone of the repository.
         workers: processes that convert fields; above 1 the calling script needs the usual
             `__main__` guard.
     """
@@ -56,15 +57,17 @@ class _Smears(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     FOLDERS: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
-        self, *, recipe: str | Path | None = None, workers: int = 1, **options: Any
+        self, *, recipe: str | Path | Recipe | None = None, workers: int = 1, **options: Any
     ) -> None:
-        file = Path(recipe) if recipe else _RECIPES / f"{self.name}.yaml"
-        if not file.is_file():
-            raise BadLabelsError(
-                f"{quoted(file)}: expected the data set's recipe, got none; "
-                "clone the repository, or pass recipe=FILE"
-            )
-        self._recipe, self._workers = load_recipe(file), workers
+        if not isinstance(recipe, Recipe):
+            file = Path(recipe) if recipe else _RECIPES / f"{self.name}.yaml"
+            if not file.is_file():
+                raise BadLabelsError(
+                    f"{quoted(file)}: expected the data set's recipe, got none; "
+                    "clone the repository, or pass recipe=FILE"
+                )
+            recipe = load_recipe(file)
+        self._recipe, self._workers = recipe, workers
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -265,3 +268,21 @@ class Pbc(_Smears):
         "put the folders of https://data.mendeley.com/datasets/snkd93bnjr there as pbc/basophil, "
         "pbc/eosinophil and so on; folders of other cells stay out."
     )
+
+
+class _OfRecipe(_Smears, skip_registration=True):  # type: ignore[call-arg]
+    """A recipe's data set, read from where the recipe says that it lies."""
+
+    def _root(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        return self._recipe.root
+
+
+def own_builder(recipe: Recipe, *, workers: int, **options: Any) -> tfds.core.DatasetBuilder:
+    """The builder of a loaded recipe; options are those of TFDS."""
+    own = re.sub("[^a-z0-9]+", "_", recipe.name.lower()).strip("_")
+
+    class Own(_OfRecipe, skip_registration=True):  # type: ignore[call-arg]
+        __doc__ = f"{recipe.name}, from its recipe."
+        name = own if own[:1].isalpha() else f"recipe_{own}"
+
+    return Own(recipe=recipe, workers=workers, **options)

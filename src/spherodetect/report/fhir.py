@@ -74,7 +74,10 @@ def _method(score: PatientScore) -> str:
         )
     if score.basis == "labels":
         return f"{method}; the cells were named by people"
-    return f"{method}; the cells were named by a model"
+    named = f"{method}; the cells were named by a model"
+    if math.isfinite(score.hs_score) and math.isnan(score.hs_score_low):
+        return f"{named} whose error rates are not known; the percentage is not corrected"
+    return named
 
 
 def _components(score: PatientScore) -> list[dict[str, Any]]:
@@ -87,10 +90,9 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
         "fields-rejected": {"valueInteger": score.n_fields_rejected},
         "basis": {"valueString": score.basis},
     }
-    limits = {"low": _percent(score.hs_score_low), "high": _percent(score.hs_score_high)}
     shares: dict[str, dict[str, Any]] = {
         "spherocytes-percent": {"valueQuantity": _percent(score.hs_score)},
-        "spherocytes-percent-95-interval": {"valueRange": limits},
+        **_interval("spherocytes-percent-95-interval", score.hs_score_low, score.hs_score_high),
         "spherocytes-percent-uncorrected": {"valueQuantity": _percent(score.raw_percent)},
     }
     if score.basis == "reviewed":
@@ -98,10 +100,10 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
             "reviewed-cells": {"valueInteger": score.n_reviewed},
             "reviewed-spherocytes": {"valueInteger": score.n_reviewed_spherocytes},
         }
-        model = {"low": _percent(score.model_score_low), "high": _percent(score.model_score_high)}
+        low, high = score.model_score_low, score.model_score_high
         shares |= {
             "spherocytes-percent-by-model": {"valueQuantity": _percent(score.model_score)},
-            "spherocytes-percent-by-model-95-interval": {"valueRange": model},
+            **_interval("spherocytes-percent-by-model-95-interval", low, high),
         }
     known = {**shares, **counts} if math.isfinite(score.hs_score) else counts
     return [
@@ -111,6 +113,13 @@ def _components(score: PatientScore) -> list[dict[str, Any]]:
         }
         for code, value in known.items()
     ]
+
+
+def _interval(code: str, low: float, high: float) -> dict[str, dict[str, Any]]:
+    """Return the component of an interval; nothing without limits."""
+    if math.isnan(low):
+        return {}
+    return {code: {"valueRange": {"low": _percent(low), "high": _percent(high)}}}
 
 
 def _percent(value: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from spherodetect.report.page import axis_end
@@ -12,7 +13,11 @@ from spherodetect.score.grades import GradeScheme
 def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
     """Return bands, ticks, interval and score; positions are percent of the scale's width."""
     reviewed = score.basis == "reviewed"
-    highest = max(score.hs_score_high, score.model_score_high if reviewed else 0)
+    has_interval = math.isfinite(score.hs_score_high)
+    shown = [score.hs_score_high if has_interval else score.hs_score]
+    if reviewed:
+        shown += filter(math.isfinite, (score.model_score, score.model_score_high))
+    highest = max(shown)
     end = axis_end(highest, 1.25 * scheme.from_percent[-1])
     limits = [*(limit for limit in scheme.from_percent if limit < end), end]
     bands = []
@@ -31,12 +36,14 @@ def graded_scale(score: PatientScore, scheme: GradeScheme) -> dict[str, Any]:
             {"x": 100 * t / end, "label": f"{t:g}", "limit": t in limits[1:-1]}
             for t in sorted(ticks)
         ],
-        "low": 100 * score.hs_score_low / end,
-        "high": 100 * score.hs_score_high / end,
+        "limits": (100 * score.hs_score_low / end, 100 * score.hs_score_high / end)
+        if has_interval
+        else None,
         "at": 100 * score.hs_score / end,
         "model": {
-            "low": 100 * score.model_score_low / end,
-            "high": 100 * score.model_score_high / end,
+            "limits": (100 * score.model_score_low / end, 100 * score.model_score_high / end)
+            if math.isfinite(score.model_score_high)
+            else None,
             "at": 100 * score.model_score / end,
         }
         if reviewed

@@ -57,7 +57,11 @@ def write_index(
     rows = list(rows)
     scores = [score for score, _ in rows]
     end = axis_end(
-        max((s.hs_score_high for s in scores if math.isfinite(s.hs_score_high)), default=0), 0
+        max(
+            (v for s in scores for v in (s.hs_score, s.hs_score_high) if math.isfinite(v)),
+            default=0,
+        ),
+        0,
     )
     columns = _columns(scores, scheme)
     places = {name: _places(values) for name, values in columns.items()}
@@ -67,6 +71,7 @@ def write_index(
             "score": score,
             "href": link,
             "status": status_words(score),
+            "has_interval": math.isfinite(score.hs_score_high),
             "places": {name: place[i] for name, place in places.items() if i in place},
         }
         for i, (score, link) in enumerate(zip(scores, links, strict=True))
@@ -92,7 +97,10 @@ def _columns(scores: Sequence[PatientScore], scheme: GradeScheme) -> dict[str, l
     return {
         "patient": list(range(len(scores))),
         "score": [s.hs_score if s.n_countable else None for s in scores],
-        "width": [s.hs_score_high - s.hs_score_low if s.n_countable else None for s in scores],
+        "width": [
+            s.hs_score_high - s.hs_score_low if math.isfinite(s.hs_score_high) else None
+            for s in scores
+        ],
         "grade": [grades.get(s.grade.partition(" or ")[0]) if s.grade else None for s in scores],
         "status": [STATUSES.index(s.status) for s in scores],
         "countable": [s.n_countable for s in scores],

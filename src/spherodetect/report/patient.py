@@ -22,7 +22,7 @@ from spherodetect.report.review_section import narrowing, review_rows
 from spherodetect.report.score_steps import score_steps
 from spherodetect.report.shown_cells import Gallery, ShownCell, gallery
 from spherodetect.report.status_text import advice, status_words
-from spherodetect.score.counts import PatientScore
+from spherodetect.score.counts import PatientScore, interval_words
 from spherodetect.score.grades import ICSH2015, GradeScheme
 from spherodetect.score.patient_review import PatientReview
 
@@ -78,6 +78,7 @@ def write_patient_report(
         score=score,
         status=status_words(score),
         languages={name: texts[score.status] for name, texts in STATUS_TEXTS.items()},
+        interval=interval_words(score.hs_score_low, score.hs_score_high),
         advice=advice(score, more_fields, review, fields),
         scale=graded_scale(score, scheme) if score.n_countable else None,
         steps=score_steps(score, fields, limit_of_blank),

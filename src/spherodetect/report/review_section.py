@@ -5,6 +5,7 @@ Percentages are 0 to 100.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from spherodetect.examined import Examined
 from spherodetect.report.page import axis_end, number
-from spherodetect.score.counts import CONFIDENT_WIDTH_POINTS, PatientScore
+from spherodetect.score.counts import CONFIDENT_WIDTH_POINTS, PatientScore, interval_words
 from spherodetect.score.patient_review import PatientReview
 from spherodetect.score.review import MAX_CELLS
 from spherodetect.score.review_plan import expected_cells
@@ -28,7 +29,8 @@ def review_rows(score: PatientScore, review: PatientReview) -> list[tuple[str, s
         (
             "By the model alone",
             f"{number(score.model_score)} %",
-            f"95 % interval {number(score.model_score_low)} to {number(score.model_score_high)} %",
+            interval_words(score.model_score_low, score.model_score_high)
+            + " %" * math.isfinite(score.model_score_low),
         ),
         (
             "Cells reviewed",
@@ -103,7 +105,8 @@ def review_advice(score: PatientScore, review: PatientReview) -> str:
 
 def review_offer(score: PatientScore, fields: Sequence[Examined]) -> str:
     """How many cells a person would have to review, where the model alone is not narrow enough."""
-    if score.status != "low_confidence" or score.basis != "model" or not fields:
+    of_model = score.basis == "model" and score.status in ("low_confidence", "uncalibrated")
+    if not of_model or not fields:
         return ""
     groups: list[str] = []
     ids: list[str] = []
@@ -117,8 +120,9 @@ def review_offer(score: PatientScore, fields: Sequence[Examined]) -> str:
     n = expected_cells(np.concatenate(p), ids, groups, width=CONFIDENT_WIDTH_POINTS)
     if n is None or n > MAX_CELLS:
         return ""
+    bring = "give an interval of" if score.status == "uncalibrated" else "bring the interval to"
     return (
-        f"A person who names about {n} of the cells would bring the interval to "
+        f"A person who names about {n} of the cells would {bring} "
         f"{CONFIDENT_WIDTH_POINTS:g} points: spherodetect review."
     )
 

@@ -55,8 +55,11 @@ def score_steps(
         # The limit of blank is for the model's count, which a reviewed score does not rest on.
         has_blank = math.isfinite(limit_of_blank) and score.basis != "reviewed"
         blank = proxy if has_blank else ""
-        by_hand = score.basis == "labels"
-        corrected = "not corrected: human labels" if by_hand else "corrected for the model's errors"
+        corrected = "corrected for the model's errors"
+        if score.basis == "labels":
+            corrected = "not corrected: human labels"
+        elif math.isnan(score.hs_score_low):
+            corrected = "not corrected: the model's error rates are not known"
         rows.append(("Flagged as spherocytes", f"{score.n_spherocytes:,}", raw + blank))
         if score.basis != "reviewed":
             rows.append(("HS score", f"{number(score.hs_score)} %", corrected))

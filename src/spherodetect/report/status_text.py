@@ -27,6 +27,8 @@ _STATUS_WORDS: Mapping[str, str] = {
     "at_or_below_limit_of_blank": "A slide without any spherocyte could give this count.",
     "insufficient_cells": "Not graded:",
     "field_quality": "Not graded: too few fields passed quality control.",
+    "uncalibrated": "Not graded: the error rates of this model are not known, so the score is the "
+    "uncorrected percentage and has no interval.",
     "unseen_stain": "Not graded: the films look like none that the model was taught. If they are "
     "of a laboratory that it knows, state its convention with --convention.",
     "out_of_domain": "Not graded: these pictures are unlike those that the method was made for.",
@@ -87,7 +89,8 @@ def advice(
 
 def _more_fields(score: PatientScore, more_fields: int | None) -> str:
     """Return what more fields would do; empty if nothing is missing."""
-    if score.status == "ok" or more_fields == 0 or not score.n_countable:
+    # More fields tell nothing about the errors of a model.
+    if score.status in ("ok", "uncalibrated") or more_fields == 0 or not score.n_countable:
         return ""
     if more_fields is None:
         grade = f"A grade needs {MIN_COUNTABLE} countable cells in {MIN_FIELDS} fields. "

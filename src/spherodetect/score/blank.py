@@ -31,15 +31,15 @@ def limit_of_blank(n_countable: int, *, model: ClassifierRates | HasRates | None
     """The 95th percentile of raw_percent, in percent, on slides without any spherocyte.
 
     The limit is a proxy: it rests on the specificity between the slides of the validation, because
-    no slides of healthy controls are public. Without a model it is 0.
+    no slides of healthy controls are public. Without a model it is 0. With unknown rates it is NaN.
 
     Args:
         n_countable: number of countable cells on the slide. With 0 the result is NaN.
         model: the classifier's rates, or a model that has them.
     """
-    if not n_countable:
-        return math.nan
     table = rates_table(model)
+    if not n_countable or np.isnan(table[0, 1]):
+        return math.nan
     # Bisection for the largest count that is still blank.
     low, high = 0, int(n_countable)
     while low < high:

@@ -17,7 +17,7 @@ less than half the half-width of their intervals.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +42,7 @@ FIXED_SENTENCE = (
 RESEARCH_USE = "For Research Use Only. Not for use in diagnostic procedures."
 
 HINTS = ("out_of_domain", "field_quality", "unseen_stain")
-UNGRADED = (*HINTS, "insufficient_cells")
+UNGRADED = (*HINTS, "uncalibrated", "insufficient_cells")
 #: The statuses in the order in which they are checked. The first that applies is the patient's.
 STATUSES = (*UNGRADED, "at_or_below_limit_of_blank", "low_confidence", "ok")
 
@@ -60,12 +60,13 @@ class PatientScore:
         patient_id: the patient.
         status: one of STATUSES.
         hs_score, hs_score_low, hs_score_high: corrected percentage of spherocytes among the
-            countable red cells, and its 95 % limits; NaN without cells.
+            countable red cells, and its 95 % limits; NaN without cells. If the rates of the model
+            are unknown, hs_score is raw_percent and the limits are NaN.
         raw_percent: percentage of spherocytes as counted; NaN without cells.
         grade: the grade, or empty where the status allows none.
         grade_scheme: name of the scheme.
         p_above_5_percent, p_above_20_percent: probability that the true percentage is above 5 or
-            20.
+            20; NaN where the limits are.
         n_fields: number of fields that were counted; n_fields_rejected are not among them.
         n_fields_rejected: number of fields that failed quality control.
         n_cells: number of all detected cells.
@@ -105,17 +106,6 @@ class PatientScore:
     model_score_low: float = math.nan
     model_score_high: float = math.nan
 
-    def called_by(self, name: str) -> PatientScore:
-        """The uncorrected score of cells that a model without known error rates called."""
-        return replace(
-            self,
-            model=name,
-            basis="model",
-            model_score=self.hs_score,
-            model_score_low=self.hs_score_low,
-            model_score_high=self.hs_score_high,
-        )
-
     def __str__(self) -> str:
         fields = (
             f"{self.n_fields} field{'s' * (self.n_fields != 1)} ({self.n_fields_rejected} rejected)"
@@ -128,11 +118,20 @@ class PatientScore:
         if self.basis == "reviewed":
             reviewed = f", {self.n_reviewed_spherocytes} of {self.n_reviewed} reviewed cells"
         return (
-            f"{head}, {self.hs_score:.1f} % spherocytes (95 % interval {self.hs_score_low:.1f} to "
-            f"{self.hs_score_high:.1f}){grade}{reviewed}; {self.n_spherocytes} of "
-            f"{self.n_countable} countable cells, {self.raw_percent:.1f} %, in {fields}; "
-            f"{self.model}"
+            f"{head}, {self.hs_score:.1f} % spherocytes "
+            f"({interval_words(self.hs_score_low, self.hs_score_high)}){grade}{reviewed}; "
+            f"{self.n_spherocytes} of {self.n_countable} countable cells, "
+            f"{self.raw_percent:.1f} %, in {fields}; {self.model}"
         )
+
+
+def interval_words(low: float, high: float) -> str:
+    """The limits of an interval in percent as text.
+
+    >>> interval_words(9.5, 13.7), interval_words(math.nan, math.nan)
+    ('95 % interval 9.5 to 13.7', 'no interval')
+    """
+    return "no interval" if math.isnan(low) else f"95 % interval {low:.1f} to {high:.1f}"
 
 
 def score_counts(
@@ -153,7 +152,8 @@ def score_counts(
         spherocytes: (J,) countable cells called spherocytes in each field.
         countable: (J,) countable red cells in each field.
         model: the classifier's rates, or a model that has them. Without it the counts are human
-            labels, and nothing is corrected.
+            labels, and nothing is corrected. With rates that are unknown nothing is corrected
+            either, and the score has no limits and no grade.
         healthy: what is called in healthy blood of the same stain, for the limit of blank. Without
             it the specificity of `model` stands in.
         patient_id: the patient.
@@ -178,6 +178,7 @@ def score_counts(
         grade_scheme if isinstance(grade_scheme, GradeScheme) else load_grade_scheme(grade_scheme)
     )
     rates = rates_of(model)
+    calibrated = rates is None or rates.known
     n, called = int(countable.sum()), int(spherocytes.sum())
     n_cells = n if n_cells is None else n_cells
     if n_cells < n or n_fields_rejected < 0:
@@ -192,14 +193,17 @@ def score_counts(
     summary = summarise(spherocytes, countable)
     score = low = high = above_5 = above_20 = math.nan
     percent, blank = np.empty(0), False
-    if n:
+    if n and not calibrated:
+        score = 100.0 * summary.share
+    elif n:
         table = rates_table(rates)
         blank = is_blank(called, n, table if healthy is None else rates_table(healthy))
         score, low, high, percent = corrected_percent(summary, table)
         # At or below the limit of blank the slide may have no spherocyte at all.
         low = 0.0 if blank else low
         above_5, above_20 = (float(np.mean(percent > limit)) for limit in (5.0, 20.0))
-    status = _status(status_hint, n, summary.n_fields, blank=blank, width=high - low)
+    hint = status_hint or ("" if calibrated else "uncalibrated")
+    status = _status(hint, n, summary.n_fields, blank=blank, width=high - low)
     return PatientScore(
         patient_id=patient_id,
         status=status,
@@ -225,7 +229,7 @@ def score_counts(
     )
 
 
-def _status(hint: str | None, n: int, n_fields: int, *, blank: bool, width: float) -> str:
+def _status(hint: str, n: int, n_fields: int, *, blank: bool, width: float) -> str:
     """The first status, in the order of STATUSES, that applies."""
     if hint:
         return hint
@@ -257,7 +261,8 @@ def more_fields_needed(
 
     Returns:
         0 if nothing is missing; None if even `at_most` fields would not suffice, because the spread
-        of the classifier's rates between slides alone gives a wider interval.
+        of the classifier's rates between slides alone gives a wider interval, or because the rates
+        are unknown.
     """
     spherocytes, countable = checked_counts(spherocytes, countable, names=_NAMES, unit="field")
     summary = summarise(spherocytes, countable)
@@ -309,6 +314,7 @@ __all__ = [
     "STATUSES",
     "UNGRADED",
     "PatientScore",
+    "interval_words",
     "more_fields_needed",
     "score_counts",
 ]

@@ -173,7 +173,7 @@ def reviewed_patient(
 
 
 def _status(score: PatientScore, review: PatientReview, n_fields: int) -> str:
-    # Named cells need no model: the look of a film does not matter any more.
+    # Named cells need no model: the look of a film and the model's rates do not matter any more.
     if score.status in HINTS and score.status != "unseen_stain":
         return score.status
     if score.n_countable < MIN_COUNTABLE or n_fields < MIN_FIELDS:

@@ -7,7 +7,7 @@ nothing of a model but `ClassifierRates.table`, in Python and in the exported gr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Protocol
@@ -26,6 +26,8 @@ TABLE_ROWS = 8192
 TYPICAL_CONCENTRATION = 30.0
 
 _RIGHT_ANGLE = math.pi / 2
+#: Grid points of the mean of reference blocks.
+_EVIDENCE_STEPS = 720
 _BLOCK_KEYS = ("true_spherocytes", "called_of_true", "true_others", "called_of_others")
 
 
@@ -37,8 +39,8 @@ class ClassifierRates:
     rates differ between slides by far more than binomial sampling would explain. Therefore a
     beta-binomial distribution is fitted to the blocks, and the rates of a new slide are drawn from
     its predictive distribution, sensitivity and specificity independently. A block without cells of
-    one class gives no evidence about the rate of that class. Without any block the rate may have
-    any value, and the intervals become as wide as that.
+    one class gives no evidence about the rate of that class. Without cells of both classes the
+    rates are unknown, and a score is not corrected.
 
     Attributes:
         n_spherocyte: true spherocytes in each block.
@@ -46,6 +48,8 @@ class ClassifierRates:
         n_other: other countable red cells in each block.
         n_other_called: those of them that were called spherocytes.
         name: name of the model in tables.
+        reference: blocks of another classifier on films of the same stain. They are evidence about
+            how much rates differ between slides, and none about the mean rates.
 
     Raises:
         ValueError: counts are negative, not whole, or of different lengths, or more cells were
@@ -61,6 +65,7 @@ class ClassifierRates:
     n_other: tuple[int, ...]
     n_other_called: tuple[int, ...]
     name: str = "model"
+    reference: ClassifierRates | None = None
 
     def __post_init__(self) -> None:
         for names in (("n_spherocyte_called", "n_spherocyte"), ("n_other_called", "n_other")):
@@ -87,11 +92,12 @@ class ClassifierRates:
             BadModelError: the rates are missing or invalid.
         """
         try:
-            blocks = model["rates"]["blocks"]
-            true, called, others, false = (
-                tuple(block[key] for block in blocks) for key in _BLOCK_KEYS
-            )
-            return cls(true, called, others, false, name=name or str(model.get("name") or "model"))
+            rates, reference = model["rates"], None
+            if rates.get("reference"):
+                of = rates["reference"]
+                reference = cls._of_blocks(of["blocks"], name=str(of["model"]))
+            name = name or str(model.get("name") or "model")
+            return cls._of_blocks(rates["blocks"], name=name, reference=reference)
         except ValueError as problem:
             raise BadModelError(
                 f"model.json: rates.blocks: {problem}; export the model again"
@@ -102,6 +108,17 @@ class ClassifierRates:
                 f"model.json: {expected}, got {problem!r:.100}; export the model again"
             ) from problem
 
+    @classmethod
+    def _of_blocks(
+        cls,
+        blocks: Sequence[Mapping[str, Any]],
+        *,
+        name: str,
+        reference: ClassifierRates | None = None,
+    ) -> ClassifierRates:
+        true, called, others, false = (tuple(block[key] for block in blocks) for key in _BLOCK_KEYS)
+        return cls(true, called, others, false, name=name, reference=reference)
+
     @cached_property
     def table(self) -> np.ndarray:
         """(8192, 3) float64, read-only: rows of sensitivity, specificity and a probability.
@@ -110,22 +127,36 @@ class ClassifierRates:
         points in three dimensions, without a random generator, so that each run gives the same
         result. The limits of an interval differ from those of 32 times as many rows by less than
         1 % of the interval's width. The table takes a third of a second and is computed once.
+        Unknown rates are NaN.
         """
-        right = np.subtract(self.n_other, self.n_other_called)
-        sensitivity = predictive_quantiles(
-            self.n_spherocyte, self.n_spherocyte_called, _mirrored_digits(2)
+        if not self.known:
+            return _table(np.nan, np.nan)
+        reference = self.reference._hits if self.reference else (((), ()), ((), ()))
+        sensitivity, specificity = (
+            predictive_quantiles(*hits, _mirrored_digits(base), reference=of_reference)
+            for base, hits, of_reference in zip((2, 3), self._hits, reference, strict=True)
         )
-        specificity = predictive_quantiles(self.n_other, right, _mirrored_digits(3))
         return _table(sensitivity, specificity)
 
     @property
+    def _hits(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """Cells and correctly called cells of each block, of spherocytes and of other cells."""
+        right = np.subtract(self.n_other, self.n_other_called)
+        return (self.n_spherocyte, self.n_spherocyte_called), (self.n_other, right)
+
+    @property
+    def known(self) -> bool:
+        """Whether the blocks have cells of both classes, so that a score can be corrected."""
+        return sum(self.n_spherocyte) > 0 and sum(self.n_other) > 0
+
+    @property
     def sensitivity(self) -> float:
-        """Mean sensitivity on a new slide, which corrects hs_score."""
+        """Mean sensitivity on a new slide, which corrects hs_score; NaN if it is unknown."""
         return float(self.table[:, 0].mean())
 
     @property
     def specificity(self) -> float:
-        """Mean specificity on a new slide, which corrects hs_score."""
+        """Mean specificity on a new slide, which corrects hs_score; NaN if it is unknown."""
         return float(self.table[:, 1].mean())
 
 
@@ -157,6 +188,11 @@ def rates_table(model: ClassifierRates | HasRates | None) -> np.ndarray:
     return labels_table() if rates is None else rates.table
 
 
+def unknown_rates(name: str) -> ClassifierRates:
+    """The rates of a model of which no labelled cells are known."""
+    return ClassifierRates((), (), (), (), name=name)
+
+
 def _table(sensitivity: Any, specificity: Any) -> np.ndarray:
     table = np.empty((TABLE_ROWS, 3))
     table[:, 0], table[:, 1] = sensitivity, specificity
@@ -179,7 +215,9 @@ def _mirrored_digits(base: int) -> np.ndarray:
     return mirrored + place / 2
 
 
-def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
+def predictive_quantiles(
+    n: Any, hits: Any, u: np.ndarray, *, reference: tuple[Any, Any] = ((), ())
+) -> np.ndarray:
     """Quantiles of the rate on a new slide, given the hits among n cells of each block.
 
     The rate of a slide has the distribution Beta(m M, (1 - m) M). The mean m has Jeffreys' prior.
@@ -191,6 +229,8 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
         n: (K,) number of cells of each block; K may be 0.
         hits: (K,) number of hits among them.
         u: probabilities of the quantiles, any shape.
+        reference: the same of other blocks, whose rates have a mean of their own and the same
+            concentration.
 
     Returns:
         The quantiles, in the shape of u.
@@ -198,6 +238,7 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
     n, hits = np.asarray(n, float), np.asarray(hits, float)
     concentration = TYPICAL_CONCENTRATION * np.exp(np.linspace(-6, 6, 31))
     log_prior = np.log(concentration) - 2 * np.log(TYPICAL_CONCENTRATION + concentration)
+    log_prior = log_prior + _log_evidence(*reference, concentration)
     # The grid of the mean is uniform in the angle arcsin(sqrt(m)), where Jeffreys' prior is
     # constant. The first pass covers all means; the second is confined to those that have weight.
     low, high = 0.0, _RIGHT_ANGLE
@@ -206,10 +247,7 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
         angle = low + step * (np.arange(48) + 0.5)
         mean = np.sin(angle)[:, None] ** 2
         a, b = mean * concentration, (1 - mean) * concentration
-        log_weight = log_prior + np.zeros_like(a)
-        for trials, successes in zip(n, hits, strict=True):
-            posterior = special.betaln(a + successes, b + trials - successes)
-            log_weight += posterior - special.betaln(a, b)
+        log_weight = log_prior + _log_likelihood(n, hits, a, b)
         weight = np.exp(log_weight - log_weight.max())
         found = angle[weight.max(axis=1) > 1e-6]
         low, high = max(found[0] - step, 0.0), min(found[-1] + step, _RIGHT_ANGLE)
@@ -221,6 +259,23 @@ def predictive_quantiles(n: Any, hits: Any, u: np.ndarray) -> np.ndarray:
         a[likely][:, None], b[likely][:, None], np.sin(angle) ** 2
     )
     return np.sin(np.interp(u, below / below[-1], angle)) ** 2
+
+
+def _log_likelihood(n: Any, hits: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Beta-binomial log likelihood of blocks for parameters (A, B), without constants; (A, B)."""
+    log_likelihood = np.zeros_like(a)
+    for trials, successes in zip(n, hits, strict=True):
+        posterior = special.betaln(a + successes, b + trials - successes)
+        log_likelihood += posterior - special.betaln(a, b)
+    return log_likelihood
+
+
+def _log_evidence(n: Any, hits: Any, concentration: np.ndarray) -> np.ndarray:
+    """(B,) log likelihood of blocks for each concentration, over all means (Jeffreys' prior)."""
+    angle = _RIGHT_ANGLE * (np.arange(_EVIDENCE_STEPS) + 0.5) / _EVIDENCE_STEPS
+    mean = np.sin(angle)[:, None] ** 2
+    log_likelihood = _log_likelihood(n, hits, mean * concentration, (1 - mean) * concentration)
+    return np.asarray(special.logsumexp(log_likelihood, axis=0))
 
 
 def checked_counts(

@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 
 from spherodetect.evaluation.metrics import average_precision, expected_calibration_error
+from spherodetect.safety import quoted
 
+#: Error rates need so many held-out groups (patients, or runs of neighbouring fields) with so many
+#: labelled spherocytes each, and so many other labelled red cells in all. The spread of the rates
+#: between patients cannot be told from one of them.
+MIN_GROUPS, MIN_SPHEROCYTES, MIN_OTHERS = 2, 10, 100
 #: A cell with these log odds of spherocyte against other red cell, or more, is a spherocyte.
 CUT = math.log(3.0)
 #: If less than this share of a block's countable cells is labelled, its other red cells are not
@@ -104,6 +109,28 @@ class Calibration:
     threshold: float
     rates: list[dict[str, Any]]
     figures: dict[str, float]
+
+
+def shortfall(cells: HeldOutCells | None) -> str:
+    """What is missing for a calibration, in a clause with the next step; empty if nothing is."""
+    counts = (
+        {}
+        if cells is None
+        else {
+            str(run): int(cells.spherocyte[cells.run == run].sum()) for run in np.unique(cells.run)
+        }
+    )
+    others = 0 if cells is None else int((~cells.spherocyte).sum())
+    enough = sum(count >= MIN_SPHEROCYTES for count in counts.values())
+    if enough >= MIN_GROUPS and others >= MIN_OTHERS:
+        return ""
+    found = ", ".join(f"{count} in {quoted(run)}" for run, count in counts.items())
+    return (
+        f"expected {MIN_GROUPS} or more held-out groups (patients, or runs of fields) with at "
+        f"least {MIN_SPHEROCYTES} labelled spherocytes each, and {MIN_OTHERS} other labelled red "
+        f"cells, got {enough} such groups (spherocytes: {found or 'none'}) and {others} other "
+        "cells; hold out more groups with `train --folds patient`, or name further runs with --fold"
+    )
 
 
 def calibrate(cells: HeldOutCells) -> Calibration:

@@ -7,12 +7,28 @@ Importing this module registers it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from official.core import config_definitions, exp_factory
 from official.modeling import optimization
 from official.vision.configs import maskrcnn as base
 
 EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
+
+
+#: Settings of a run that goes on from the weights of a model folder: fewer and smaller steps.
+TUNING: Mapping[str, Any] = {
+    "task": {"init_checkpoint_modules": "all", "frozen_norms": True},
+    "trainer": {
+        "train_steps": 200,
+        "validation_interval": 100,
+        "optimizer_config": {
+            "learning_rate": {"cosine": {"initial_learning_rate": 4e-4, "decay_steps": 200}},
+            "warmup": {"linear": {"warmup_steps": 20}},
+        },
+    },
+}
 
 
 @dataclasses.dataclass
@@ -38,8 +54,9 @@ class SmearParserConfig(base.Parser):
 class SmearDataConfig(base.DataConfig):
     """A data set of records.
 
-    input_path is a file pattern, or a mapping from the name of each data set to its pattern. In the
-    second case `weights` maps each name to how often it is drawn.
+    input_path is a file pattern, a list of them, or a mapping from the name of each data set to its
+    patterns. In the last case `weights` maps each name to how often it is drawn. Fields of patients
+    in `without_patients` are passed over; if `patients` names some, all others are.
     """
 
     dtype: str = "float32"
@@ -47,16 +64,23 @@ class SmearDataConfig(base.DataConfig):
     # stopped.
     first_example: int = 0
     seed: int = 1
+    patients: list[str] = dataclasses.field(default_factory=list)
+    without_patients: list[str] = dataclasses.field(default_factory=list)
     parser: SmearParserConfig = dataclasses.field(default_factory=SmearParserConfig)
 
 
 @dataclasses.dataclass
 class SmearTask(base.MaskRCNNTask):
-    """The task of task.py; class_names are in the order of the class ids, without background."""
+    """The task of task.py; class_names are in the order of the class ids, without background.
+
+    With frozen_norms batch normalisation keeps its values in training. A run that goes on from the
+    weights of a model folder needs that, see weights.py.
+    """
 
     class_names: list[str] = dataclasses.field(
         default_factory=lambda: ["rbc", "spherocyte", "wbc", "platelet"]
     )
+    frozen_norms: bool = False
     train_data: SmearDataConfig = dataclasses.field(
         default_factory=lambda: SmearDataConfig(is_training=True)
     )

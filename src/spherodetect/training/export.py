@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 
-from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds, read_card
-from spherodetect.detect.provenance import Provenance
+from spherodetect.detect.model_folder import BUNDLED, ErrorRates, ModelCard, Thresholds, read_card
+from spherodetect.detect.provenance import Provenance, matches_split
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph.conventions import Conventions
 from spherodetect.graph.detector import Canvas, Detector
@@ -23,18 +22,18 @@ from spherodetect.graph.network import Network
 from spherodetect.safety import quoted, read_json
 from spherodetect.training import experiment, second_look
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
-from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate
+from spherodetect.training.calibrate import Calibration, HeldOutCells, calibrate, shortfall
+from spherodetect.training.folds import fold_runs
 from spherodetect.training.held_out import collect, validation_records
 from spherodetect.training.kept import kept_second_look
 from spherodetect.training.model_card import model_card
+from spherodetect.training.reference import reference_of
 from spherodetect.training.run import chosen_checkpoint, patterns_of
 
 logger = logging.getLogger(__name__)
 
 #: Default shapes of serving_static: the fields of Chula RBC-12.
 CANVAS = Canvas((480, 640), 0.193)
-#: Calibration needs runs of fields with this many spherocytes each, and other red cells.
-_MIN_RUNS, _MIN_SPHEROCYTES_A_RUN, _MIN_OTHERS = 2, 10, 100
 _MAX_PROVENANCE_BYTES = 50_000_000
 
 
@@ -50,11 +49,15 @@ def export(
     """Write the model folder of a run's best or last checkpoint and return its path.
 
     Calibration, the threshold and the error rates come from held-out fields: the validation records
-    of the run and of `folds`. One run has few blocks of held-out fields, and few blocks say little
-    about how error rates differ between slides.
+    of the run and of `folds`. They need two or more held-out groups (patients, or runs of fields)
+    with at least ten labelled spherocytes each. With less the model has no error rates, and scores
+    by it have the status uncalibrated. Few groups say little about how error rates differ between
+    slides. If the bundled model was judged on films of the same stain, its blocks are evidence
+    about that too (`rates.reference` in model.json), and about nothing else.
 
     Args:
-        run: folder of the run. A run that was trained on all fields has no validation records.
+        run: folder of the run, or of the trainings of `train --folds`, which then are the folds. A
+            run that was trained on all fields has no validation records.
         out: the model folder.
         folds: runs of the same experiment that held out other fields.
         name: the model's name in tables, by default that of `out`.
@@ -64,8 +67,9 @@ def export(
     Raises:
         SpherodetectError: no checkpoint, or the validation records of a run are missing.
     """
-    run, out = Path(run), Path(out)
-    runs = [run, *map(Path, folds)]
+    run, *left_out = fold_runs(Path(run)) or (Path(run),)
+    out = Path(out)
+    runs = [run, *left_out, *map(Path, folds)]
     params, detector, checkpoint = restore(run)
     held_out, judges = [], []
     for one in runs:
@@ -73,12 +77,16 @@ def export(
         if any(patterns_of(one_params.task.validation_data)):
             records = validation_records(one, one_params)
             names = params.task.class_names
-            held_out.append(collect(one_detector, records, names, progress=progress))
+            patients = list(one_params.task.validation_data.patients)
+            held_out.append(
+                collect(one_detector, records, names, patients=patients, progress=progress)
+            )
             judges.append(one)
     second, judged = second_look.cross_fit(held_out, progress=progress)
     detector = detector.replace(second=second)
     cells = HeldOutCells.join(judged) if judged else None
-    calibration = calibrate(cells) if cells and _is_enough(cells) else None
+    missing = shortfall(cells)
+    calibration = None if cells is None or missing else calibrate(cells)
     if calibration is not None:
         thresholds = Thresholds(
             p_spherocyte=calibration.threshold,
@@ -87,13 +95,13 @@ def export(
         )
         detector.assign(thresholds)
     else:
-        logger.warning(
-            "too few labelled spherocytes are held out: the model is exported uncalibrated"
-        )
+        logger.warning("the model has no error rates, and its scores are uncalibrated: %s", missing)
     card = _card(run, name or out.name, checkpoint, detector, calibration, n_folds=len(held_out))
     folds_of_second_look = [_held_out_provenance(one) for one in judges] if second else []
     content = {**card.provenance.content, "second_look": folds_of_second_look}
-    card = replace(card, provenance=Provenance(content))
+    reference = reference_of(card.stains_seen, read_card(BUNDLED), but=card.rates.names)
+    rates = replace(card.rates, reference=reference if calibration else {})
+    card = replace(card, provenance=Provenance(content), rates=rates)
     return write_folder(out, detector, card, canvas=canvas, text=model_card(card))
 
 
@@ -192,13 +200,6 @@ def restore(run: Path) -> tuple[Any, Detector, str]:
     return params, detector, Path(checkpoint).name
 
 
-def _is_enough(cells: HeldOutCells) -> bool:
-    """Whether the cells are enough to calibrate on."""
-    spherocytes = [int(cells.spherocyte[cells.run == run].sum()) for run in np.unique(cells.run)]
-    runs = sum(count >= _MIN_SPHEROCYTES_A_RUN for count in spherocytes)
-    return runs >= _MIN_RUNS and int((~cells.spherocyte).sum()) >= _MIN_OTHERS
-
-
 def _card(
     run: Path,
     name: str,
@@ -229,14 +230,15 @@ def _held_out_provenance(fold: Path) -> dict[str, Any]:
     provenance = read_json(fold / "provenance.json", max_bytes=_MAX_PROVENANCE_BYTES)
     pattern = provenance["params"]["task"]["validation_data"]["input_path"]
     patterns = Provenance(provenance).record_patterns("validation_data")
-    data = {
-        name: {
-            **manifest,
-            "splits": {split: part for split, part in manifest["splits"].items() if split == "val"},
+    data = {}
+    for name, manifest in provenance["data"].items():
+        splits = {
+            split: part
+            for split, part in manifest["splits"].items()
+            if any(matches_split(one, name, split) for one in patterns)
         }
-        for name, manifest in provenance["data"].items()
-        if any(f"{name}-val-" in one for one in patterns)
-    }
+        if splits:
+            data[name] = {**manifest, "splits": splits}
     return {"data": data, "params": {"task": {"train_data": {"input_path": pattern}}}}
 
 

@@ -7,7 +7,7 @@ trained on the records.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ def collect(
     class_names: list[str],
     *,
     um_per_px: float = 0.0,
+    patients: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SecondLookCells:
     """The detected red cells of records: those with a label, and the countable ones without.
@@ -58,6 +59,7 @@ def collect(
         class_names: in the order of the records' class ids.
         um_per_px: pixel size of fields whose records do not state it. At 0 the detector estimates
             the scale, as it does in use.
+        patients: of whom fields are used; all if none is named.
         progress: called with the number of fields done and in total.
     """
     call = tf.function(
@@ -67,7 +69,7 @@ def collect(
     ids = {name: k for k, name in enumerate(class_names, 1)}
     spherocyte = ids.get(SPHEROCYTE, -1)
     red = [ids[name] for name in class_names if name in RED_CELLS]
-    examples = list(read_examples(records))
+    examples = [e for e in read_examples(records) if not patients or e["patient"] in patients]
     runs = _runs({e["field"]: e["patient"] for e in examples})
     columns: dict[str, list[Any]] = defaultdict(list)
     neighbours: dict[str, list[Any]] = defaultdict(list)

@@ -41,10 +41,9 @@ from spherodetect.training.conventions import (
 )
 from spherodetect.training.export import CANVAS, export_tuned, restore
 from spherodetect.training.kept import export_kept, kept_detector, kept_second_look
+from spherodetect.training.reference import CONVENTIONS
 from spherodetect.training.survey import CONFIDENCE, survey
 
-#: Data sets (the part of a records' name before a fold's letter) and whose convention labels them.
-CONVENTIONS = {"dataset_a_mgg": "dataset-a", "chula": "chula"}
 #: Data sets without spherocytes, and the convention whose stain they have.
 HEALTHY = {"pbc": "dataset-a"}
 #: The medians of fewer countable cells say little of how a field looks.

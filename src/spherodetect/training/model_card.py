@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spherodetect.detect.model_folder import ModelCard
+from spherodetect.detect.provenance import Provenance
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 
 _MGG = ("MGG", "May-Grünwald")
@@ -57,7 +58,7 @@ not used, because people then labelled conspicuous cells. Missed cells are not i
 
 | block | spherocytes | called | other cells | called |
 |---|---|---|---|---|
-{blocks}{conventions}"""
+{blocks}{reference}{conventions}"""
 _CONVENTIONS = """\
 
 ## Conventions
@@ -81,7 +82,7 @@ def model_card(card: ModelCard) -> str:
         name=card.name,
         research_use=RESEARCH_USE,
         fixed_sentence=FIXED_SENTENCE,
-        initial="an earlier checkpoint" if card.provenance.initial else "random weights",
+        initial=_initial(card.provenance.initial),
         rbc_px=card.rbc_px,
         second_look=_SECOND_LOOK if card.provenance.second_look else "",
         prior=_PRIOR,
@@ -93,9 +94,18 @@ def model_card(card: ModelCard) -> str:
         folds=card.rates.folds,
         figures="\n".join(_figures(card.held_out_figures)),
         blocks="".join(f"{row}\n" for row in _block_rows(card.rates.blocks)),
+        reference=_reference(card.rates.reference),
         blank=_blank(card.conventions.get("healthy", {})),
         conventions=_conventions(card.conventions),
     )
+
+
+def _initial(initial: Provenance | None) -> str:
+    """What the training began with."""
+    if initial is None:
+        return "random weights"
+    model = initial.content.get("model") or {}
+    return f"the weights of {model['name']}" if "name" in model else "an earlier checkpoint"
 
 
 def _blank(healthy: Mapping[str, Any]) -> str:
@@ -106,6 +116,18 @@ def _blank(healthy: Mapping[str, Any]) -> str:
     return (
         f"The limit of blank of {', '.join(names)} comes from healthy blood of its stain. Of other "
         "conventions it is a proxy: their specificity between slides."
+    )
+
+
+def _reference(reference: Mapping[str, Any]) -> str:
+    """What another model's blocks were used for; empty without any."""
+    if not reference:
+        return ""
+    names = ", ".join(str(block["name"]) for block in reference["blocks"])
+    return (
+        "\nHow much error rates differ between patients was also taken from the held-out blocks "
+        f"of {reference['model']} on the same stain ({reference['stain']}): {names}. Their mean "
+        "rates are not used.\n"
     )
 
 
@@ -133,7 +155,10 @@ def _figures(figures: Mapping[str, float]) -> list[str]:
         + (f"{value:.3f}" if isinstance(value, float) else f"{value}")
         for name, value in figures.items()
     ]
-    return lines or ["- not measured: too few labelled spherocytes were held out"]
+    return lines or [
+        "- not measured: error rates need two or more held-out groups with at least ten labelled "
+        "spherocytes each. Scores by this model have the status uncalibrated."
+    ]
 
 
 def _block_rows(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -74,17 +74,34 @@ def read(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _records(pattern: str, config: Any) -> tf.data.Dataset:
+def _records(pattern: str | list[str], config: Any) -> tf.data.Dataset:
     """Serialised records: an endless stream, shuffled anew in each epoch, or one pass in order."""
     files = tf.data.Dataset.from_tensor_slices(sorted(tf.io.gfile.glob(pattern)))
     if not config.is_training:
-        return files.flat_map(tf.data.TFRecordDataset)
+        return _of_patients(files.flat_map(tf.data.TFRecordDataset), config)
     records = files.shuffle(1000, seed=config.seed).interleave(
         tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE
     )
-    return records.shuffle(
-        min(config.shuffle_buffer_size, _MAX_SHUFFLE_BUFFER), seed=config.seed
-    ).repeat()
+    return (
+        _of_patients(records, config)
+        .shuffle(min(config.shuffle_buffer_size, _MAX_SHUFFLE_BUFFER), seed=config.seed)
+        .repeat()
+    )
+
+
+def _of_patients(records: tf.data.Dataset, config: Any) -> tf.data.Dataset:
+    """The records of the patients that the config wants."""
+    only, without = list(config.patients), list(config.without_patients)
+    if not only and not without:
+        return records
+    feature = {"image/patient": tf.io.FixedLenFeature([], tf.string, "")}
+
+    def is_wanted(record: tf.Tensor) -> tf.Tensor:
+        patient = tf.io.parse_single_example(record, feature)["image/patient"]
+        chosen = tf.reduce_any(patient == tf.constant(only, tf.string)) if only else True
+        return chosen & ~tf.reduce_any(patient == tf.constant(without, tf.string))
+
+    return records.filter(is_wanted)
 
 
 def seeds(seed: tf.Tensor, names: tuple[str, ...]) -> Mapping[str, tf.Tensor]:

@@ -44,17 +44,23 @@ _HARDWARE: dict[str, dict[str, Any]] = {
 
 
 def load_experiment(
-    path: str | Path, *, hardware: str | None = None, overrides: Sequence[str] = ()
+    path: str | Path,
+    *,
+    hardware: str | None = None,
+    overrides: Sequence[str] = (),
+    tuning: bool = False,
 ) -> Any:
     """The settings of an experiment.
 
     In this order, each changes the ones before: Model Garden's defaults, those of experiment.py,
-    those of the hardware, the YAML, and the overrides.
+    those of the hardware, the YAML, those of tuning, and the overrides.
 
     Args:
         path: the YAML.
         hardware: cpu, gpu or tpu.
         overrides: key=value, where the key is a path such as trainer.train_steps.
+        tuning: the run goes on from the weights of a model: `experiment.TUNING`, and the learning
+            rate falls until the last step.
 
     Raises:
         SpherodetectError: an unknown key, or an override that is not key=value.
@@ -73,6 +79,8 @@ def load_experiment(
             (f"--hardware {hardware}", read_yaml(file) if file.is_file() else _HARDWARE[hardware])
         )
     layers.append((quoted(path), settings))
+    if tuning:
+        layers.append(("--from", _experiment.TUNING))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -90,6 +98,9 @@ def load_experiment(
             raise SpherodetectError(
                 f"{source}: expected settings that the experiment has, got {error}"
             ) from error
+    rate = params.trainer.optimizer_config.learning_rate
+    if tuning and rate.type == "cosine":
+        rate.cosine.decay_steps = params.trainer.train_steps
     # The head has one output for the background and one for each class.
     params.task.model.num_classes = 1 + len(params.task.class_names)
     return params
@@ -101,6 +112,7 @@ def train(
     *,
     hardware: str = "cpu",
     overrides: Sequence[str] = (),
+    start: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, line: None,
 ) -> Path:
@@ -111,15 +123,34 @@ def train(
         run: the run folder.
         hardware: cpu, gpu or tpu.
         overrides: key=value, see `load_experiment`.
+        start: folder of a checkpoint from `start.start_checkpoint`, from which the run goes on.
         resume: continue the run in the folder.
         progress: called with the number of steps done and in total, and a line of text.
 
     Raises:
         SpherodetectError: the folder has a run and `resume` is false, or there are no records.
     """
-    path, run = Path(path), Path(run)
-    params = load_experiment(path, hardware=hardware, overrides=overrides)
-    _require_records(params)
+    params = load_experiment(path, hardware=hardware, overrides=overrides, tuning=start is not None)
+    if start is not None:
+        params.task.init_checkpoint = str(start)
+    name = Path(path).stem
+    return train_settings(
+        params, run, name=name, hardware=hardware, resume=resume, progress=progress
+    )
+
+
+def train_settings(
+    params: Any,
+    run: str | Path,
+    *,
+    name: str,
+    hardware: str = "cpu",
+    resume: bool = False,
+    progress: Callable[[int, int, str], None] = lambda done, total, line: None,
+) -> Path:
+    """`train` of settings that were loaded; `name` is that of the experiment."""
+    run = Path(run)
+    require_records(params)
     last = tf.train.latest_checkpoint(str(run))
     if last and not resume:
         raise SpherodetectError(
@@ -131,7 +162,7 @@ def train(
     step = int(last.rsplit("-", 1)[1]) if last else 0
     total = params.trainer.train_steps
     params.task.train_data.first_example = step * params.task.train_data.global_batch_size
-    _write_provenance(run, path, params)
+    _write_provenance(run, name, params)
     if params.runtime.mixed_precision_dtype != "float32":
         from official.modeling import performance
 
@@ -141,7 +172,7 @@ def train(
         task = task_factory.get_task(params.task, logging_dir=str(run))
     # At an interval of 0 the held-out records serve export alone, and the last checkpoint is used.
     validates = params.trainer.validation_interval > 0 and bool(held_out_records(params))
-    logger.info("training %s from step %d to %d in %s", path.name, step, total, run)
+    logger.info("training %s from step %d to %d in %s", name, step, total, run)
     progress(
         step,
         total,
@@ -202,11 +233,10 @@ def _strategy(hardware: str) -> tf.distribute.Strategy:
 
 
 def patterns_of(data: Any) -> list[str]:
-    """The patterns of a data set's records: input_path is one, a list, or one a name."""
-    patterns = data.input_path
-    if hasattr(patterns, "as_dict"):
-        return list(patterns.as_dict().values())
-    return [patterns] if isinstance(patterns, str) else list(patterns)
+    """The patterns of a data set's records: input_path is one, a list, or one of both a name."""
+    paths = data.input_path
+    parts = list(paths.as_dict().values()) if hasattr(paths, "as_dict") else [paths]
+    return [p for part in parts for p in ([part] if isinstance(part, str) else part)]
 
 
 def held_out_records(params: Any) -> list[str]:
@@ -222,7 +252,12 @@ def _records(pattern: str) -> list[str]:
     return tf.io.gfile.glob(pattern) if pattern else []
 
 
-def _require_records(params: Any) -> None:
+def require_records(params: Any) -> None:
+    """Check that there are records to train on.
+
+    Raises:
+        SpherodetectError: a pattern of the training data matches no file.
+    """
     for pattern in patterns_of(params.task.train_data):
         if not _records(pattern):
             raise SpherodetectError(
@@ -231,7 +266,7 @@ def _require_records(params: Any) -> None:
             )
 
 
-def _write_provenance(run: Path, path: Path, params: Any) -> None:
+def _write_provenance(run: Path, name: str, params: Any) -> None:
     hyperparams.save_params_dict_to_yaml(params, str(run / "params.yaml"))
     manifests = {}
     for pattern in patterns_of(params.task.train_data):
@@ -248,7 +283,7 @@ def _write_provenance(run: Path, path: Path, params: Any) -> None:
         for name in ("tensorflow", "tf-models-official", "tf_keras", "numpy")
     }
     provenance = {
-        "experiment": path.stem,
+        "experiment": name,
         "data": manifests,
         "versions": versions,
         "python": platform.python_version(),
@@ -272,5 +307,10 @@ def _initial(checkpoint: str | None) -> dict[str, Any] | None:
         known = json.loads(file.read_bytes())
         pattern = known["params"]["task"]["train_data"]["input_path"]
         task = {"train_data": {"input_path": pattern}}
-        return {"data": known["data"], "params": {"task": task}, "initial": known.get("initial")}
+        return {
+            "data": known["data"],
+            "params": {"task": task},
+            "initial": known.get("initial"),
+            **({"model": known["model"]} if "model" in known else {}),
+        }
     return None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
@@ -54,6 +55,10 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         """Model Garden's model; boxes stay float32 if its layers are bfloat16."""
         model = super().build_model()
         keep_boxes_exact(model)
+        if self.task_config.frozen_norms:
+            for layer in model.submodules:
+                if isinstance(layer, tf_keras.layers.BatchNormalization):
+                    layer.trainable = False
         return model
 
     def build_inputs(
