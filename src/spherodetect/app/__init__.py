@@ -7,3 +7,20 @@ Needs the extra [app].
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spherodetect.app.notebook import show
+
+
+def __getattr__(name: str) -> Any:
+    # The server and its libraries are imported when they are needed.
+    if name != "show":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spherodetect.app.notebook import show
+
+    return show
+
+
+__all__ = ["show"]

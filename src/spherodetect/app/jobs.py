@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class Job:
 
 
 #: Does a job: yields after each step, and sets `job.result`.
-Work = Callable[[Job], Iterator[None]]
+Work = Callable[[Job], Generator[None]]
 
 
 class Worker:
@@ -84,7 +84,7 @@ class Worker:
     def __init__(self, *, max_waiting: int = MAX_WAITING) -> None:
         self.max_waiting = max_waiting
         self._condition = threading.Condition()
-        self._active: deque[tuple[Job, Iterator[None]]] = deque()
+        self._active: deque[tuple[Job, Generator[None]]] = deque()
         self._in_work: Job | None = None
         self._jobs: dict[str, Job] = {}
         self._numbers = itertools.count(1)
@@ -176,7 +176,7 @@ class Worker:
                 elif goes_on:
                     self._active.append((job, steps))
 
-    def _advance(self, job: Job, steps: Iterator[None]) -> bool:
+    def _advance(self, job: Job, steps: Generator[None]) -> bool:
         """Do one step; whether there are more."""
         job.state = RUNNING
         try:
@@ -204,4 +204,14 @@ class Worker:
             del self._jobs[job_id]
 
 
-__all__ = ["CANCELLED", "DONE", "FAILED", "MAX_WAITING", "RUNNING", "WAITING", "Job", "Worker"]
+__all__ = [
+    "CANCELLED",
+    "DONE",
+    "FAILED",
+    "MAX_WAITING",
+    "RUNNING",
+    "WAITING",
+    "Job",
+    "Work",
+    "Worker",
+]

@@ -35,7 +35,7 @@ def score_by_model(project: Project, patient: str) -> PatientScore | None:
 
     Fields that the model did not examine yet are left out; None without any.
     """
-    fields = [f for f in all_fields(project.base, patient) if f.method == "model"]
+    fields = [f for f in all_fields(project.base, patient) if f.model_run_id is not None]
     if not fields:
         return None
     detector = project.detector()
@@ -60,11 +60,11 @@ def model_score(base: Database, patient: str) -> PatientScore | None:
     row = base.row("SELECT score FROM patient_score WHERE patient = ?", (patient,))
     if row is None:
         return None
-    values = json.loads(row["score"])
-    floats = {f.name for f in dataclasses.fields(PatientScore) if f.type == "float"}
-    return PatientScore(
-        **{k: math.nan if v is None and k in floats else v for k, v in values.items()}
-    )
+    values: dict[str, Any] = {
+        name: math.nan if value is None else value
+        for name, value in json.loads(row["score"]).items()
+    }
+    return PatientScore(**values)
 
 
 def score_of(base: Database, patient: str) -> PatientScore | None:

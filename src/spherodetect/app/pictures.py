@@ -73,11 +73,10 @@ class Pictures:
         return self._sheet(places, size_px, diameters * self.usual_diameter_px())
 
     def places(
-        self, places: Sequence[tuple[int, tuple[float, float]]], *, size_px: int, diameters: float
+        self, places: Sequence[tuple[int, tuple[float, float]]], *, size_px: int, window_px: float
     ) -> bytes:
         """A sheet of crops around places: field id and (y, x)."""
-        asked = [(field_id, at, None) for field_id, at in places]
-        return self._sheet(asked, size_px, diameters * self.usual_diameter_px())
+        return self._sheet([(field_id, at, None) for field_id, at in places], size_px, window_px)
 
     def usual_diameter_px(self) -> float:
         """The diameter of a usual object of the project, so that all crops have one zoom."""

@@ -6,9 +6,12 @@ photographs lie elsewhere; it may be empty too. Photographs are never changed.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from spherodetect.pipeline.run_file import FILE as RUN_FILE
 from spherodetect.pipeline.run_file import load_run
 from spherodetect.report.results import HIDDEN
 from spherodetect.safety import quoted, read_bytes, sha256
+from spherodetect.safety.text import os_reason
 from spherodetect.scale.bar import find_scale_bar
 from spherodetect.scale.file_metadata import file_pixel_size
 from spherodetect.scale.find import SCALE_BAR, find_scale
@@ -77,6 +81,41 @@ class Project:
 
     def close(self) -> None:
         self.base.close()
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits, made once: two projects may have folders of one name."""
+        with self.base.writing():
+            row = self.base.row("SELECT value FROM meta WHERE key = 'project_id'")
+            if row is not None:
+                return str(row["value"])
+            made = secrets.token_hex(8)
+            self.base.insert("meta", key="project_id", value=made)
+            return made
+
+    def token(self) -> str:
+        """The random token of this project, which only its owner can read.
+
+        It is kept, so that a page that is open goes on after the server was started again.
+
+        Raises:
+            SpherodetectError: the file cannot be read or written.
+        """
+        path = self.hidden / "app-token"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_urlsafe(32))
+            token = path.read_text().strip()
+        except OSError as error:
+            raise SpherodetectError(
+                f"{quoted(path)}: cannot be used ({os_reason(error)}); check the permissions"
+            ) from error
+        if len(token) < 16:
+            raise SpherodetectError(f"{quoted(path)}: expected a token, got less; delete the file")
+        return token
 
     @property
     def name(self) -> str:
@@ -164,7 +203,7 @@ class Project:
         self.label_images = paired((field.field_id for field in photographs), labels)
         return photographs
 
-    def scan(self, job: Job) -> Iterator[None]:
+    def scan(self, job: Job) -> Generator[None]:
         """Read the photographs that are new, a step each; a job."""
         found = self.find()
         self.problems = list(found.problems)

@@ -15,6 +15,8 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
 from spherodetect.app.errors import Conflict, NotThere
 from spherodetect.app.store.database import Database, now
 from spherodetect.app.store.fields import all_fields
@@ -46,6 +48,7 @@ class Review:
         id: of the review.
         draw: the frozen cells.
         object_ids: cell name to the object that it was.
+        diameter_px: of a usual cell of the draw, for the zoom of its pictures.
         batches: numbers of cells at which batches end.
         items: what is shown, in order.
     """
@@ -53,6 +56,7 @@ class Review:
     id: int
     draw: Draw
     object_ids: dict[str, int]
+    diameter_px: float
     batches: list[int]
     items: list[Item]
 
@@ -216,13 +220,14 @@ def _frozen(base: Database, patient: str, seed: int | None) -> Review:
     """
     cells: list[ReviewCell] = []
     objects: list[int] = []
+    diameters: list[float] = []
     for field in all_fields(base, patient):
-        if field.method != "model" or not field.accepted:
+        if field.model_run_id is None or not field.accepted:
             continue
         rows = base.rows(
             "SELECT o.id, t.* FROM object o JOIN outline t ON t.object_id = o.id "
             "WHERE o.field_id = ? AND t.run_id = ? AND t.countable = 1 ORDER BY t.cell_id",
-            (field.id, field.run_id),
+            (field.id, field.model_run_id),
         )
         for row in rows:
             at = json.loads(row["measurements"])
@@ -231,6 +236,7 @@ def _frozen(base: Database, patient: str, seed: int | None) -> Review:
                 ReviewCell(field.name, row["cell_id"], field.name, row["p_spherocyte"], x_px, y_px)
             )
             objects.append(row["object_id"])
+            diameters.append(float(at["diameter_px"]))
     if not cells:
         raise Conflict(
             f"patient {quoted(patient)}: there is no countable cell of the model in a field that "
@@ -242,7 +248,12 @@ def _frozen(base: Database, patient: str, seed: int | None) -> Review:
         for c, object_id in zip(cells, objects, strict=True)
     ]
     added = base.insert(
-        "review", patient=patient, seed=draw.seed, at=now(), cells=json.dumps(frozen)
+        "review",
+        patient=patient,
+        seed=draw.seed,
+        at=now(),
+        diameter_px=float(np.median(diameters)),
+        cells=json.dumps(frozen),
     )
     return one_review(base, added)
 
@@ -260,6 +271,7 @@ def _review(base: Database, row: Any) -> Review:
         row["id"],
         Draw(row["patient"], row["seed"], cells),
         {cell.key: values[-1] for cell, values in zip(cells, frozen, strict=True)},
+        row["diameter_px"],
         batches,
         items,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from spherodetect.app.jobs import Job
+from spherodetect.app.jobs import Job, Work
 from spherodetect.app.methods import Found, Method
 from spherodetect.app.patients import score_by_model
 from spherodetect.app.project import Project
@@ -18,12 +18,10 @@ from spherodetect.app.store.outlines import outlines_of, polygon_xy
 from spherodetect.errors import SpherodetectError
 
 
-def preview(
-    project: Project, field: FieldRow, method: Method, params: Mapping[str, Any]
-) -> Callable[[Job], Iterator[None]]:
+def preview(project: Project, field: FieldRow, method: Method, params: Mapping[str, Any]) -> Work:
     """A job that finds the objects of one field and stores nothing."""
 
-    def work(job: Job) -> Iterator[None]:
+    def work(job: Job) -> Generator[None]:
         job.progress(0, 1, field.name)
         began = time.perf_counter()
         outlines = outlines_of(method.find(project, field, params).cells)
@@ -52,13 +50,13 @@ def run_over(
     method: Method,
     params: Mapping[str, Any],
     reviewer: str,
-) -> Callable[[Job], Iterator[None]]:
+) -> Work:
     """A job that finds and stores the objects of fields, a field a step.
 
     A field that cannot be used is named, and the others go on.
     """
 
-    def work(job: Job) -> Iterator[None]:
+    def work(job: Job) -> Generator[None]:
         run_id = add_run(project.base, method.id, params, reviewer)
         problems: list[str] = []
         totals = np.zeros(3, int)
@@ -107,10 +105,11 @@ def _store(project: Project, field: FieldRow, found: Found, run_id: int) -> np.n
                 "UPDATE field SET rbc_diameter_px = ? WHERE id = ?",
                 (round(float(np.nanmedian(diameters)), 2), field.id),
             )
-        base.execute(
-            "UPDATE field SET accepted = ?, reason = ? WHERE id = ?",
-            (found.accepted, found.reason, field.id),
-        )
+        if found.accepted is not None:
+            base.execute(
+                "UPDATE field SET accepted = ?, reason = ?, model_run_id = ? WHERE id = ?",
+                (found.accepted, found.reason, run_id, field.id),
+            )
         if found.um_per_px and field.scale_source in (None, CELLS):
             base.execute(
                 "UPDATE field SET um_per_px = ?, scale_source = ? WHERE id = ? "

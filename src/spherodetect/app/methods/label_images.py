@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spherodetect.app.methods.method import COMMON, Found, within_limits
+from spherodetect.app.methods.method import COMMON, Found, Parameter, within_limits
 from spherodetect.app.methods.watershed import cells_of_labels
 from spherodetect.app.project import Project
 from spherodetect.app.store.fields import FieldRow
@@ -23,7 +23,7 @@ class LabelImages:
     id = "labels"
     name = "Label images"
     cost = "less than a second a field"
-    parameters = COMMON
+    parameters: tuple[Parameter, ...] = COMMON
 
     def missing(self, project: Project) -> str:
         if project.label_images:

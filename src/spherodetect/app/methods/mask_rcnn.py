@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spherodetect.app.methods.method import COMMON, Found, within_limits
+from spherodetect.app.methods.method import COMMON, Found, Parameter, within_limits
 from spherodetect.app.project import Project
 from spherodetect.app.store.fields import COPIED, GIVEN, MEASURED, FieldRow
 from spherodetect.errors import SpherodetectError
@@ -26,7 +26,7 @@ class MaskRCNN:
     id = "model"
     name = "Mask R-CNN"
     cost = "some seconds a field on two CPU cores"
-    parameters = COMMON
+    parameters: tuple[Parameter, ...] = COMMON
 
     def missing(self, project: Project) -> str:
         return ""

@@ -24,7 +24,7 @@ class Watershed:
     id = "watershed"
     name = "Watershed"
     cost = "about half a second a field of 640 by 480 pixels; no model"
-    parameters = (
+    parameters: tuple[Parameter, ...] = (
         Parameter(
             "diameter_px",
             "Diameter",

@@ -46,6 +46,8 @@ def attach(
     run_id: int,
 ) -> Attached:
     """Store what a run found in a field, in one transaction."""
+    for outline in outlines:
+        _ = outline.columns  # the polygons, before the file is locked
     with base.writing():
         before = [one for one in objects_in(base, field_id, hidden=True) if _may_match(one)]
         overlaps = mask_overlaps(
@@ -75,19 +77,19 @@ def attach(
         refresh(base, gone)
         related = [(a, b) for a, b, _, share in overlaps if share >= _RELATED and a in set(kept)]
         n_queued = 0
-        for old, new in _groups(kept, related):
-            if not new and not any(before[k].id in labelled for k in old):
+        for olds, news in _groups(kept, related):
+            if not news and not any(before[k].id in labelled for k in olds):
                 continue  # a drawn outline where nothing was found stands as it is
-            known = any(b in matched.values() for b in new)
+            known = any(b in matched.values() for b in news)
             base.insert(
                 "queue",
                 field_id=field_id,
                 run_id=run_id,
-                kind=_kind(len(old), len(new), known),
-                old=json.dumps([before[k].id for k in old]),
-                new=json.dumps([id_of[b] for b in new]),
+                kind=_kind(len(olds), len(news), known),
+                old=json.dumps([before[k].id for k in olds]),
+                new=json.dumps([id_of[b] for b in news]),
             )
-            n_queued += len(old)
+            n_queued += len(olds)
         base.execute("UPDATE field SET run_id = ? WHERE id = ?", (run_id, field_id))
         base.changed("field", field_id)
         base.changed("queue")

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from spherodetect.app.errors import Conflict, NotThere
 from spherodetect.app.store.database import Database
 from spherodetect.app.store.labels import active_set, one_label
-from spherodetect.app.store.objects import ObjectRow, add_object, objects_by_id
-from spherodetect.app.store.outlines import Outline, cut_masks, joined_mask
+from spherodetect.app.store.objects import ObjectRow, add_object, objects_by_id, objects_in
+from spherodetect.app.store.outlines import Outline, cells_of, cut_masks, joined_mask
 from spherodetect.app.store.steps import Done, Events, Who, append
+from spherodetect.detect.identity import MIN_MASK_IOU, mask_overlaps
 
 #: Field id and outline to the same outline, measured.
 Measured = Callable[[int, Outline], Outline]
@@ -98,6 +99,39 @@ def join_objects(base: Database, who: Who, ids: Sequence[int], measured: Measure
         _inherit(events, added, [one.id for one in parts])
 
     return append(base, who, "join", act)
+
+
+def import_objects(
+    base: Database,
+    who: Who,
+    field_id: int,
+    items: Sequence[tuple[Outline, int]],
+    *,
+    size_hw: tuple[int, int],
+) -> tuple[Done, int]:
+    """Label the objects that given outlines overlap, and add the others; how many were added."""
+    added: list[int] = []
+
+    def act(events: Events) -> None:
+        there = objects_in(base, field_id)
+        overlaps = mask_overlaps(
+            cells_of([one.outline() for one in there], [one.id for one in there], size_hw),
+            cells_of([outline for outline, _ in items], range(len(items)), size_hw),
+        )
+        matched: dict[int, int] = {}
+        for old, new, iou, _ in sorted(overlaps, key=lambda pair: (-pair[2], pair[1], pair[0])):
+            free = there[old].id not in matched.values() and new not in matched
+            if iou >= MIN_MASK_IOU and free:
+                matched[new] = there[old].id
+        for new, (outline, label_id) in enumerate(items):
+            object_id = matched.get(new)
+            if object_id is None:
+                object_id = add_object(base, field_id, outline, drawn=True)
+                events.add("show", object_id)
+                added.append(object_id)
+            events.label(object_id, label_id, one_label(base, label_id).set_id)
+
+    return append(base, who, "import", act), len(added)
 
 
 def settle(base: Database, who: Who, queue_id: int, action: str, label_id: int | None) -> Done:
@@ -192,6 +226,7 @@ __all__ = [
     "cut_object",
     "delete_objects",
     "draw_object",
+    "import_objects",
     "join_objects",
     "label_objects",
     "settle",

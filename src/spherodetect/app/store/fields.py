@@ -37,6 +37,7 @@ class FieldRow:
         reason: why not.
         run_id: the last run that found its objects, or None.
         method: that run's method, or None.
+        model_run_id: the last run of the model, or None; what it found is what counts.
     """
 
     id: int
@@ -56,6 +57,7 @@ class FieldRow:
     reason: str
     run_id: int | None
     method: str | None
+    model_run_id: int | None
 
 
 _SELECT = "SELECT field.*, run.method FROM field LEFT JOIN run ON run.id = field.run_id"
@@ -190,6 +192,7 @@ def _field(row: Any) -> FieldRow:
         reason=row["reason"],
         run_id=row["run_id"],
         method=row["method"],
+        model_run_id=row["model_run_id"],
     )
 
 

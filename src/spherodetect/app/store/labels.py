@@ -17,15 +17,14 @@ from spherodetect.safety import quoted
 from spherodetect.vocabulary import canonical_name
 
 MEANINGS = ("class", "unknown", "ignore")
-#: The set of a new project: name, colour, key, meaning. The colours differ for colour-blind people
-#: too (Okabe and Ito 2008).
+#: The set of a new project: name, colour, key, meaning. The colours are those of the reports.
 BLOOD_SMEAR = (
-    ("rbc", "#0072b2", "1", "class"),
-    ("spherocyte", "#d55e00", "2", "class"),
-    ("wbc", "#009e73", "3", "class"),
-    ("platelet", "#cc79a7", "4", "class"),
-    ("unsure", "#8a8a8a", "u", "unknown"),
-    ("not a cell", "#3c3c3c", "x", "ignore"),
+    ("rbc", "#282828", "1", "class"),
+    ("spherocyte", "#0048ba", "2", "class"),
+    ("wbc", "#00714f", "3", "class"),
+    ("platelet", "#a84300", "4", "class"),
+    ("unsure", "#7a5c00", "u", "unknown"),
+    ("not a cell", "#5b6673", "x", "ignore"),
 )
 _MAX_NAME = 60
 _COLOUR = re.compile(r"#[0-9a-f]{6}")

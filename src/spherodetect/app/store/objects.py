@@ -115,7 +115,7 @@ def add_outline(
     base: Database, object_id: int, outline: Outline, *, run_id: int | None, current: bool = True
 ) -> None:
     """Give an object another outline."""
-    added = base.insert("outline", object_id=object_id, run_id=run_id, **outline.columns())
+    added = base.insert("outline", object_id=object_id, run_id=run_id, **outline.columns)
     if current:
         base.execute("UPDATE object SET outline_id = ? WHERE id = ?", (added, object_id))
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class Outline:
     countable: bool | None = None
     measurements: Mapping[str, float] = field(default_factory=dict)
 
+    @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns of the table outline."""
         ymin, xmin, ymax, xmax = self.box_yxyx

@@ -32,7 +32,8 @@ MIGRATIONS = (
         rbc_diameter_px REAL,
         accepted INTEGER,
         reason TEXT NOT NULL DEFAULT '',
-        run_id INTEGER REFERENCES run (id)
+        run_id INTEGER REFERENCES run (id),
+        model_run_id INTEGER REFERENCES run (id)
     );
 
     CREATE TABLE label_set (
@@ -158,6 +159,7 @@ MIGRATIONS = (
         patient TEXT NOT NULL,
         seed INTEGER NOT NULL,
         at TEXT NOT NULL,
+        diameter_px REAL NOT NULL,
         cells TEXT NOT NULL
     );
     CREATE TABLE review_part (

@@ -88,8 +88,8 @@ def may_turn(base: Database, reviewer: str) -> tuple[bool, bool]:
 
 def append(base: Database, who: Who, kind: str, act: Callable[[Events], None]) -> Done:
     with base.writing():
-        if (known := _known(base, who)) is not None:
-            return known
+        if (done := known(base, who)) is not None:
+            return done
         events = Events(base, _insert(base, who, kind))
         act(events)
         changed = list(dict.fromkeys(events.objects))
@@ -101,8 +101,8 @@ def append(base: Database, who: Who, kind: str, act: Callable[[Events], None]) -
 
 def _turn(base: Database, who: Who, kind: str) -> Done:
     with base.writing():
-        if (known := _known(base, who)) is not None:
-            return known
+        if (done := known(base, who)) is not None:
+            return done
         target = _last(base, who.reviewer, kind)
         if target is None:
             return Done(NOTHING)
@@ -136,7 +136,8 @@ def _last(base: Database, reviewer: str, kind: str) -> int | None:
     return None if row is None else row["found"]
 
 
-def _known(base: Database, who: Who) -> Done | None:
+def known(base: Database, who: Who) -> Done | None:
+    """What became of a step with this key, or None where there is none."""
     row = base.row("SELECT id, target FROM step WHERE client_key = ?", (who.key,))
     if row is None:
         return None
@@ -175,6 +176,7 @@ __all__ = [
     "Events",
     "Who",
     "append",
+    "known",
     "may_turn",
     "redo",
     "undo",
