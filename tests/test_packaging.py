@@ -57,8 +57,19 @@ def test_what_the_using_half_imports_is_what_it_requires():
     # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which
     # says so if they are missing; the others serve where they are installed.
     optional = {"roboflow", "requests", "tensorflow_datasets", "rapidocr", "supervision"}
-    found = _third_party(ROOT / "src", without=frozenset({"training", "evaluation"}))
+    found = _third_party(ROOT / "src", without=frozenset({"training", "evaluation", "app"}))
     assert found - optional == required
+
+
+def test_what_the_app_imports_is_required_by_its_extra():
+    required = _needed(SETUP["options"]["install_requires"])
+    extra = _needed(SETUP["options.extras_require"]["app"])
+    # FastAPI brings Starlette and pydantic; the others belong to the notebook that shows the app.
+    brought = {"starlette", "pydantic", "IPython", "google"}
+    found = _third_party(ROOT / "src" / "spherodetect" / "app") - brought
+    assert found <= required | extra
+    assert extra <= found
+    assert extra <= _needed(SETUP["options.extras_require"]["dev"])
 
 
 def test_what_evaluation_imports_is_required_by_its_extra():

@@ -72,6 +72,13 @@ def whole(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {quoted(text)}")
 
 
+def port(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := int(text)) < 2**16:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {quoted(text)}")
+
+
 def classes_of(args: argparse.Namespace) -> dict[str, str]:
     """Return the classes of `--classes`, by name of the label."""
     from spherodetect.vocabulary import read_classes

@@ -1,8 +1,9 @@
-"""The commands on photographs: detect, score, review, demo."""
+"""The commands on photographs: detect, score, review, app, demo."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ from spherodetect.cli.options import (
     add_out,
     classes_of,
     left_out,
+    port,
     positive,
     whole,
 )
 from spherodetect.console import counted, print_patients, progress_of, shown
 from spherodetect.errors import SpherodetectError
+from spherodetect.safety import quoted
 
 if TYPE_CHECKING:
     from spherodetect.cli.options import Commands
@@ -74,6 +77,27 @@ def add_score_commands(commands: Commands) -> None:
     text = "instead, go on until the interval of the cells is so many points wide"
     size.add_argument("--width", metavar="POINTS", type=positive, help=text)
     one.add_argument("--seed", metavar="S", type=int, help="of the draw; default: 1")
+
+    text = "review, label, train and correct in the browser; REST on the same port"
+    one = add(commands, "app", _app, text)
+    text = "the project: photographs, or results of score; made if there is none; default: ."
+    one.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path(), help=text)
+    text = "default: 8765; 0 for any free one"
+    one.add_argument("--port", metavar="N", type=port, default=None, help=text)
+    one.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    text = (
+        "listen at another address than 127.0.0.1; other machines can then reach the server, so it "
+        "needs a token in the variable SPHERODETECT_TOKEN"
+    )
+    one.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help=text)
+    text = "a name by which a proxy calls the server; may be repeated"
+    one.add_argument("--allow-host", metavar="NAME", dest="hosts", action="append", help=text)
+    text = "a model folder; default: the bundled model"
+    one.add_argument("--model", metavar="MODEL", type=Path, help=text)
+    one.add_argument("--preload", action="store_true", help="load the model at the start")
+    text = "copy what people did to FILE, and end"
+    one.add_argument("--backup", metavar="FILE", type=Path, help=text)
+    one.add_argument("--reload-web", action="store_true", help=argparse.SUPPRESS)
 
     one = add(commands, "demo", _demo, "score three synthetic patients, and review one")
     add_out(
@@ -146,6 +170,37 @@ def _review(args: argparse.Namespace) -> int:
     for line in result.complete:
         print(shown(line))
     return left_out(result.problems)
+
+
+def _app(args: argparse.Namespace) -> int:
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
+        raise SpherodetectError("app needs FastAPI and uvicorn; pip install 'spherodetect[app]'")
+    from spherodetect.app.serve import DEFAULT_PORT, make_server, serve
+    from spherodetect.app.store.database import FILE, Database
+
+    if args.backup:
+        if not (args.folder / FILE).is_file():
+            raise SpherodetectError(
+                f"{quoted(args.folder)}: expected a project with {FILE}, got none; name its folder"
+            )
+        print(f"copy: {shown(Database(args.folder).backup(args.backup))}")
+        return DONE
+    server = make_server(
+        args.folder,
+        host=args.host,
+        port=DEFAULT_PORT if args.port is None else args.port,
+        hosts=args.hosts or (),
+        model=args.model,
+        preload=args.preload,
+        reload_web=args.reload_web,
+    )
+
+    def told(url: str) -> None:
+        print(f"open {url}", flush=True)
+        print("Ctrl+C ends the server; everything is stored already.", flush=True)
+
+    serve(server, told=told, browser=not args.no_browser)
+    return DONE
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def keep_ids(before: Cells, after: Cells) -> Redetected:
             f"{quoted(after.field_id)}: expected an image of {before.image_size_hw} (height, "
             f"width), as when its cells were numbered, got {after.image_size_hw}"
         )
-    overlap = _mask_overlaps(before, after)
+    overlap = mask_overlaps(before, after)
     ids = np.zeros(len(after), np.int32)
     taken: set[int] = set()
     near: dict[int, list[int]] = {}
@@ -74,9 +74,9 @@ def keep_ids(before: Cells, after: Cells) -> Redetected:
     return Redetected(replace(after, cell_id=ids), matched, gone, unsure)
 
 
-def _mask_overlaps(before: Cells, after: Cells) -> list[tuple[int, int, float, float]]:
+def mask_overlaps(before: Cells, after: Cells) -> list[tuple[int, int, float, float]]:
     """Rows of both detections, intersection over union, and the intersection's share of the
-    smaller mask, of all pairs whose boxes meet."""
+    smaller mask, of all pairs of masks that meet."""
     ours, theirs = list(before.pixel_masks()), list(after.pixel_masks())
     found = []
     boxes = before.box_yxyx
@@ -99,4 +99,4 @@ def _mask_overlaps(before: Cells, after: Cells) -> list[tuple[int, int, float, f
     return found
 
 
-__all__ = ["MIN_MASK_IOU", "Redetected", "keep_ids"]
+__all__ = ["MIN_MASK_IOU", "Redetected", "keep_ids", "mask_overlaps"]

@@ -195,9 +195,9 @@ def _draw_patient(
     draw = record.draw
     assert draw is not None
     end = _end(record, cells=cells, width=width)
-    batches = [*record.batches, *_batches(record.shown, end)]
+    batches = [*record.batches, *batch_ends(record.shown, end)]
     known = set().union(*record.answers.values()) if record.answers else set()
-    wanted = [key for key in _shuffled(draw, record.shown, batches) if key not in known]
+    wanted = [key for key in shuffled_batches(draw, record.shown, batches) if key not in known]
     if not wanted:
         # All cells up to here were answered in an earlier draw of other cells.
         record.add_shown(batches)
@@ -254,7 +254,7 @@ def _end(record: ReviewRecord, *, cells: int | None, width: float | None) -> int
     return min(record.shown + (more or 0) + BATCH_CELLS, n_max)
 
 
-def _batches(shown: int, end: int) -> list[int]:
+def batch_ends(shown: int, end: int) -> list[int]:
     """Where batches of a page end: 50 cells first, then 25 each, and what is left."""
     ends = [] if shown else [FIRST_CELLS]
     start = ends[-1] if ends else shown
@@ -262,7 +262,7 @@ def _batches(shown: int, end: int) -> list[int]:
     return [*(n for n in ends if n < end), end]
 
 
-def _shuffled(draw: Draw, shown: int, batches: Sequence[int]) -> list[str]:
+def shuffled_batches(draw: Draw, shown: int, batches: Sequence[int]) -> list[str]:
     """The cells beyond `shown`, shuffled inside each batch: the order itself tells of strata."""
 
     def chance(key: str) -> bytes:
@@ -296,4 +296,13 @@ def _page_cells(fields: Sequence[Examined], draw: Draw, wanted: Sequence[str]) -
     return [PageCell(c.field_id, c.cell_id, c.x_px, c.y_px, picture) for c, picture in cells]
 
 
-__all__ = ["DrawResult", "Drawn", "draw_review", "reviewed_run"]
+__all__ = [
+    "DEFAULT_CELLS",
+    "DEFAULT_SEED",
+    "DrawResult",
+    "Drawn",
+    "batch_ends",
+    "draw_review",
+    "reviewed_run",
+    "shuffled_batches",
+]
