@@ -54,9 +54,8 @@ class ScaleScreen {
     this.picker.show(id);
     rememberField(id);
     this.scale = await call(at(`fields/${this.field.id}/scale`), { signal: this.ended.signal });
-    const { width, height } = this.field, { bar } = this.scale;
-    this.ends = bar ? [[bar.x0, bar.y0], [bar.x1, bar.y1]] : [[width * 0.35, height / 2], [width * 0.65, height / 2]];
-    this.length = bar?.length_um ?? null;
+    const { width, height } = this.field;
+    [this.ends, this.length] = startOf(this.scale, width, height);
     history.replaceState(null, "", `#/scale/${this.field.id}`);
     this.image = null;
     this.canvas.show({ size: [width, height], outlines: null });
@@ -236,4 +235,11 @@ class ScaleScreen {
     this.scale = await call(at(`fields/${this.field.id}/scale`), { signal: this.ended.signal });
     this.build();
   }
+}
+
+/* The ends and the length to begin with: what a person measured, else the bar that was found. */
+function startOf({ line, bar }, width, height) {
+  if (line) return [[line.slice(0, 2), line.slice(2, 4)], line[4]];
+  if (bar) return [[[bar.x0, bar.y0], [bar.x1, bar.y1]], bar.length_um];
+  return [[[width * 0.35, height / 2], [width * 0.65, height / 2]], null];
 }

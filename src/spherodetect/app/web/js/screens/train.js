@@ -99,11 +99,11 @@ function perLabel({ per_label: rows }) {
 
 /* Rows: what people said; columns: what the classifier said. The shade is the share of the row. */
 function confusion(one) {
-  const { confusion: cells } = one.figures;
-  const rows = one.labels.map((label, at_) => ({ label, cells: cells[at_], total: cells[at_].reduce((a, b) => a + b, 0) }));
+  const { confusion: cells, labels } = one.figures;
+  const rows = labels.map((label, at_) => ({ label, cells: cells[at_], total: cells[at_].reduce((a, b) => a + b, 0) }));
   return table([
     { title: "People said", cell: (row) => labelCell(row.label) },
-    ...one.labels.map((label, at_) => ({ title: app.labelName(label), class: "n", cell: (row) => {
+    ...labels.map((label, at_) => ({ title: app.labelName(label), class: "n", cell: (row) => {
       const share = row.total ? row.cells[at_] / row.total : 0;
       return h("span", { class: "shade", style: { "--share": share.toFixed(2) }, text: num(row.cells[at_], 0) });
     } })),
