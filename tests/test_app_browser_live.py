@@ -132,7 +132,7 @@ def test_fifty_undos_over_screens_and_a_reload(anna, server):
     before = server.labels(field)
     touched = next(iter(before))
     page = go(anna.pages[0], server.url, f"field/{field}?object={touched}")
-    page.locator(".cell h3", has_text=f"Cell {touched}").wait_for()
+    page.locator(".cell h2", has_text=f"Cell {touched}").wait_for()
     for at in range(50):
         page.keyboard.press("12"[at % 2])
     saved(page)
@@ -153,7 +153,7 @@ def test_two_reviewers_see_each_other(browser, server):
     pages = [go(one.pages[0], server.url, f"field/{field}?object={cell}") for one in (anna, ben)]
     try:
         for page, key in zip(pages, "12", strict=True):
-            page.locator(".cell h3", has_text=f"Cell {cell}").wait_for()
+            page.locator(".cell h2", has_text=f"Cell {cell}").wait_for()
             page.keyboard.press(key)
             saved(page)
         pages[0].locator(".cell dl", has_text="ben").wait_for()

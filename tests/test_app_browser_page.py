@@ -79,7 +79,7 @@ def test_letters_in_a_text_field_change_nothing(context, stub):
     page.keyboard.press("Escape")
     page.wait_for_timeout(100)
     assert stub.steps == []
-    assert page.locator(".cell h3").inner_text() == "Cell 1"
+    assert page.locator(".cell h2").inner_text() == "Cell 1"
 
 
 def test_what_is_done_offline_is_kept_over_a_reload_and_stored_once(context, stub):
@@ -124,7 +124,7 @@ def test_undo_and_redo_reach_over_screens_and_reloads(context, stub):
         page.keyboard.press("2")
     saved(page)
     page.reload()
-    page.wait_for_selector(".cell h3")
+    page.wait_for_selector(".cell h2")
     page.goto(f"{URL}#/labels")
     page.wait_for_selector("main[data-screen=labels] table")
     for _ in range(2):
@@ -183,7 +183,7 @@ def test_a_change_draws_the_box_of_its_cell_alone(context, stub):
 def test_the_keyboard_alone_chooses_labels_and_draws(context, stub):
     page = show(context, "field/1")
     page.keyboard.press("Tab")
-    assert page.locator(".cell h3").inner_text() == "Cell 4", "the most doubtful first"
+    assert page.locator(".cell h2").inner_text() == "Cell 4", "the most doubtful first"
     page.keyboard.press("2")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")

@@ -41,7 +41,10 @@ export async function download(path) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, cache = "no-store" }) {
+async function request(
+  path,
+  { method = "GET", body, signal, timeout = TIMEOUT_MS, cache = "no-store" },
+) {
   const ended = AbortSignal.timeout(timeout);
   const raw = body === undefined || body instanceof Blob;
   const headers = {};
@@ -50,7 +53,9 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
   let answer;
   try {
     answer = await fetch(path, {
-      method, headers, cache,
+      method,
+      headers,
+      cache,
       body: raw ? body : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, ended]) : ended,
       credentials: "same-origin",
@@ -61,7 +66,8 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
   }
   if (answer.ok) return answer;
   const said = (await answer.json().catch(() => null))?.error;
-  const message = typeof said === "string" ? said : `The server answered ${answer.status} ${answer.statusText}.`;
+  const message =
+    typeof said === "string" ? said : `The server answered ${answer.status} ${answer.statusText}.`;
   // 507 is a full disk, which somebody has to hear of at once.
   if (answer.status >= 500 && answer.status !== 507) throw new Away(message);
   throw new Refused(answer.status, message);
@@ -69,7 +75,9 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
 
 /* The address of something below api/, with its query; what is null or empty is left out. */
 export function at(path, query = {}) {
-  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(query).filter(
+    ([, value]) => value !== undefined && value !== null && value !== "",
+  );
   const search = new URLSearchParams(given).toString();
   return `api/${path}${search ? `?${search}` : ""}`;
 }

@@ -54,7 +54,9 @@ class App extends EventTarget {
   }
 
   labelName(id) {
-    return id === null || id === undefined ? "no label" : this.label(id)?.name || "label of another set";
+    return id === null || id === undefined
+      ? "no label"
+      : this.label(id)?.name || "label of another set";
   }
 
   look(id) {
@@ -73,10 +75,12 @@ class App extends EventTarget {
   }
 }
 
-/* A tab keeps its own reviewer, so that two people can work in two tabs; a new tab takes the last. */
+/* A tab keeps its reviewer, so that two people can work in two tabs; a new tab takes the last. */
 function remembered(name) {
   try {
-    return sessionStorage.getItem(`spherodetect ${name}`) || localStorage.getItem(`spherodetect ${name}`);
+    return (
+      sessionStorage.getItem(`spherodetect ${name}`) || localStorage.getItem(`spherodetect ${name}`)
+    );
   } catch {
     return null;
   }

@@ -4,7 +4,8 @@ import { at, Away, call, Refused } from "./api.js";
 import { app } from "./app.js";
 import { allWithPending, sendWaiting } from "./steps.js";
 
-const SHOWN_MS = 1000, HIDDEN_MS = 5000;
+const SHOWN_MS = 1000,
+  HIDDEN_MS = 5000;
 let cursor = 0;
 let blind = false;
 
@@ -21,7 +22,9 @@ export function watchChanges() {
     await askOnce();
     timer = setTimeout(ask, document.hidden ? HIDDEN_MS : SHOWN_MS);
   }
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) ask();
+  });
   ask();
 }
 
@@ -47,7 +50,11 @@ async function hear(news) {
     await app.loadLabels();
     app.tell("labels");
   }
-  if (news.reset || news.fields.length || news.kinds.some((kind) => ["fields", "scale"].includes(kind))) {
+  if (
+    news.reset ||
+    news.fields.length ||
+    news.kinds.some((kind) => ["fields", "scale"].includes(kind))
+  ) {
     app.fieldList = null;
     app.session = await call(at("session"));
   }

@@ -24,13 +24,17 @@ function fill(element, props, children) {
     } else if (name === "value") element.value = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined),
+  );
   return element;
 }
 
 /* Replace what an element holds. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined),
+  );
   return element;
 }
 
@@ -52,29 +56,56 @@ export function numberInput({ value = "", min, max, step = "any", id, ...rest } 
 /* A drop-down list of [value, text] pairs. */
 export function select(pairs, chosen, props = {}) {
   const options = pairs.map(([value, text]) =>
-    h("option", { value, text, selected: String(value) === String(chosen) }));
+    h("option", { value, text, selected: String(value) === String(chosen) }),
+  );
   return h("select", props, options);
 }
 
 /* A table: columns are {title, class, cell(row)}; a cell is text or an element. On a narrow screen it
    scrolls, or its rows become blocks where it `stacks`. */
 export function table(columns, rows, { caption, empty = "Nothing yet.", stacks = false } = {}) {
-  const head = h("tr", {}, columns.map((c) => h("th", { scope: "col", class: c.class, text: c.title })));
-  const body = rows.map((row) => h("tr", {}, columns.map((c, at) => {
-    const value = c.cell(row);
-    const props = { class: c.class, ...(at === 0 ? { scope: "row" } : { "data-title": c.title }) };
-    return h(at === 0 ? "th" : "td", props, value instanceof Node ? value : String(value ?? ""));
-  })));
+  const head = h(
+    "tr",
+    {},
+    columns.map((c) => h("th", { scope: "col", class: c.class, text: c.title })),
+  );
+  const body = rows.map((row) =>
+    h(
+      "tr",
+      {},
+      columns.map((c, at) => {
+        const value = c.cell(row);
+        const props = {
+          class: c.class,
+          ...(at === 0 ? { scope: "row" } : { "data-title": c.title }),
+        };
+        return h(
+          at === 0 ? "th" : "td",
+          props,
+          value instanceof Node ? value : String(value ?? ""),
+        );
+      }),
+    ),
+  );
   if (!rows.length) return h("p", { class: "note", text: empty });
-  return h("div", { class: stacks ? "wide stacks" : "wide", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("thead", {}, head), h("tbody", {}, body)));
+  return h(
+    "div",
+    {
+      class: stacks ? "wide stacks" : "wide",
+      tabindex: "0",
+      role: "region",
+      "aria-label": caption,
+    },
+    h("table", {}, h("thead", {}, head), h("tbody", {}, body)),
+  );
 }
 
 /* Numbers as people read them: fixed digits, or a dash where there is none. */
 export function num(value, digits = 1) {
   if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
   return Number(value).toLocaleString("en", {
-    minimumFractionDigits: digits, maximumFractionDigits: digits,
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
   });
 }
 

@@ -5,18 +5,16 @@
    "screen" coordinates CSS pixels of the canvas. */
 
 import { h } from "./dom.js";
-import { drawMark } from "./palette.js";
+import { drawCorners, markAll, strokeAll, toScreen } from "./strokes.js";
 
-const LEAST_SCALE = 0.02, GREATEST_SCALE = 24;
-/* Marks are drawn on cells at least this wide; their least and greatest radius. */
-const MARK_FROM_PX = 18, MARK_RADIUS_PX = [3, 5];
+const LEAST_SCALE = 0.02,
+  GREATEST_SCALE = 24;
 /* How far the drawing of a cell reaches beyond its box. */
 const REACH_PX = 16;
 /* More boxes than this are not drawn one by one. */
 const MANY_BOXES = 40;
 /* How far the view may go beyond the photograph. */
 const MARGIN_PX = 24;
-const FOCUS = "#0048ba";
 
 export class FieldCanvas {
   /* `stylesOf(outline)` returns the strokes of a cell from below to above: {colour, width, dash,
@@ -26,7 +24,12 @@ export class FieldCanvas {
     this.stylesOf = stylesOf;
     this.drawOver = drawOver;
     this.base = h("canvas", { "aria-hidden": "true" });
-    this.over = h("canvas", { tabindex: "0", role: "application", "aria-label": label, class: "drawing" });
+    this.over = h("canvas", {
+      tabindex: "0",
+      role: "application",
+      "aria-label": label,
+      class: "drawing",
+    });
     this.element = h("div", { class: "stage" }, this.base, this.over);
     this.view = { scale: 1, x: 0, y: 0 };
     this.outlines = null;
@@ -89,7 +92,7 @@ export class FieldCanvas {
   }
 
   toScreen(x, y) {
-    return [(x - this.view.x) * this.view.scale, (y - this.view.y) * this.view.scale];
+    return toScreen(this.view, x, y);
   }
 
   /* The image point of a pointer event. */
@@ -99,7 +102,11 @@ export class FieldCanvas {
   }
 
   moveBy(dx, dy) {
-    this.setView({ ...this.view, x: this.view.x - dx / this.view.scale, y: this.view.y - dy / this.view.scale });
+    this.setView({
+      ...this.view,
+      x: this.view.x - dx / this.view.scale,
+      y: this.view.y - dy / this.view.scale,
+    });
   }
 
   /* Zoom by a factor about a point of the screen, by default the middle. */
@@ -110,14 +117,20 @@ export class FieldCanvas {
   }
 
   setView(view) {
-    this.view = { scale: view.scale, x: this.clamp(view.x, view.scale, 0), y: this.clamp(view.y, view.scale, 1) };
+    this.view = {
+      scale: view.scale,
+      x: this.clamp(view.x, view.scale, 0),
+      y: this.clamp(view.y, view.scale, 1),
+    };
     this.fitted = false;
     this.paint();
   }
 
-  /* Keep the photograph in view: no more than a margin beside it, or in the middle where it is smaller. */
+  /* Keep the photograph in view: a margin beside it at most, in the middle where it is smaller. */
   clamp(start, scale, axis) {
-    const seen = [this.width, this.height][axis] / scale, all = this.size[axis], margin = MARGIN_PX / scale;
+    const seen = [this.width, this.height][axis] / scale,
+      all = this.size[axis],
+      margin = MARGIN_PX / scale;
     if (all + 2 * margin <= seen) return (all - seen) / 2;
     return Math.max(-margin, Math.min(all - seen + margin, start));
   }
@@ -130,7 +143,11 @@ export class FieldCanvas {
     const margin = Math.min(60, this.width / 4);
     const inside = x > margin && y > margin && x < this.width - margin && y < this.height - margin;
     if (inside && scale === this.view.scale) return;
-    this.setView({ scale, x: outline.x - this.width / 2 / scale, y: outline.y - this.height / 2 / scale });
+    this.setView({
+      scale,
+      x: outline.x - this.width / 2 / scale,
+      y: outline.y - this.height / 2 / scale,
+    });
   }
 
   /* Choose a cell by its id, or none. */
@@ -161,7 +178,8 @@ export class FieldCanvas {
     const context = this.context(this.over);
     context.clearRect(0, 0, this.width, this.height);
     if (this.outlines && !this.hidden) {
-      const [x0, y0] = this.toImage(0, 0), [x1, y1] = this.toImage(this.width, this.height);
+      const [x0, y0] = this.toImage(0, 0),
+        [x1, y1] = this.toImage(this.width, this.height);
       this.drawOutlines(context, this.outlines.near([x0, y0, x1, y1]));
     }
     this.drawOver(context, this);
@@ -200,7 +218,13 @@ export class FieldCanvas {
     if (!this.image) return;
     const [x, y] = this.toScreen(0, 0);
     context.imageSmoothingEnabled = this.view.scale < 4;
-    context.drawImage(this.image, x, y, this.size[0] * this.view.scale, this.size[1] * this.view.scale);
+    context.drawImage(
+      this.image,
+      x,
+      y,
+      this.size[0] * this.view.scale,
+      this.size[1] * this.view.scale,
+    );
   }
 
   context(canvas) {
@@ -218,79 +242,9 @@ export class FieldCanvas {
       }
     }
     const ordered = [...groups].sort(([a], [b]) => (a.order || 0) - (b.order || 0));
-    for (const [style, members] of ordered) this.strokeAll(context, style, members);
-    for (const [style, members] of ordered) this.markAll(context, style, members);
+    for (const [style, members] of ordered) strokeAll(context, this.view, style, members);
+    for (const [style, members] of ordered) markAll(context, this.view, style, members);
     const chosen = this.outlines.byId.get(this.selected);
-    if (chosen) this.drawCorners(context, chosen.box);
-  }
-
-  strokeAll(context, style, members) {
-    context.beginPath();
-    for (const outline of members) {
-      for (const ring of outline.rings) this.trace(context, ring);
-    }
-    context.lineJoin = "round";
-    context.globalAlpha = style.opacity ?? 1;
-    if (style.fill) {
-      context.fillStyle = style.fill;
-      context.fill("evenodd");
-    }
-    if (style.halo !== false) {
-      context.setLineDash([]);
-      context.strokeStyle = "rgb(255 255 255 / .8)";
-      context.lineWidth = style.width + 1.6;
-      context.stroke();
-    }
-    context.setLineDash(style.dash);
-    context.strokeStyle = style.colour;
-    context.lineWidth = style.width;
-    context.stroke();
-    context.setLineDash([]);
-    context.globalAlpha = 1;
-  }
-
-  markAll(context, style, members) {
-    if (!style.look?.path) return;
-    for (const outline of members) {
-      const wide = (outline.box[2] - outline.box[0]) * this.view.scale;
-      if (wide < MARK_FROM_PX) continue;
-      const [x, y] = this.toScreen(outline.x, outline.box[1]);
-      const radius = Math.max(MARK_RADIUS_PX[0], Math.min(MARK_RADIUS_PX[1], wide / 10));
-      drawMark(context, style.look, { x, y, radius, hollow: style.hollow });
-    }
-  }
-
-  /* Add a ring to the path; points closer than a pixel to the last one are left out. */
-  trace(context, ring) {
-    const { scale, x: left, y: top } = this.view;
-    let lastX = (ring[0] - left) * scale, lastY = (ring[1] - top) * scale;
-    context.moveTo(lastX, lastY);
-    for (let i = 2; i < ring.length; i += 2) {
-      const x = (ring[i] - left) * scale, y = (ring[i + 1] - top) * scale;
-      if (Math.abs(x - lastX) + Math.abs(y - lastY) < 1) continue;
-      context.lineTo(x, y);
-      [lastX, lastY] = [x, y];
-    }
-    context.closePath();
-  }
-
-  /* Four corners around the chosen cell. */
-  drawCorners(context, box) {
-    const [x0, y0] = this.toScreen(box[0], box[1]), [x1, y1] = this.toScreen(box[2], box[3]);
-    const pad = 7, arm = Math.min(12, (x1 - x0 + 2 * pad) / 3);
-    context.beginPath();
-    for (const [x, sx] of [[x0 - pad, 1], [x1 + pad, -1]]) {
-      for (const [y, sy] of [[y0 - pad, 1], [y1 + pad, -1]]) {
-        context.moveTo(x + sx * arm, y);
-        context.lineTo(x, y);
-        context.lineTo(x, y + sy * arm);
-      }
-    }
-    context.lineJoin = "miter";
-    for (const [colour, width] of [["#fff", 6], [FOCUS, 3]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.stroke();
-    }
+    if (chosen) drawCorners(context, this.view, chosen.box);
   }
 }

@@ -27,10 +27,12 @@ export class FieldObjects {
   /* Take records as they are now; returns the boxes of what changed its outline, and the ids that
      changed otherwise. */
   merge(objects) {
-    const ids = [], boxes = [];
+    const ids = [],
+      boxes = [];
     for (const object of objects) {
       if (object.field !== this.field.id) continue;
-      const known = this.records.get(object.id), outline = this.outlines.byId.get(object.id);
+      const known = this.records.get(object.id),
+        outline = this.outlines.byId.get(object.id);
       if (!object.visible) {
         if (outline) boxes.push(outline.box);
         this.records.delete(object.id);
@@ -58,15 +60,17 @@ export class FieldObjects {
 
   /* Show outlines that were drawn and wait to be stored. */
   showPending() {
-    for (const id of [...this.outlines.byId.keys()]) if (typeof id === "string") this.outlines.remove(id);
+    for (const id of [...this.outlines.byId.keys()])
+      if (typeof id === "string") this.outlines.remove(id);
     for (const { key, polygon_xy: ring } of pendingDrawings(this.field.id)) {
       this.outlines.add(makeOutline(key, [ring]));
     }
   }
 
-  /* Those without a human label, the most doubtful first; nothing is known of one without a prediction. */
+  /* Those without a human label, the most doubtful first; without a prediction doubt is greatest. */
   doubtful() {
-    return this.visible.filter((one) => one.label === null)
+    return this.visible
+      .filter((one) => one.label === null)
       .sort((a, b) => (b.doubt ?? 1) - (a.doubt ?? 1) || a.id - b.id);
   }
 
@@ -87,8 +91,15 @@ export class FieldObjects {
     if (!this.styles.has(name)) {
       const look = app.look(label);
       const human = from === "human";
-      this.styles.set(name, { colour: look.colour, look: human || !look.usual ? look : null, ...look.line, hollow: !human,
-        width: look.line.width * (human ? 1 : 0.8), opacity: human ? 1 : 0.8, order: human ? 2 : 1 });
+      this.styles.set(name, {
+        colour: look.colour,
+        look: human || !look.usual ? look : null,
+        ...look.line,
+        hollow: !human,
+        width: look.line.width * (human ? 1 : 0.8),
+        opacity: human ? 1 : 0.8,
+        order: human ? 2 : 1,
+      });
     }
     return this.styles.get(name);
   }
@@ -113,6 +124,9 @@ export function disagrees(record) {
 }
 
 function sameBox(a, b) {
-  return a.box_yxyx.every((value, at) => value === b.box_yxyx[at]) &&
-    a.polygon_xy.length === b.polygon_xy.length && a.polygon_xy.every((value, at) => value === b.polygon_xy[at]);
+  return (
+    a.box_yxyx.every((value, at) => value === b.box_yxyx[at]) &&
+    a.polygon_xy.length === b.polygon_xy.length &&
+    a.polygon_xy.every((value, at) => value === b.polygon_xy[at])
+  );
 }

@@ -6,8 +6,17 @@ import { disagrees } from "./field_objects.js";
 import { LabelBar } from "./label_bar.js";
 import { markOf } from "./palette.js";
 
-const LAYERS = [["outlines", "Outlines"], ["model", "Model"], ["human", "Human"], ["disagreement", "Disagreement"]];
-const TOOLS = [["draw", "Draw", "d"], ["cut", "Cut", "c"], ["join", "Join", "j"]];
+const LAYERS = [
+  ["outlines", "Outlines"],
+  ["model", "Model"],
+  ["human", "Human"],
+  ["disagreement", "Disagreement"],
+];
+const TOOLS = [
+  ["draw", "Draw", "d"],
+  ["cut", "Cut", "c"],
+  ["join", "Join", "j"],
+];
 const HINTS = {
   draw: "Draw around a cell with the pointer, or put points: arrows move the cross, Enter puts a point, Shift+Enter closes.",
   cut: "Draw a line across a cell, or put two points with Enter.",
@@ -24,14 +33,24 @@ export class FieldPanel {
     this.cell = h("div", { class: "cell" });
     this.hint = h("p", { class: "note", role: "status" });
     this.tools = h("div", { class: "row tools", role: "group", "aria-label": "Outline" });
-    this.element = h("aside", { class: "panel", "aria-label": "Field" },
-      this.where, this.labels.element, this.options(), this.cell,
-      h("h3", { text: "Outline" }), this.tools, this.hint,
-      h("h3", { text: "Layers" }), this.layerBoxes());
+    this.element = h(
+      "section",
+      { class: "panel", "aria-label": "Field" },
+      h("h1", { class: "unseen", text: "Field" }),
+      this.where,
+      this.labels.element,
+      this.options(),
+      this.cell,
+      h("h2", { text: "Outline" }),
+      this.tools,
+      this.hint,
+      h("h2", { text: "Layers" }),
+      this.layerBoxes(),
+    );
     this.buildTools();
   }
 
-  /* With a brush, a click on the canvas labels; the buttons choose the brush, and label the chosen cell. */
+  /* Label the chosen cell. Where a click labels, the button also says with what. */
   choose(label) {
     const { screen } = this;
     if (screen.brush !== undefined) {
@@ -43,32 +62,66 @@ export class FieldPanel {
   }
 
   options() {
-    const brush = h("input", { type: "checkbox", onchange: () => {
-      this.screen.brush = brush.checked ? app.labels[0]?.id ?? null : undefined;
-      this.labels.mark(this.screen.brush);
-    } });
-    const goOn = h("input", { type: "checkbox", onchange: () => { this.goOn = goOn.checked; } });
-    return h("div", { class: "options" },
+    const brush = h("input", {
+      type: "checkbox",
+      onchange: () => {
+        this.screen.brush = brush.checked ? (app.labels[0]?.id ?? null) : undefined;
+        this.labels.mark(this.screen.brush);
+      },
+    });
+    const goOn = h("input", {
+      type: "checkbox",
+      onchange: () => {
+        this.goOn = goOn.checked;
+      },
+    });
+    return h(
+      "div",
+      { class: "options" },
       h("label", { class: "check" }, brush, "A click gives the marked label"),
-      h("label", { class: "check" }, goOn, "Then go to the next doubtful cell"));
+      h("label", { class: "check" }, goOn, "Then go to the next doubtful cell"),
+    );
   }
 
   layerBoxes() {
-    return h("div", { class: "layers" }, LAYERS.map(([name, title]) => {
-      const box = h("input", { type: "checkbox", checked: this.layers[name], onchange: () => {
-        this.layers[name] = box.checked;
-        this.screen.canvas.paint();
-      } });
-      return h("label", { class: "check" }, box, title);
-    }), h("p", { class: "note" }, "Filled marks: people. Hollow marks: a model. Hold ", h("kbd", { text: "Space" }), " to hide all."));
+    return h(
+      "div",
+      { class: "layers" },
+      LAYERS.map(([name, title]) => {
+        const box = h("input", {
+          type: "checkbox",
+          checked: this.layers[name],
+          onchange: () => {
+            this.layers[name] = box.checked;
+            this.screen.canvas.paint();
+          },
+        });
+        return h("label", { class: "check" }, box, title);
+      }),
+      h(
+        "p",
+        { class: "note" },
+        "Filled marks: people. Hollow marks: a model. Hold ",
+        h("kbd", { text: "Space" }),
+        " to hide all.",
+      ),
+    );
   }
 
   buildTools() {
     const { screen } = this;
-    put(this.tools, TOOLS.map(([name, title, key]) =>
-      h("button", { data: { tool: name }, "aria-pressed": "false", onclick: () => screen.tools.take(name) }, title,
-        h("kbd", { text: key.toUpperCase() }))),
-    h("button", { onclick: () => screen.remove() }, "Delete"));
+    put(
+      this.tools,
+      TOOLS.map(([name, title, key]) =>
+        h(
+          "button",
+          { data: { tool: name }, "aria-pressed": "false", onclick: () => screen.tools.take(name) },
+          title,
+          h("kbd", { text: key.toUpperCase() }),
+        ),
+      ),
+      h("button", { onclick: () => screen.remove() }, "Delete"),
+    );
   }
 
   showTool() {
@@ -76,18 +129,36 @@ export class FieldPanel {
     for (const button of this.tools.children) {
       if (button.dataset.tool) button.setAttribute("aria-pressed", button.dataset.tool === name);
     }
-    this.hint.textContent = name === "join" && first !== null ? "Now click the other outline." : HINTS[name] || "";
+    this.hint.textContent =
+      name === "join" && first !== null ? "Now click the other outline." : HINTS[name] || "";
     this.screen.canvas.element.dataset.tool = name;
   }
 
   showField() {
     const { picker, field } = this.screen;
-    put(this.where, picker.element,
-      h("p", { class: "note" }, `${picker.place + 1} of ${picker.fields.length}, patient ${field.patient || "\u2013"}. `,
-        h("span", { class: "counts" })));
-    if (field.accepted === false) this.where.append(h("p", { class: "problem", text: `Not counted: ${field.reason}` }));
+    put(
+      this.where,
+      picker.element,
+      h(
+        "p",
+        { class: "note" },
+        `${picker.place + 1} of ${picker.fields.length}, patient ${field.patient || "\u2013"}. `,
+        h("span", { class: "counts" }),
+      ),
+    );
+    if (field.accepted === false)
+      this.where.append(h("p", { class: "problem", text: `Not counted: ${field.reason}` }));
     if (field.n_queued) {
-      this.where.append(h("p", {}, h("a", { href: `#/patients/queue?field=${field.id}`, text: `${count(field.n_queued, "outline")} in the queue` })));
+      this.where.append(
+        h(
+          "p",
+          {},
+          h("a", {
+            href: `#/patients/queue?field=${field.id}`,
+            text: `${count(field.n_queued, "outline")} in the queue`,
+          }),
+        ),
+      );
     }
     this.showCounts();
     this.showCell();
@@ -110,31 +181,68 @@ export class FieldPanel {
   }
 
   showCell() {
-    const { screen } = this, record = screen.objects ? screen.selected : null;
+    const { screen } = this,
+      record = screen.objects ? screen.selected : null;
     if (!record) {
-      put(this.cell, h("h3", { text: "Cell" }), h("p", { class: "note", text: "Click a cell, or press Tab for the most doubtful one." }));
+      put(
+        this.cell,
+        h("h2", { text: "Cell" }),
+        h("p", { class: "note", text: "Click a cell, or press Tab for the most doubtful one." }),
+      );
       return;
     }
     const enclosing = screen.enclosing();
     const wrong = screen.wrongLabel();
-    put(this.cell, h("h3", { text: `Cell ${record.id}` }), this.facts(record),
-      enclosing.length ? h("div", { class: "box warn" },
-        h("p", { text: `${count(enclosing.length, "larger outline")} around this cell.` }),
-        h("button", { onclick: () => screen.markEnclosing() }, wrong ? `Mark as ${wrong.name}` : "Delete", h("kbd", { text: "W" }))) : null);
+    put(
+      this.cell,
+      h("h2", { text: `Cell ${record.id}` }),
+      this.facts(record),
+      enclosing.length
+        ? h(
+            "div",
+            { class: "box warn" },
+            h("p", { text: `${count(enclosing.length, "larger outline")} around this cell.` }),
+            h(
+              "button",
+              { onclick: () => screen.markEnclosing() },
+              wrong ? `Mark as ${wrong.name}` : "Delete",
+              h("kbd", { text: "W" }),
+            ),
+          )
+        : null,
+    );
   }
 
   facts(record) {
     const label = app.label(record.label);
-    const person = label ? [markOf(app.look(label.id)), ` ${label.name}`, record.by ? ` (${record.by})` : ""] : ["no label"];
-    const others = Object.entries(record.labels || {}).filter(([who, id]) => who !== record.by && id !== null)
-      .map(([who, id]) => `${who}: ${app.labelName(id)}`).join(", ");
+    const person = label
+      ? [markOf(app.look(label.id)), ` ${label.name}`, record.by ? ` (${record.by})` : ""]
+      : ["no label"];
+    const others = Object.entries(record.labels || {})
+      .filter(([who, id]) => who !== record.by && id !== null)
+      .map(([who, id]) => `${who}: ${app.labelName(id)}`)
+      .join(", ");
     const rows = [["Label", person]];
     if (others) rows.push(["Others", [others]]);
     if (record.model) rows.push(["Model", [`${record.model.name}, ${num(record.model.p, 2)}`]]);
-    if (record.classifier) rows.push(["Classifier", [`${app.labelName(record.classifier.label)}, ${num(record.classifier.p, 2)}`]]);
-    rows.push(["Size", [record.diameter_um ? `${num(record.diameter_um, 1)} \u00b5m` : `${num(2 * Math.sqrt(record.area_px / Math.PI), 0)} px`]]);
+    if (record.classifier)
+      rows.push([
+        "Classifier",
+        [`${app.labelName(record.classifier.label)}, ${num(record.classifier.p, 2)}`],
+      ]);
+    rows.push([
+      "Size",
+      [
+        record.diameter_um
+          ? `${num(record.diameter_um, 1)} \u00b5m`
+          : `${num(2 * Math.sqrt(record.area_px / Math.PI), 0)} px`,
+      ],
+    ]);
     if (record.flags?.length) rows.push(["Remarks", [record.flags.join(", ")]]);
-    return h("dl", { class: `facts${disagrees(record) ? " disagrees" : ""}` },
-      rows.flatMap(([name, value]) => [h("dt", { text: name }), h("dd", {}, value)]));
+    return h(
+      "dl",
+      { class: `facts${disagrees(record) ? " disagrees" : ""}` },
+      rows.flatMap(([name, value]) => [h("dt", { text: name }), h("dd", {}, value)]),
+    );
   }
 }

@@ -7,9 +7,23 @@ export class FieldPicker {
   /* `go(id)` shows another field. */
   constructor(fields, go) {
     Object.assign(this, { fields, go });
-    this.list = select(fields.map((one) => [one.id, one.name]), "", { "aria-label": "Field", onchange: () => go(Number(this.list.value)) });
-    this.back = h("button", { text: "\u2190", "aria-label": "Field before", title: "key [", onclick: () => this.turn(-1) });
-    this.forth = h("button", { text: "\u2192", "aria-label": "Next field", title: "key ]", onclick: () => this.turn(1) });
+    this.list = select(
+      fields.map((one) => [one.id, one.name]),
+      "",
+      { "aria-label": "Field", onchange: () => go(Number(this.list.value)) },
+    );
+    this.back = h("button", {
+      text: "\u2190",
+      "aria-label": "Field before",
+      title: "key [",
+      onclick: () => this.turn(-1),
+    });
+    this.forth = h("button", {
+      text: "\u2192",
+      "aria-label": "Next field",
+      title: "key ]",
+      onclick: () => this.turn(1),
+    });
     this.element = h("div", { class: "turn" }, this.back, this.list, this.forth);
   }
 
@@ -56,7 +70,12 @@ export function rememberField(id) {
 
 /* What a screen of photographs shows in a project that has none. */
 export function noFields(title) {
-  return [h("h1", { text: title }),
-    h("p", { data: { empty: "" }, text: "The project has no photograph yet. Add some on the screen Patients." }),
-    h("a", { class: "button", href: "#/patients", text: "Patients" })];
+  return [
+    h("h1", { text: title }),
+    h("p", {
+      data: { empty: "" },
+      text: "The project has no photograph yet. Add some on the screen Patients.",
+    }),
+    h("a", { class: "button", href: "#/patients", text: "Patients" }),
+  ];
 }

@@ -7,7 +7,9 @@ import { notify } from "./notify.js";
 import { cut, signedArea } from "./outlines.js";
 import { step } from "./steps.js";
 
-const LEAST_AREA_PX = 4, STEP_PX = 12, FREEHAND_PX = 3;
+const LEAST_AREA_PX = 4,
+  STEP_PX = 12,
+  FREEHAND_PX = 3;
 const INK = "#0048ba";
 
 /* The points of a tool that is in use. `kind` is "draw" or "cut". */
@@ -93,7 +95,10 @@ class PointTool {
       context.moveTo(x, y - 9);
       context.lineTo(x, y + 9);
     }
-    for (const [colour, width] of [["#fff", 4], [INK, 1.8]]) {
+    for (const [colour, width] of [
+      ["#fff", 4],
+      [INK, 1.8],
+    ]) {
       context.strokeStyle = colour;
       context.lineWidth = width;
       context.stroke();
@@ -116,7 +121,8 @@ export class Tools {
     this.name = this.name === name ? "" : name;
     this.first = this.name === "join" ? this.canvas.selected : null;
     this.points = ["draw", "cut"].includes(this.name)
-      ? new PointTool(this.name, this.canvas, (points) => this[this.name](points)) : null;
+      ? new PointTool(this.name, this.canvas, (points) => this[this.name](points))
+      : null;
     this.canvas.paint();
     this.onChange();
   }
@@ -128,20 +134,39 @@ export class Tools {
       return;
     }
     const rounded = ring.map((value) => Math.round(value * 100) / 100);
-    step({ kind: "draw", field: this.objects().field.id, polygon_xy: rounded, label: this.label() });
+    step({
+      kind: "draw",
+      field: this.objects().field.id,
+      polygon_xy: rounded,
+      label: this.label(),
+    });
   }
 
   cut([a, b]) {
     const length = Math.hypot(b[0] - a[0], b[1] - a[1]);
-    const box = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
-    const crossed = this.objects().outlines.near(box).filter((one) => cut(one.rings[0], a, b));
-    const chosen = crossed.find((one) => one.id === this.canvas.selected) ||
+    const box = [
+      Math.min(a[0], b[0]),
+      Math.min(a[1], b[1]),
+      Math.max(a[0], b[0]),
+      Math.max(a[1], b[1]),
+    ];
+    const crossed = this.objects()
+      .outlines.near(box)
+      .filter((one) => cut(one.rings[0], a, b));
+    const chosen =
+      crossed.find((one) => one.id === this.canvas.selected) ||
       crossed.sort((one, other) => one.area - other.area)[0];
     if (!length || !chosen) {
-      notify("The line cuts no outline in two. Draw it from one side of a cell to beyond the other.");
+      notify(
+        "The line cuts no outline in two. Draw it from one side of a cell to beyond the other.",
+      );
       return;
     }
-    step({ kind: "cut", object: chosen.id, line_xy: [...a, ...b].map((value) => Math.round(value * 100) / 100) });
+    step({
+      kind: "cut",
+      object: chosen.id,
+      line_xy: [...a, ...b].map((value) => Math.round(value * 100) / 100),
+    });
   }
 
   /* Join the first chosen cell with another. */

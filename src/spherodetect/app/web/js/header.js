@@ -19,18 +19,51 @@ export function buildHeader(screens) {
     jobs: make("div", { class: "jobs", id: "jobs" }),
     undo: make("button", { class: "quiet", text: "Undo", title: "Ctrl+Z", onclick: undo }),
     redo: make("button", { class: "quiet", text: "Redo", title: "Ctrl+Shift+Z", onclick: redo }),
-    nav: h("nav", { "aria-label": "Screens" }, screens.map(([name, title]) =>
-      h("a", { href: `#/${name}`, data: { screen: name }, text: title }))),
+    nav: h(
+      "nav",
+      { "aria-label": "Screens" },
+      screens.map(([name, title]) =>
+        h("a", { href: `#/${name}`, data: { screen: name }, text: title }),
+      ),
+    ),
   };
-  put(document.getElementById("top"),
-    h("div", { class: "state" },
-      h("div", { class: "project" }, h("span", { class: "over", text: "spherodetect" }),
-        h("b", { text: app.session.project, title: app.session.project })),
-      parts.jobs, parts.lost, parts.saved, parts.who,
-      h("div", { class: "group" }, parts.undo, parts.redo,
-        h("button", { class: "quiet", "aria-label": "Keys", title: "Keys", onclick: showKeys }, h("kbd", { text: "?" })))),
-    h("div", { class: "screens" }, parts.nav,
-      h("span", { class: "ruo", text: "For Research Use Only. Not for use in diagnostic procedures." })));
+  put(
+    document.getElementById("top"),
+    h(
+      "div",
+      { class: "state" },
+      h(
+        "div",
+        { class: "project" },
+        h("span", { class: "over", text: "spherodetect" }),
+        h("b", { text: app.session.project, title: app.session.project }),
+      ),
+      parts.jobs,
+      parts.lost,
+      parts.saved,
+      parts.who,
+      h(
+        "div",
+        { class: "group" },
+        parts.undo,
+        parts.redo,
+        h(
+          "button",
+          { class: "quiet", "aria-label": "Keys", title: "Keys", onclick: showKeys },
+          h("kbd", { text: "?" }),
+        ),
+      ),
+    ),
+    h(
+      "div",
+      { class: "screens" },
+      parts.nav,
+      h("span", {
+        class: "ruo",
+        text: "For Research Use Only. Not for use in diagnostic procedures.",
+      }),
+    ),
+  );
   app.on("state", showState);
   app.on("who", () => askReviewer());
   showState();
@@ -84,26 +117,60 @@ function jobElement(job) {
       notify(error.message, { problem: true });
     }
   };
-  return h("div", { class: "job", data: { job: job.id } }, h("span"),
-    h("progress", { "aria-label": job.title }), h("button", { class: "quiet", text: "Cancel", onclick: cancel }));
+  return h(
+    "div",
+    { class: "job", data: { job: job.id } },
+    h("span"),
+    h("progress", { "aria-label": job.title }),
+    h("button", { class: "quiet", text: "Cancel", onclick: cancel }),
+  );
 }
 
 /* Ask for the reviewer's name. */
 export function askReviewer() {
   if (document.querySelector("dialog[open]")) return;
   const names = app.session.reviewers;
-  const input = h("input", { id: "reviewer", maxlength: 60, autocomplete: "off", spellcheck: "false",
-    value: app.reviewer, list: "reviewers", required: true });
-  const dialog = h("dialog", { "aria-labelledby": "who" },
+  const input = h("input", {
+    id: "reviewer",
+    maxlength: 60,
+    autocomplete: "off",
+    spellcheck: "false",
+    value: app.reviewer,
+    list: "reviewers",
+    required: true,
+  });
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": "who" },
     h("h2", { id: "who", text: "Reviewer" }),
-    h("form", { method: "dialog", onsubmit: () => {
-      app.setReviewer(input.value);
-      app.tell("reviewer");
-    } },
-    h("p", {}, h("label", { for: "reviewer", text: "Name or initials. Every label is stored with them." })),
-    h("datalist", { id: "reviewers" }, names.map((name) => h("option", { value: name }))),
-    h("div", { class: "row" }, input, h("button", { class: "main", text: "Go on" }),
-      h("button", { type: "button", text: "Cancel", onclick: () => dialog.close() }))));
+    h(
+      "form",
+      {
+        method: "dialog",
+        onsubmit: () => {
+          app.setReviewer(input.value);
+          app.tell("reviewer");
+        },
+      },
+      h(
+        "p",
+        {},
+        h("label", { for: "reviewer", text: "Name or initials. Every label is stored with them." }),
+      ),
+      h(
+        "datalist",
+        { id: "reviewers" },
+        names.map((name) => h("option", { value: name })),
+      ),
+      h(
+        "div",
+        { class: "row" },
+        input,
+        h("button", { class: "main", text: "Go on" }),
+        h("button", { type: "button", text: "Cancel", onclick: () => dialog.close() }),
+      ),
+    ),
+  );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

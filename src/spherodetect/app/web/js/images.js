@@ -2,7 +2,9 @@
 
 import { at, picture } from "./api.js";
 
-const FIELDS_KEPT = 3, SHEETS_KEPT = 60, SHEET_COLUMNS = 10;
+const FIELDS_KEPT = 3,
+  SHEETS_KEPT = 60,
+  SHEET_COLUMNS = 10;
 const fields = new Map();
 const sheets = new Map();
 
@@ -51,7 +53,9 @@ export class Crops {
 
   fetch() {
     // What scrolled away before it was asked for is not asked for.
-    const open = [...this.wanted].filter(([id, canvas]) => canvas.isConnected && canvas.dataset.object === String(id));
+    const open = [...this.wanted].filter(
+      ([id, canvas]) => canvas.isConnected && canvas.dataset.object === String(id),
+    );
     this.wanted.clear();
     for (let first = 0; first < open.length; first += this.per) {
       this.fetchSheet(open.slice(first, first + this.per));
@@ -88,6 +92,7 @@ export class Crops {
 
 /* Draw one crop of a sheet over a whole canvas. */
 export function drawCrop(canvas, sheet, place, size) {
-  const x = (place % SHEET_COLUMNS) * size, y = Math.floor(place / SHEET_COLUMNS) * size;
+  const x = (place % SHEET_COLUMNS) * size,
+    y = Math.floor(place / SHEET_COLUMNS) * size;
   canvas.getContext("2d").drawImage(sheet, x, y, size, size, 0, 0, canvas.width, canvas.height);
 }

@@ -23,8 +23,10 @@ export function bindScreen(bindings) {
 export function keyName(event) {
   const letter = event.key === " " ? "space" : event.key.toLowerCase();
   const shift = event.shiftKey && (event.ctrlKey || event.metaKey || event.key.length > 1);
-  return `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.altKey ? "alt+" : ""}` +
-    `${shift ? "shift+" : ""}${letter}`;
+  return (
+    `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.altKey ? "alt+" : ""}` +
+    `${shift ? "shift+" : ""}${letter}`
+  );
 }
 
 /* Whether an element takes typed text or chooses by letters. */
@@ -32,7 +34,9 @@ export function takesText(element) {
   if (!(element instanceof HTMLElement)) return false;
   if (element.isContentEditable || element.closest("dialog")) return true;
   if (element instanceof HTMLInputElement) {
-    return !["checkbox", "radio", "button", "submit", "range", "color", "file"].includes(element.type);
+    return !["checkbox", "radio", "button", "submit", "range", "color", "file"].includes(
+      element.type,
+    );
   }
   return element instanceof HTMLTextAreaElement || element instanceof HTMLSelectElement;
 }
@@ -41,8 +45,10 @@ export function takesText(element) {
    in `data-keys="screen"` leaves all keys to the screen. */
 function usesItself(element, name) {
   if (element.closest?.('[data-keys="screen"]')) return false;
-  if (!["space", "enter", "arrowleft", "arrowright", "arrowup", "arrowdown"].includes(name)) return false;
-  if (["space", "enter"].includes(name) && element.closest?.("button, a, summary, label")) return true;
+  if (!["space", "enter", "arrowleft", "arrowright", "arrowup", "arrowdown"].includes(name))
+    return false;
+  if (["space", "enter"].includes(name) && element.closest?.("button, a, summary, label"))
+    return true;
   return element instanceof HTMLInputElement;
 }
 
@@ -58,30 +64,52 @@ function onKey(event) {
   }
 }
 
-const SHOWN = { arrowleft: "\u2190", arrowright: "\u2192", arrowup: "\u2191", arrowdown: "\u2193",
-  space: "Space", escape: "Esc", enter: "Enter", tab: "Tab", delete: "Del", backspace: "\u232b" };
+const SHOWN = {
+  arrowleft: "\u2190",
+  arrowright: "\u2192",
+  arrowup: "\u2191",
+  arrowdown: "\u2193",
+  space: "Space",
+  escape: "Esc",
+  enter: "Enter",
+  tab: "Tab",
+  delete: "Del",
+  backspace: "\u232b",
+};
 
 /* A key as people see it on the keyboard. */
 export function shownKey(name) {
-  return name.split("+").map((part) => SHOWN[part] || part.charAt(0).toUpperCase() + part.slice(1)).join("+");
+  return name
+    .split("+")
+    .map((part) => SHOWN[part] || part.charAt(0).toUpperCase() + part.slice(1))
+    .join("+");
 }
 
 function listed(title, bindings) {
-  const rows = bindings.filter((one) => !one.hidden).flatMap((one) => [
-    h("dt", {}, one.keys.slice(0, 4).map((name) => h("kbd", { text: shownKey(name) }))),
-    h("dd", { text: one.does }),
-  ]);
+  const rows = bindings
+    .filter((one) => !one.hidden)
+    .flatMap((one) => [
+      h(
+        "dt",
+        {},
+        one.keys.slice(0, 4).map((name) => h("kbd", { text: shownKey(name) })),
+      ),
+      h("dd", { text: one.does }),
+    ]);
   return rows.length ? [h("h3", { text: title }), h("dl", { class: "keys" }, rows)] : [];
 }
 
 /* Open the list of keys. */
 export function showKeys() {
   dialog?.remove();
-  dialog = h("dialog", { class: "help", "aria-labelledby": "keys-title" },
+  dialog = h(
+    "dialog",
+    { class: "help", "aria-labelledby": "keys-title" },
     h("h2", { id: "keys-title", text: "Keys" }),
     listed("On this screen", local),
     listed("Everywhere", global),
-    h("form", { method: "dialog" }, h("button", { text: "Close" })));
+    h("form", { method: "dialog" }, h("button", { text: "Close" })),
+  );
   document.body.append(dialog);
   dialog.showModal();
 }

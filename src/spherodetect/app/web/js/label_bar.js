@@ -18,12 +18,23 @@ export class LabelBar {
     const buttons = [...app.labels, { id: null, name: "No label", key: "0" }].map((label) => {
       const count = h("span", { class: "n" });
       this.counts.set(label.id, count);
-      return h("button", { class: "label", data: { label: label.id ?? "" }, onclick: () => this.give(label.id),
-        ondragover: (event) => event.preventDefault(),
-        ondrop: (event) => { event.preventDefault(); this.give(label.id); } },
-      label.id === null ? h("span", { class: "mark none" }) : markOf(app.look(label.id)),
-      h("span", { class: "word", text: label.name }), count,
-      label.key ? h("kbd", { text: label.key.toUpperCase() }) : null);
+      return h(
+        "button",
+        {
+          class: "label",
+          data: { label: label.id ?? "" },
+          onclick: () => this.give(label.id),
+          ondragover: (event) => event.preventDefault(),
+          ondrop: (event) => {
+            event.preventDefault();
+            this.give(label.id);
+          },
+        },
+        label.id === null ? h("span", { class: "mark none" }) : markOf(app.look(label.id)),
+        h("span", { class: "word", text: label.name }),
+        count,
+        label.key ? h("kbd", { text: label.key.toUpperCase() }) : null,
+      );
     });
     put(this.element, buttons);
     this.mark(this.marked ?? undefined);
@@ -51,7 +62,11 @@ export class LabelBar {
     const keyed = app.labels.filter((label) => label.key);
     const none = keyed.some((label) => label.key === "0") ? ["delete"] : ["0", "delete"];
     return [
-      ...keyed.map((label) => ({ keys: [label.key.toLowerCase()], does: label.name, run: () => this.give(label.id) })),
+      ...keyed.map((label) => ({
+        keys: [label.key.toLowerCase()],
+        does: label.name,
+        run: () => this.give(label.id),
+      })),
       { keys: none.slice(0, 1), does: "no label", run: () => this.give(null) },
     ];
   }

@@ -8,9 +8,18 @@ import { bindEverywhere, bindScreen, listenToKeys } from "./keys.js";
 import { notify } from "./notify.js";
 import { redo, startSteps, undo } from "./steps.js";
 
-const SCREENS = [["patients", "Patients"], ["scale", "Scale"], ["segment", "Segment"], ["labels", "Labels"],
-  ["field", "Field"], ["cards", "Cards"], ["review", "Review"], ["train", "Train"],
-  ["embedding", "Embedding"], ["statistics", "Statistics"]];
+const SCREENS = [
+  ["patients", "Patients"],
+  ["scale", "Scale"],
+  ["segment", "Segment"],
+  ["labels", "Labels"],
+  ["field", "Field"],
+  ["cards", "Cards"],
+  ["review", "Review"],
+  ["train", "Train"],
+  ["embedding", "Embedding"],
+  ["statistics", "Statistics"],
+];
 const TITLES = new Map(SCREENS);
 let shown = 0;
 let close = () => {};
@@ -19,7 +28,11 @@ let close = () => {};
 function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, id = ""] = path.split("/");
-  return { name: TITLES.has(name) ? name : "patients", id, query: Object.fromEntries(new URLSearchParams(query)) };
+  return {
+    name: TITLES.has(name) ? name : "patients",
+    id,
+    query: Object.fromEntries(new URLSearchParams(query)),
+  };
 }
 
 async function show() {
@@ -41,8 +54,12 @@ async function show() {
     else end();
   } catch (error) {
     if (mine !== shown) return;
-    put(root, h("h1", { text: TITLES.get(wanted.name) }), h("p", { class: "problem", text: error.message }),
-      h("button", { text: "Try again", onclick: show }));
+    put(
+      root,
+      h("h1", { text: TITLES.get(wanted.name) }),
+      h("p", { class: "problem", text: error.message }),
+      h("button", { text: "Try again", onclick: show }),
+    );
     console.error(error);
   }
 }
@@ -51,8 +68,12 @@ async function start() {
   try {
     await app.start();
   } catch (error) {
-    put(document.getElementById("screen"), h("h1", { text: "spherodetect" }),
-      h("p", { class: "problem", text: error.message }), h("button", { text: "Try again", onclick: start }));
+    put(
+      document.getElementById("screen"),
+      h("h1", { text: "spherodetect" }),
+      h("p", { class: "problem", text: error.message }),
+      h("button", { text: "Try again", onclick: start }),
+    );
     return;
   }
   buildHeader(SCREENS);
@@ -64,7 +85,9 @@ async function start() {
   startSteps();
   window.addEventListener("hashchange", show);
   // A screen that had nothing to show shows the photographs that came.
-  app.on("kinds", (kinds) => { if (kinds.includes("fields") && document.querySelector("main [data-empty]")) show(); });
+  app.on("kinds", (kinds) => {
+    if (kinds.includes("fields") && document.querySelector("main [data-empty]")) show();
+  });
   window.addEventListener("unhandledrejection", (event) => {
     if (event.reason?.name !== "AbortError" && event.reason?.message) {
       notify(event.reason.message, { problem: true });

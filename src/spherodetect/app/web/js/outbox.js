@@ -6,12 +6,13 @@
 
 import { Away, Refused } from "./api.js";
 
-const BATCH = 100, WAIT_MS = [300, 600, 1200, 2400];
-/* Refusals of the caller, not of the steps: no token, another host, too much at once, a full disk. */
+const BATCH = 100,
+  WAIT_MS = [300, 600, 1200, 2400];
+/* Refusals of the caller, not of the steps: no token, another host, too much, a full disk. */
 const NOT_THE_STEPS = [401, 403, 408, 429, 507];
 
 export class Outbox {
-  /* `send(entries)` returns a promise. An entry is {reviewer, step}. `project` tells queues apart. */
+  /* `send(entries)` returns a promise; an entry is {reviewer, step}. `project` tells queues apart. */
   constructor(project, send) {
     this.prefix = `spherodetect outbox ${project} `;
     this.send = send;

@@ -36,7 +36,8 @@ export function contains(outline, x, y) {
   let inside = false;
   for (const ring of outline.rings) {
     for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {
-      const yi = ring[i + 1], yj = ring[j + 1];
+      const yi = ring[i + 1],
+        yj = ring[j + 1];
       if (yi > y !== yj > y && x < ((ring[j] - ring[i]) * (y - yi)) / (yj - yi) + ring[i]) {
         inside = !inside;
       }
@@ -91,17 +92,22 @@ export class Outlines {
 
   /* Those that contain a point, the smallest first. */
   under(x, y) {
-    return this.near([x, y, x, y]).filter((one) => contains(one, x, y)).sort((a, b) => a.area - b.area);
+    return this.near([x, y, x, y])
+      .filter((one) => contains(one, x, y))
+      .sort((a, b) => a.area - b.area);
   }
 
   /* Those that enclose the middle of an outline and are larger. */
   enclosing(outline) {
-    return this.under(outline.x, outline.y).filter((one) => one.area > outline.area && one !== outline);
+    return this.under(outline.x, outline.y).filter(
+      (one) => one.area > outline.area && one !== outline,
+    );
   }
 
   /* The nearest outline from `from` in a direction: [1, 0] is right, [0, 1] is down. */
   next(from, [dx, dy]) {
-    let best = null, least = Infinity;
+    let best = null,
+      least = Infinity;
     for (const one of this.byId.values()) {
       const along = (one.x - from.x) * dx + (one.y - from.y) * dy;
       const across = Math.abs((one.x - from.x) * dy) + Math.abs((one.y - from.y) * dx);
@@ -122,7 +128,7 @@ function gridKeys(box) {
   return keys;
 }
 
-/* Cut an outline of one ring along the line from a to b, both [x, y]; null where it is not cut in two. */
+/* Cut a ring along the line from a to b, both [x, y]; null where it is not cut in two. */
 export function cut(ring, a, b) {
   const crossings = [];
   for (let i = 0; i < ring.length; i += 2) {
@@ -133,13 +139,23 @@ export function cut(ring, a, b) {
   if (crossings.length !== 2) return null;
   const [first, second] = crossings;
   const one = [...first.at, ...ring.slice(first.after + 2, second.after + 2), ...second.at];
-  const other = [...second.at, ...ring.slice(second.after + 2), ...ring.slice(0, first.after + 2), ...first.at];
-  return [one, other].every((part) => part.length >= 6 && Math.abs(signedArea(part)) >= 1) ? [one, other] : null;
+  const other = [
+    ...second.at,
+    ...ring.slice(second.after + 2),
+    ...ring.slice(0, first.after + 2),
+    ...first.at,
+  ];
+  return [one, other].every((part) => part.length >= 6 && Math.abs(signedArea(part)) >= 1)
+    ? [one, other]
+    : null;
 }
 
 /* Where segment p-q crosses segment a-b, or null. */
 function meet(p, q, a, b) {
-  const rx = q[0] - p[0], ry = q[1] - p[1], sx = b[0] - a[0], sy = b[1] - a[1];
+  const rx = q[0] - p[0],
+    ry = q[1] - p[1],
+    sx = b[0] - a[0],
+    sy = b[1] - a[1];
   const cross = rx * sy - ry * sx;
   if (Math.abs(cross) < 1e-9) return null;
   const t = ((a[0] - p[0]) * sy - (a[1] - p[1]) * sx) / cross;

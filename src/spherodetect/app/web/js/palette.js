@@ -20,8 +20,12 @@ const MARKS = [
 ];
 /* The first label is the usual one, such as rbc: its line is thin, and a model's has no mark. */
 const LINES = [
-  { width: 1.2, dash: [] }, { width: 2.6, dash: [] }, { width: 1.8, dash: [7, 3] },
-  { width: 1.8, dash: [2, 3] }, { width: 1.8, dash: [9, 3, 2, 3] }, { width: 2.6, dash: [4, 4] },
+  { width: 1.2, dash: [] },
+  { width: 2.6, dash: [] },
+  { width: 1.8, dash: [7, 3] },
+  { width: 1.8, dash: [2, 3] },
+  { width: 1.8, dash: [9, 3, 2, 3] },
+  { width: 2.6, dash: [4, 4] },
 ];
 
 /* A colour of three bytes as #rrggbb; anything else becomes grey. */
@@ -30,30 +34,64 @@ export function safeColour(text) {
 }
 
 /* Colours for new labels, after Okabe and Ito (2008), darkened to 4.5:1 on white. */
-export const COLOURS = ["#0048ba", "#282828", "#00714f", "#a84300", "#8a3a78", "#7a5c00", "#006c8f",
-  "#b3261e", "#4b4fb8", "#5b6673"];
+export const COLOURS = [
+  "#0048ba",
+  "#282828",
+  "#00714f",
+  "#a84300",
+  "#8a3a78",
+  "#7a5c00",
+  "#006c8f",
+  "#b3261e",
+  "#4b4fb8",
+  "#5b6673",
+];
 
 /* The looks of a set of labels by id, in the order of the list. */
 export function looksOf(labels) {
-  return new Map(labels.map((label, at) => [label.id, {
-    colour: safeColour(label.colour),
-    mark: MARKS[at % MARKS.length],
-    path: new Path2D(MARKS[at % MARKS.length]),
-    line: LINES[at < LINES.length ? at : 2 + ((at - 2) % (LINES.length - 2))],
-    usual: at === 0,
-  }]));
+  return new Map(
+    labels.map((label, at) => [
+      label.id,
+      {
+        colour: safeColour(label.colour),
+        mark: MARKS[at % MARKS.length],
+        path: new Path2D(MARKS[at % MARKS.length]),
+        line: LINES[at < LINES.length ? at : 2 + ((at - 2) % (LINES.length - 2))],
+        usual: at === 0,
+      },
+    ]),
+  );
 }
 
 /* The look of an outline that nobody labelled. */
-export const UNLABELLED = { colour: "#5b6673", mark: "", path: null, line: { width: 1.2, dash: [3, 4] } };
+export const UNLABELLED = {
+  colour: "#5b6673",
+  mark: "",
+  path: null,
+  line: { width: 1.2, dash: [3, 4] },
+};
 
 /* A label's mark as an SVG element; `hollow` and `ring` as in the drawings. */
 export function markOf(look, { size = 14, hollow = false, ring = false } = {}) {
   const reach = ring ? 1.9 : 1.4;
-  const props = { viewBox: `${-reach} ${-reach} ${2 * reach} ${2 * reach}`, width: size, height: size, class: "mark", "aria-hidden": "true" };
-  return svg("svg", props,
-    svg("path", { d: look.mark, fill: hollow ? "#fff" : look.colour, stroke: look.colour, "stroke-width": hollow ? 0.4 : 0 }),
-    ring ? svg("circle", { r: 1.7, fill: "none", stroke: "#1b2530", "stroke-width": 0.3 }) : null);
+  const props = {
+    viewBox: `${-reach} ${-reach} ${2 * reach} ${2 * reach}`,
+    width: size,
+    height: size,
+    class: "mark",
+    "aria-hidden": "true",
+  };
+  return svg(
+    "svg",
+    props,
+    svg("path", {
+      d: look.mark,
+      fill: hollow ? "#fff" : look.colour,
+      stroke: look.colour,
+      "stroke-width": hollow ? 0.4 : 0,
+    }),
+    ring ? svg("circle", { r: 1.7, fill: "none", stroke: "#1b2530", "stroke-width": 0.3 }) : null,
+  );
 }
 
 /* Draw a label's mark with a white edge; a hollow one is what a model said. `x`, `y` and `radius`

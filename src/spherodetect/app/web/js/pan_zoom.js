@@ -7,7 +7,10 @@ const CLICK_PX = 4;
 
 export function watchPointer(canvas, { onClick, tool = () => null }) {
   const pressed = new Map();
-  let start = null, moved = false, active = null, spread = 0;
+  let start = null,
+    moved = false,
+    active = null,
+    spread = 0;
 
   function spreadNow() {
     const [a, b] = [...pressed.values()];
@@ -42,11 +45,16 @@ export function watchPointer(canvas, { onClick, tool = () => null }) {
       const now = spreadNow();
       const box = canvas.over.getBoundingClientRect();
       const [a, b] = [...pressed.values()];
-      canvas.zoom(now / spread, (a.clientX + b.clientX) / 2 - box.left, (a.clientY + b.clientY) / 2 - box.top);
+      canvas.zoom(
+        now / spread,
+        (a.clientX + b.clientX) / 2 - box.left,
+        (a.clientY + b.clientY) / 2 - box.top,
+      );
       spread = now;
       return;
     }
-    if (Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > CLICK_PX) moved = true;
+    if (Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > CLICK_PX)
+      moved = true;
     if (active) active.move(canvas.pointOf(event));
     else if (moved) canvas.moveBy(event.clientX - last.clientX, event.clientY - last.clientY);
   });
@@ -60,10 +68,18 @@ export function watchPointer(canvas, { onClick, tool = () => null }) {
   canvas.over.addEventListener("pointerup", release);
   canvas.over.addEventListener("pointercancel", release);
 
-  canvas.over.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const box = canvas.over.getBoundingClientRect();
-    const step = event.deltaMode === 1 ? 16 : 1;
-    canvas.zoom(Math.exp(-event.deltaY * step * 0.0015), event.clientX - box.left, event.clientY - box.top);
-  }, { passive: false });
+  canvas.over.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const box = canvas.over.getBoundingClientRect();
+      const step = event.deltaMode === 1 ? 16 : 1;
+      canvas.zoom(
+        Math.exp(-event.deltaY * step * 0.0015),
+        event.clientX - box.left,
+        event.clientY - box.top,
+      );
+    },
+    { passive: false },
+  );
 }

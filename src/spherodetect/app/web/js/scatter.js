@@ -5,7 +5,9 @@ import { h } from "./dom.js";
 import { contains, makeOutline } from "./outlines.js";
 import { drawMark } from "./palette.js";
 
-const PAD = 24, RADIUS = 4.5, FAR_OUT = 0.002;
+const PAD = 24,
+  RADIUS = 4.5,
+  FAR_OUT = 0.002;
 
 export class Scatter {
   /* `onChoose(points)` is called with the points of the lasso. */
@@ -28,7 +30,10 @@ export class Scatter {
       this.paint();
     });
     this.canvas.addEventListener("pointerup", () => this.close());
-    this.canvas.addEventListener("pointercancel", () => { this.lasso = []; this.paint(); });
+    this.canvas.addEventListener("pointercancel", () => {
+      this.lasso = [];
+      this.paint();
+    });
   }
 
   end() {
@@ -64,10 +69,16 @@ export class Scatter {
   }
 
   at(point) {
-    const { x: [x0, x1], y: [y0, y1] } = this.range;
+    const {
+      x: [x0, x1],
+      y: [y0, y1],
+    } = this.range;
     const across = (value, low, high, length) =>
       PAD + Math.max(0, Math.min(1, (value - low) / (high - low || 1))) * (length - 2 * PAD);
-    return [across(point.x, x0, x1, this.width), this.height - across(point.y, y0, y1, this.height)];
+    return [
+      across(point.x, x0, x1, this.width),
+      this.height - across(point.y, y0, y1, this.height),
+    ];
   }
 
   paint() {
@@ -98,7 +109,8 @@ export class Scatter {
       context.strokeStyle = this.chosen.has(point) ? "#0048ba" : "#1b2530";
       context.stroke();
     }
-    if (look.path) drawMark(context, look, { x, y, radius: unlabelled ? 3 : RADIUS, hollow: unlabelled });
+    if (look.path)
+      drawMark(context, look, { x, y, radius: unlabelled ? 3 : RADIUS, hollow: unlabelled });
     else {
       context.fillStyle = look.colour;
       context.fillRect(x - 1.5, y - 1.5, 3, 3);

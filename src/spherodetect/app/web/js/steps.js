@@ -73,7 +73,10 @@ function queue(step, local = {}) {
 
 /* Label objects. `objects` are records, which are changed here; `label` is an id or null. */
 export function labelObjects(objects, label, { source, seen = "open" }) {
-  return labelItems(objects.map((object) => ({ object, label })), { source, seen });
+  return labelItems(
+    objects.map((object) => ({ object, label })),
+    { source, seen },
+  );
 }
 
 /* The same with a label for each: items are {object: record, label}. */
@@ -120,21 +123,28 @@ export function withPending(object) {
     const items = one.kind === "label" ? one.items : shows || [];
     const mine = items.find((item) => item.object === object.id);
     if (mine) covered = { ...covered, label: mine.label };
-    if (one.kind === "delete" && one.objects.includes(object.id)) covered = { ...covered, visible: false };
+    if (one.kind === "delete" && one.objects.includes(object.id))
+      covered = { ...covered, visible: false };
   }
   return covered;
 }
 
 /* Several records with what the queue holds; one pass over the queue. */
 export function allWithPending(objects) {
-  const touched = new Set((outbox?.entries || []).flatMap(({ step: one, shows }) =>
-    [...(one.items || []), ...(shows || [])].map((item) => item.object).concat(one.objects || [])));
-  return touched.size ? objects.map((one) => (touched.has(one.id) ? withPending(one) : one)) : objects;
+  const touched = new Set(
+    (outbox?.entries || []).flatMap(({ step: one, shows }) =>
+      [...(one.items || []), ...(shows || [])].map((item) => item.object).concat(one.objects || []),
+    ),
+  );
+  return touched.size
+    ? objects.map((one) => (touched.has(one.id) ? withPending(one) : one))
+    : objects;
 }
 
 /* Outlines of a field that were drawn and are not stored yet: {key, polygon_xy, label}. */
 export function pendingDrawings(field) {
-  return (outbox?.entries || []).map((entry) => entry.step)
+  return (outbox?.entries || [])
+    .map((entry) => entry.step)
     .filter((one) => one.kind === "draw" && one.field === field);
 }
 

@@ -5,16 +5,27 @@
 
 import { h } from "./dom.js";
 
-const SPARE_ROWS = 2, HEAD_PX = 38;
+const SPARE_ROWS = 2,
+  HEAD_PX = 38;
 
 export class Tiles {
-  /* `tile` is {least, foot, gap} in pixels: tiles are at least so wide, and higher by `foot`. `make()` returns a tile's element, `draw(element, item)`
-     fills it, `name(item)` is its name for screen readers. */
+  /* `tile` is {least, foot, gap} in pixels: tiles are at least so wide, and higher by `foot`.
+     `make()` returns a tile's element, `draw(element, item)` fills it, and `name(item)` is its name
+     for screen readers. */
   constructor({ tile, make, draw, name, label, onActive = () => {} }) {
     Object.assign(this, { tile, make, draw, name, onActive });
     this.inner = h("div", { class: "tiles-inner" });
-    this.element = h("div", { class: "tiles", tabindex: "0", role: "listbox", "aria-multiselectable": "true",
-      "aria-label": label }, this.inner);
+    this.element = h(
+      "div",
+      {
+        class: "tiles",
+        tabindex: "0",
+        role: "listbox",
+        "aria-multiselectable": "true",
+        "aria-label": label,
+      },
+      this.inner,
+    );
     this.items = [];
     this.rows = [];
     this.shown = new Map();
@@ -26,7 +37,9 @@ export class Tiles {
     this.anchor = 0;
     this.element.addEventListener("scroll", () => this.render(), { passive: true });
     this.element.addEventListener("pointerover", (event) => this.hover(event));
-    this.element.addEventListener("pointerleave", () => { this.hovered = -1; });
+    this.element.addEventListener("pointerleave", () => {
+      this.hovered = -1;
+    });
     this.element.addEventListener("click", (event) => this.click(event));
     this.watcher = new ResizeObserver(() => this.layOut());
     this.watcher.observe(this.element);
@@ -56,7 +69,8 @@ export class Tiles {
     this.side = Math.floor((width - gap) / this.columns) - gap;
     const height = this.side + foot;
     this.rows = [];
-    let top = gap, first = 0;
+    let top = gap,
+      first = 0;
     for (const group of this.groups) {
       if (group.title) {
         this.rows.push({ top, height: HEAD_PX, title: group.title });
@@ -81,7 +95,8 @@ export class Tiles {
     const reach = SPARE_ROWS * (this.side + this.tile.foot);
     const low = this.element.scrollTop - reach;
     const high = this.element.scrollTop + this.element.clientHeight + reach;
-    const wanted = new Set(), heads = new Set();
+    const wanted = new Set(),
+      heads = new Set();
     for (const row of this.rows) {
       if (row.top + row.height < low || row.top > high) continue;
       if (row.title) {
@@ -104,7 +119,11 @@ export class Tiles {
   }
 
   drawHead(row) {
-    const head = h("div", { class: "tiles-head", role: "presentation", style: { top: `${row.top}px` } }, row.title);
+    const head = h(
+      "div",
+      { class: "tiles-head", role: "presentation", style: { top: `${row.top}px` } },
+      row.title,
+    );
     this.inner.append(head);
     return head;
   }
@@ -112,8 +131,12 @@ export class Tiles {
   drawTile(at, top, column) {
     const element = this.spare.pop() || this.make();
     const { gap, foot } = this.tile;
-    Object.assign(element.style, { top: `${top}px`, left: `${gap + column * (this.side + gap)}px`,
-      width: `${this.side}px`, height: `${this.side + foot}px` });
+    Object.assign(element.style, {
+      top: `${top}px`,
+      left: `${gap + column * (this.side + gap)}px`,
+      width: `${this.side}px`,
+      height: `${this.side + foot}px`,
+    });
     element.dataset.at = at;
     element.id = `tile-${at}`;
     element.setAttribute("role", "option");
@@ -125,7 +148,8 @@ export class Tiles {
   }
 
   fill(at) {
-    const element = this.shown.get(at), item = this.items[at];
+    const element = this.shown.get(at),
+      item = this.items[at];
     this.draw(element, item);
     element.setAttribute("aria-label", this.name(item));
     element.setAttribute("aria-selected", this.selected.has(item.id));
@@ -201,7 +225,7 @@ export class Tiles {
     this.go(at, { keep: true });
   }
 
-  /* The items that a key acts on: the selection, else the tile under the pointer, else the active. */
+  /* What a key acts on: the selection, else the tile under the pointer, else the active one. */
   targets() {
     if (this.selected.size) return this.items.filter((item) => this.selected.has(item.id));
     const one = this.items[this.hovered >= 0 ? this.hovered : this.active];
@@ -216,21 +240,37 @@ export class Tiles {
 
   /* The bindings that move in the grid. */
   get bindings() {
-    const step = { arrowleft: () => -1, arrowright: () => 1, arrowup: () => -this.columns, arrowdown: () => this.columns };
+    const step = {
+      arrowleft: () => -1,
+      arrowright: () => 1,
+      arrowup: () => -this.columns,
+      arrowdown: () => this.columns,
+    };
     return [
-      { keys: Object.keys(step), does: "move", run: (event, name) => {
-        this.hovered = -1;
-        this.go(this.active + step[name]());
-      } },
-      { keys: ["shift+arrowleft", "shift+arrowright", "shift+arrowup", "shift+arrowdown"],
-        does: "select from here to there", run: (event, name) => {
+      {
+        keys: Object.keys(step),
+        does: "move",
+        run: (event, name) => {
+          this.hovered = -1;
+          this.go(this.active + step[name]());
+        },
+      },
+      {
+        keys: ["shift+arrowleft", "shift+arrowright", "shift+arrowup", "shift+arrowdown"],
+        does: "select from here to there",
+        run: (event, name) => {
           const to = this.active + step[name.slice(6)]();
           if (to >= 0 && to < this.items.length) this.selectRange(to);
-        } },
-      { keys: ["ctrl+a"], does: "select all", run: () => {
-        this.items.forEach((item) => this.selected.add(item.id));
-        this.refresh(this.items.map((item) => item.id));
-      } },
+        },
+      },
+      {
+        keys: ["ctrl+a"],
+        does: "select all",
+        run: () => {
+          this.items.forEach((item) => this.selected.add(item.id));
+          this.refresh(this.items.map((item) => item.id));
+        },
+      },
       { keys: ["escape"], does: "select nothing", run: () => this.go(this.active) },
     ];
   }

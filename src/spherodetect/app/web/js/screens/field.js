@@ -44,7 +44,10 @@ class FieldScreen {
     this.panel = new FieldPanel(this);
     root.classList.add("full");
     root.append(this.canvas.element, this.panel.element);
-    watchPointer(this.canvas, { onClick: (point, event) => this.click(point, event), tool: () => this.tools.points });
+    watchPointer(this.canvas, {
+      onClick: (point, event) => this.click(point, event),
+      tool: () => this.tools.points,
+    });
     this.watch();
     bindScreen(this.bindings());
   }
@@ -57,16 +60,32 @@ class FieldScreen {
 
   watch() {
     const signal = this.ended.signal;
-    document.addEventListener("keyup", (event) => { if (event.key === " ") this.canvas.hide(false); }, { signal });
+    document.addEventListener(
+      "keyup",
+      (event) => {
+        if (event.key === " ") this.canvas.hide(false);
+      },
+      { signal },
+    );
     window.addEventListener("blur", () => this.canvas.hide(false), { signal });
     this.news = [
       app.on("labelled", (items) => this.changed({ ids: this.objects.relabel(items), boxes: [] })),
-      app.on("objects", (objects) => { this.objects.showPending(); this.changed(this.objects.merge(objects), true); }),
+      app.on("objects", (objects) => {
+        this.objects.showPending();
+        this.changed(this.objects.merge(objects), true);
+      }),
       app.on("pending", (change) => this.pending(change)),
       app.on("undone", (one) => this.follow(one.fields)),
-      app.on("fields", (ids) => { if (ids.includes(this.field.id)) this.load(this.field.id); }),
+      app.on("fields", (ids) => {
+        if (ids.includes(this.field.id)) this.load(this.field.id);
+      }),
       app.on("reset", () => this.load(this.field.id)),
-      app.on("labels", () => { this.objects.forgetStyles(); this.panel.labels.build(); bindScreen(this.bindings()); this.canvas.paint(); }),
+      app.on("labels", () => {
+        this.objects.forgetStyles();
+        this.panel.labels.build();
+        bindScreen(this.bindings());
+        this.canvas.paint();
+      }),
     ];
   }
 
@@ -82,7 +101,10 @@ class FieldScreen {
     const size = [this.field.width, this.field.height];
     if (same) Object.assign(this.canvas, { outlines: this.objects.outlines, size });
     else this.canvas.show({ size, outlines: this.objects.outlines });
-    this.canvas.over.setAttribute("aria-label", `Field ${this.field.name}, ${this.objects.records.size} cells`);
+    this.canvas.over.setAttribute(
+      "aria-label",
+      `Field ${this.field.name}, ${this.objects.records.size} cells`,
+    );
     rememberField(id);
     this.picker.show(id);
     history.replaceState(null, "", `#/field/${id}`);
@@ -112,7 +134,9 @@ class FieldScreen {
   }
 
   click([x, y], event) {
-    const [smallest] = this.objects.outlines.under(x, y).filter((one) => this.objects.records.has(one.id));
+    const [smallest] = this.objects.outlines
+      .under(x, y)
+      .filter((one) => this.objects.records.has(one.id));
     if (this.tools.name === "join") {
       if (smallest) this.tools.joinWith(smallest.id);
       return;
@@ -129,7 +153,8 @@ class FieldScreen {
       return;
     }
     const seen = this.objects.blind ? "blind" : "open";
-    if (labelObjects([record], label, { source: "field", seen }) && this.panel.goOn) this.nextDoubtful(1);
+    if (labelObjects([record], label, { source: "field", seen }) && this.panel.goOn)
+      this.nextDoubtful(1);
   }
 
   /* The larger outlines around the chosen cell that are not marked as wrong yet. */
@@ -137,7 +162,9 @@ class FieldScreen {
     const outline = this.objects.outlines.byId.get(this.canvas.selected);
     const wrong = this.wrongLabel();
     if (!outline) return [];
-    return this.objects.outlines.enclosing(outline).map((one) => this.objects.records.get(one.id))
+    return this.objects.outlines
+      .enclosing(outline)
+      .map((one) => this.objects.records.get(one.id))
       .filter((record) => record && !(wrong && record.label === wrong.id));
   }
 
@@ -147,9 +174,14 @@ class FieldScreen {
 
   /* Mark the enclosing outlines as wrong: the label of that meaning, or delete them. */
   markEnclosing() {
-    const records = this.enclosing(), wrong = this.wrongLabel();
+    const records = this.enclosing(),
+      wrong = this.wrongLabel();
     if (!records.length) return;
-    if (wrong) labelItems(records.map((object) => ({ object, label: wrong.id })), { source: "field" });
+    if (wrong)
+      labelItems(
+        records.map((object) => ({ object, label: wrong.id })),
+        { source: "field" },
+      );
     else step({ kind: "delete", objects: records.map((record) => record.id) });
   }
 
@@ -166,7 +198,12 @@ class FieldScreen {
       return;
     }
     const now = doubtful.findIndex((one) => one.id === this.canvas.selected);
-    this.select(doubtful[(now < 0 ? (by > 0 ? 0 : doubtful.length - 1) : now + by + doubtful.length) % doubtful.length].id);
+    this.select(
+      doubtful[
+        (now < 0 ? (by > 0 ? 0 : doubtful.length - 1) : now + by + doubtful.length) %
+          doubtful.length
+      ].id,
+    );
   }
 
   step(name) {
@@ -178,13 +215,17 @@ class FieldScreen {
 
   nearest(x, y) {
     const far = (one) => (one.x - x) ** 2 + (one.y - y) ** 2;
-    return this.objects.outlines.all.reduce((best, one) => (!best || far(one) < far(best) ? one : best), null);
+    return this.objects.outlines.all.reduce(
+      (best, one) => (!best || far(one) < far(best) ? one : best),
+      null,
+    );
   }
 
   /* Draw what changed again. */
   changed({ ids, boxes }, fromServer = false) {
     if (!ids.length && !boxes.length && !fromServer) return;
-    if (this.canvas.selected !== null && !this.objects.outlines.byId.has(this.canvas.selected)) this.canvas.selected = null;
+    if (this.canvas.selected !== null && !this.objects.outlines.byId.has(this.canvas.selected))
+      this.canvas.selected = null;
     this.canvas.repaint(ids, boxes);
     this.panel.showCounts();
     this.panel.showCell();
@@ -192,7 +233,8 @@ class FieldScreen {
 
   pending(change) {
     this.objects.showPending();
-    if (change.kind === "delete") this.changed(this.objects.merge(allWithPending(this.objects.visible)));
+    if (change.kind === "delete")
+      this.changed(this.objects.merge(allWithPending(this.objects.visible)));
     this.canvas.paint();
   }
 
@@ -207,7 +249,8 @@ class FieldScreen {
 
   escape() {
     if (this.tools.name) this.tools.take("");
-    else if (document.activeElement === this.canvas.over) this.panel.element.querySelector("select, button:not(:disabled)").focus();
+    else if (document.activeElement === this.canvas.over)
+      this.panel.element.querySelector("select, button:not(:disabled)").focus();
     else this.select(null);
   }
 
@@ -219,21 +262,47 @@ class FieldScreen {
   bindings() {
     const { canvas, tools } = this;
     return [
-      { keys: ["enter", "shift+enter", "backspace"], hidden: true, run: (event, name) =>
-        (tools.name === "join" && name === "enter" ? tools.joinWith(canvas.selected) : tools.key(name)) },
+      {
+        keys: ["enter", "shift+enter", "backspace"],
+        hidden: true,
+        run: (event, name) =>
+          tools.name === "join" && name === "enter"
+            ? tools.joinWith(canvas.selected)
+            : tools.key(name),
+      },
       ...this.panel.labels.bindings(),
-      { keys: ["tab"], does: "next doubtful cell; Esc and then Tab leaves the photograph", run: (event) => this.onTab(event, 1) },
+      {
+        keys: ["tab"],
+        does: "next doubtful cell; Esc and then Tab leaves the photograph",
+        run: (event) => this.onTab(event, 1),
+      },
       { keys: ["n"], does: "next doubtful cell", run: () => this.nextDoubtful(1), hidden: true },
-      { keys: Object.keys(ARROWS), does: "cell to the left, above, ...", run: (event, name) => this.onArrow(name) },
-      { keys: Object.keys(ARROWS).map((name) => `shift+${name}`), hidden: true, run: (event, name) => this.onArrow(name) },
+      {
+        keys: Object.keys(ARROWS),
+        does: "cell to the left, above, ...",
+        run: (event, name) => this.onArrow(name),
+      },
+      {
+        keys: Object.keys(ARROWS).map((name) => `shift+${name}`),
+        hidden: true,
+        run: (event, name) => this.onArrow(name),
+      },
       ...this.picker.bindings(canvas),
-      { keys: ["w"], does: "mark the enclosing outlines as wrong", run: () => this.markEnclosing() },
+      {
+        keys: ["w"],
+        does: "mark the enclosing outlines as wrong",
+        run: () => this.markEnclosing(),
+      },
       { keys: ["space"], does: "hold: hide the outlines", run: () => canvas.hide(true) },
       { keys: ["d"], does: "draw an outline", run: () => tools.take("draw") },
       { keys: ["c"], does: "cut an outline in two", run: () => tools.take("cut") },
       { keys: ["j"], does: "join two outlines", run: () => tools.take("join") },
       { keys: ["delete", "backspace"], does: "delete the outline", run: () => this.remove() },
-      { keys: ["escape"], does: "put the tool down; leave the photograph", run: () => this.escape() },
+      {
+        keys: ["escape"],
+        does: "put the tool down; leave the photograph",
+        run: () => this.escape(),
+      },
     ];
   }
 }

@@ -9,11 +9,18 @@ import { fieldImage } from "../images.js";
 import { bindScreen } from "../keys.js";
 import { notify } from "../notify.js";
 import { watchPointer } from "../pan_zoom.js";
+import { drawEnds, drawLens, GRIP_PX, LENS_PX } from "../scale_drawing.js";
 
-const SOURCES = { given: "given", file: "the file's metadata", bar: "the scale bar found here", strip: "the text strip", measured: "measured by a person",
-  copied: "copied from another field", cells: "the red cells' size" };
+const SOURCES = {
+  given: "given",
+  file: "the file's metadata",
+  bar: "the scale bar found here",
+  strip: "the text strip",
+  measured: "measured by a person",
+  copied: "copied from another field",
+  cells: "the red cells' size",
+};
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
-const LENS_PX = 176, LENS_ZOOM = 8, GRIP_PX = 18;
 
 export async function open(root, { id }) {
   const fields = await app.fields();
@@ -30,15 +37,32 @@ class ScaleScreen {
   constructor(root, fields) {
     Object.assign(this, { ends: null, active: 0, ended: new AbortController() });
     this.picker = new FieldPicker(fields, (id) => this.load(id));
-    this.canvas = new FieldCanvas({ stylesOf: () => [], drawOver: (context) => this.drawEnds(context), label: "Photograph with the two ends" });
-    this.panel = h("aside", { class: "panel", "aria-label": "Scale" });
-    this.lens = h("canvas", { width: LENS_PX * 2, height: LENS_PX * 2, class: "lens", "aria-hidden": "true" });
+    this.canvas = new FieldCanvas({
+      stylesOf: () => [],
+      drawOver: (context) => this.ends && drawEnds(context, this.canvas, this.ends, this.active),
+      label: "Photograph with the two ends",
+    });
+    this.panel = h("section", { class: "panel", "aria-label": "Scale" });
+    this.lens = h("canvas", {
+      width: LENS_PX * 2,
+      height: LENS_PX * 2,
+      class: "lens",
+      "aria-hidden": "true",
+    });
     root.classList.add("full");
     root.append(this.canvas.element, this.panel);
     watchPointer(this.canvas, { onClick: () => {}, tool: () => this });
     bindScreen([
-      { keys: Object.keys(ARROWS), does: "move the end by one pixel", run: (event, name) => this.nudge(ARROWS[name], 1) },
-      { keys: Object.keys(ARROWS).map((name) => `shift+${name}`), does: "move the end by ten pixels", run: (event, name) => this.nudge(ARROWS[name.slice(6)], 10) },
+      {
+        keys: Object.keys(ARROWS),
+        does: "move the end by one pixel",
+        run: (event, name) => this.nudge(ARROWS[name], 1),
+      },
+      {
+        keys: Object.keys(ARROWS).map((name) => `shift+${name}`),
+        does: "move the end by ten pixels",
+        run: (event, name) => this.nudge(ARROWS[name.slice(6)], 10),
+      },
       { keys: ["e"], does: "the other end", run: () => this.choose(1 - this.active) },
       ...this.picker.bindings(this.canvas),
     ]);
@@ -108,38 +132,99 @@ class ScaleScreen {
 
   build() {
     const { scale } = this;
-    this.inputs = [0, 1].flatMap((end) => [0, 1].map((axis) => numberInput({ step: 0.1, "aria-label": `${end ? "Second" : "First"} end, ${"xy"[axis]}`,
-      onfocus: () => { if (this.active !== end) this.choose(end); },
-      oninput: (event) => { this.ends[end][axis] = Number(event.target.value); this.show(event.target); } })));
-    this.lengthInput = numberInput({ value: this.length ?? "", min: 0, id: "length", oninput: () => this.show() });
+    this.inputs = [0, 1].flatMap((end) =>
+      [0, 1].map((axis) =>
+        numberInput({
+          step: 0.1,
+          "aria-label": `${end ? "Second" : "First"} end, ${"xy"[axis]}`,
+          onfocus: () => {
+            if (this.active !== end) this.choose(end);
+          },
+          oninput: (event) => {
+            this.ends[end][axis] = Number(event.target.value);
+            this.show(event.target);
+          },
+        }),
+      ),
+    );
+    this.lengthInput = numberInput({
+      value: this.length ?? "",
+      min: 0,
+      id: "length",
+      oninput: () => this.show(),
+    });
     this.result = h("p", { class: "result", role: "status" });
-    this.ofEnds = [0, 1].map((end) => h("button", { "aria-pressed": "false", text: end ? "Second end" : "First end", onclick: () => this.choose(end) }));
+    this.ofEnds = [0, 1].map((end) =>
+      h("button", {
+        "aria-pressed": "false",
+        text: end ? "Second end" : "First end",
+        onclick: () => this.choose(end),
+      }),
+    );
     const same = scale.same_bar.length;
-    this.applyTo = select([["this", "this field"], ...(same ? [["same_bar", `this, and ${count(same, "field")} with the same bar`]] : []), ["all", "all fields"]],
-      "this", { id: "apply" });
-    put(this.panel,
+    this.applyTo = select(
+      [
+        ["this", "this field"],
+        ...(same ? [["same_bar", `this, and ${count(same, "field")} with the same bar`]] : []),
+        ["all", "all fields"],
+      ],
+      "this",
+      { id: "apply" },
+    );
+    put(
+      this.panel,
+      h("h1", { class: "unseen", text: "Scale" }),
       this.picker.element,
       this.stateBox(),
-      h("h3", { text: "Ends" }),
+      h("h2", { text: "Ends" }),
       h("div", { class: "row tools" }, this.ofEnds),
       this.lens,
-      h("div", { class: "ends" }, ["", "x", "y"].map((text) => h("span", { class: "over", text })),
-        [0, 1].map((end) => [h("span", { text: end ? "Second" : "First" }), this.inputs[2 * end], this.inputs[2 * end + 1]])),
-      labelled("Length between the ends, \u00b5m", this.lengthInput, scale.bar && scale.bar.length_um === null ? "A bar was found, but not its number." : ""),
+      h(
+        "div",
+        { class: "ends" },
+        ["", "x", "y"].map((text) => h("span", { class: "over", text })),
+        [0, 1].map((end) => [
+          h("span", { text: end ? "Second" : "First" }),
+          this.inputs[2 * end],
+          this.inputs[2 * end + 1],
+        ]),
+      ),
+      labelled(
+        "Length between the ends, \u00b5m",
+        this.lengthInput,
+        scale.bar && scale.bar.length_um === null ? "A bar was found, but not its number." : "",
+      ),
       this.result,
-      labelled("Applies to", this.applyTo, "On other fields it is not confirmed until somebody looked."),
-      h("div", { class: "row" }, h("button", { class: "main", text: "Store the scale", onclick: () => this.store() })));
+      labelled(
+        "Applies to",
+        this.applyTo,
+        "On other fields it is not confirmed until somebody looked.",
+      ),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "main", text: "Store the scale", onclick: () => this.store() }),
+      ),
+    );
     this.show();
   }
 
   stateBox() {
     const { scale } = this;
-    const known = scale.um_per_px === null ? "No scale is known." : `${num(scale.um_per_px, 4)} \u00b5m per pixel, from ${SOURCES[scale.source] || scale.source}.`;
-    const cells = scale.rbc_diameter_um ? ` Red cells are then ${num(scale.rbc_diameter_um, 1)} \u00b5m wide.` : "";
-    const box = h("div", { class: `box ${scale.confirmed ? "good" : "warn"}` },
+    const known =
+      scale.um_per_px === null
+        ? "No scale is known."
+        : `${num(scale.um_per_px, 4)} \u00b5m per pixel, from ${SOURCES[scale.source] || scale.source}.`;
+    const cells = scale.rbc_diameter_um
+      ? ` Red cells are then ${num(scale.rbc_diameter_um, 1)} \u00b5m wide.`
+      : "";
+    const box = h(
+      "div",
+      { class: `box ${scale.confirmed ? "good" : "warn"}` },
       h("p", { text: `${known}${cells}` }),
       h("p", {}, h("strong", { text: scale.confirmed ? "Confirmed." : "Not confirmed." })),
-      scale.warning ? h("p", { class: "problem", text: scale.warning }) : null);
+      scale.warning ? h("p", { class: "problem", text: scale.warning }) : null,
+    );
     if (!scale.confirmed && scale.um_per_px !== null) {
       box.append(h("button", { text: "Confirm", onclick: () => this.confirm() }));
     }
@@ -159,57 +244,22 @@ class ScaleScreen {
     this.drawLens();
   }
 
-  drawEnds(context) {
-    if (!this.ends) return;
-    const shown = this.ends.map(([x, y]) => this.canvas.toScreen(x, y));
-    for (const [colour, width] of [["#fff", 5], ["#0048ba", 2]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.beginPath();
-      context.moveTo(...shown[0]);
-      context.lineTo(...shown[1]);
-      for (const [x, y] of shown) {
-        context.moveTo(x, y - 14);
-        context.lineTo(x, y + 14);
-      }
-      context.stroke();
-    }
-    const [x, y] = shown[this.active];
-    context.beginPath();
-    context.arc(x, y, GRIP_PX - 6, 0, 2 * Math.PI);
-    context.stroke();
-  }
-
-  /* The surroundings of the chosen end, eight times. */
   drawLens() {
-    const context = this.lens.getContext("2d"), side = LENS_PX / LENS_ZOOM;
-    context.fillStyle = "#e9edf1";
-    context.fillRect(0, 0, this.lens.width, this.lens.height);
-    const [x, y] = this.ends[this.active];
-    context.imageSmoothingEnabled = false;
-    if (this.image) context.drawImage(this.image, x - side / 2, y - side / 2, side, side, 0, 0, this.lens.width, this.lens.height);
-    const middle = this.lens.width / 2;
-    for (const [colour, width] of [["#fff", 5], ["#0048ba", 2]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.beginPath();
-      context.moveTo(middle, 0);
-      context.lineTo(middle, middle - 12);
-      context.moveTo(middle, middle + 12);
-      context.lineTo(middle, this.lens.height);
-      context.moveTo(0, middle);
-      context.lineTo(middle - 12, middle);
-      context.moveTo(middle + 12, middle);
-      context.lineTo(this.lens.width, middle);
-      context.stroke();
-    }
+    drawLens(this.lens, this.image, this.ends[this.active]);
   }
 
   async store() {
     if (!app.reviewer) return app.tell("who");
     const [[x0, y0], [x1, y1]] = this.ends;
-    const body = { x0, y0, x1, y1, length_um: this.lengthInput.value === "" ? null : Number(this.lengthInput.value),
-      apply_to: this.applyTo.value, reviewer: app.reviewer };
+    const body = {
+      x0,
+      y0,
+      x1,
+      y1,
+      length_um: this.lengthInput.value === "" ? null : Number(this.lengthInput.value),
+      apply_to: this.applyTo.value,
+      reviewer: app.reviewer,
+    };
     try {
       const answer = await call(at(`fields/${this.field.id}/scale`), { method: "PUT", body });
       notify(`Stored for ${count(answer.fields.length, "field")}.`);
@@ -223,7 +273,10 @@ class ScaleScreen {
 
   async confirm() {
     if (!app.reviewer) return app.tell("who");
-    await call(at("scale/confirm"), { method: "POST", body: { fields: [this.field.id], reviewer: app.reviewer } });
+    await call(at("scale/confirm"), {
+      method: "POST",
+      body: { fields: [this.field.id], reviewer: app.reviewer },
+    });
     await this.refresh();
     return undefined;
   }
@@ -240,6 +293,19 @@ class ScaleScreen {
 /* The ends and the length to begin with: what a person measured, else the bar that was found. */
 function startOf({ line, bar }, width, height) {
   if (line) return [[line.slice(0, 2), line.slice(2, 4)], line[4]];
-  if (bar) return [[[bar.x0, bar.y0], [bar.x1, bar.y1]], bar.length_um];
-  return [[[width * 0.35, height / 2], [width * 0.65, height / 2]], null];
+  if (bar)
+    return [
+      [
+        [bar.x0, bar.y0],
+        [bar.x1, bar.y1],
+      ],
+      bar.length_um,
+    ];
+  return [
+    [
+      [width * 0.35, height / 2],
+      [width * 0.65, height / 2],
+    ],
+    null,
+  ];
 }

@@ -34,10 +34,13 @@ class SegmentScreen {
     this.values = kept.values || {};
     const usable = methods.filter((one) => one.available);
     this.method = usable.find((one) => one.id === kept.method) || usable[0];
-    this.canvas = new FieldCanvas({ stylesOf: () => [STYLE], label: "Outlines found on this field" });
+    this.canvas = new FieldCanvas({
+      stylesOf: () => [STYLE],
+      label: "Outlines found on this field",
+    });
     this.form = h("div", { class: "params" });
     this.said = h("p", { class: "note", role: "status" });
-    this.panel = h("aside", { class: "panel", "aria-label": "Segment" });
+    this.panel = h("section", { class: "panel", "aria-label": "Segment" });
     root.classList.add("full");
     root.append(this.canvas.element, this.panel);
     watchPointer(this.canvas, { onClick: () => {} });
@@ -45,7 +48,11 @@ class SegmentScreen {
     bindScreen([
       { keys: ["p"], does: "preview on this field", run: () => this.preview() },
       ...this.picker.bindings(this.canvas),
-      { keys: ["space"], does: "show and hide the outlines", run: () => this.canvas.hide(!this.canvas.hidden) },
+      {
+        keys: ["space"],
+        does: "show and hide the outlines",
+        run: () => this.canvas.hide(!this.canvas.hidden),
+      },
     ]);
   }
 
@@ -67,79 +74,168 @@ class SegmentScreen {
   }
 
   build() {
-    const radios = h("fieldset", {}, h("legend", { text: "Method" }), this.methods.map((method) =>
-      h("label", { class: `check${method.available ? "" : " off"}` },
-        h("input", { type: "radio", name: "method", checked: method === this.method, disabled: !method.available,
-          onchange: () => { this.method = method; this.buildForm(); } }),
-        h("span", {}, method.name, h("small", { text: method.available ? method.cost || "" : method.why })))));
+    const radios = h(
+      "fieldset",
+      {},
+      h("legend", { text: "Method" }),
+      this.methods.map((method) =>
+        h(
+          "label",
+          { class: `check${method.available ? "" : " off"}` },
+          h("input", {
+            type: "radio",
+            name: "method",
+            checked: method === this.method,
+            disabled: !method.available,
+            onchange: () => {
+              this.method = method;
+              this.buildForm();
+            },
+          }),
+          h(
+            "span",
+            {},
+            method.name,
+            h("small", { text: method.available ? method.cost || "" : method.why }),
+          ),
+        ),
+      ),
+    );
     const open = this.fields.filter((field) => !field.method);
-    const choices = [["all", `all ${count(this.fields.length, "field")}`],
-      ...(open.length && open.length < this.fields.length ? [["open", `the ${count(open.length, "field")} without outlines`]] : []),
-      ["this", "this field"]];
+    const choices = [
+      ["all", `all ${count(this.fields.length, "field")}`],
+      ...(open.length && open.length < this.fields.length
+        ? [["open", `the ${count(open.length, "field")} without outlines`]]
+        : []),
+      ["this", "this field"],
+    ];
     this.where = select(choices, "all", { "aria-label": "Run on" });
-    put(this.panel,
-      this.picker.element, radios, this.form,
-      h("div", { class: "row" }, h("button", { onclick: () => this.preview() }, "Preview", h("kbd", { text: "P" }))),
+    put(
+      this.panel,
+      h("h1", { class: "unseen", text: "Segment" }),
+      this.picker.element,
+      radios,
+      this.form,
+      h(
+        "div",
+        { class: "row" },
+        h("button", { onclick: () => this.preview() }, "Preview", h("kbd", { text: "P" })),
+      ),
       this.said,
-      h("h3", { text: "Run" }),
-      h("div", { class: "row middle" }, this.where, h("button", { class: "main", text: "Run", onclick: () => this.run() })),
-      h("p", { class: "note", text: "A new run never loses labels: they go over to the new outlines where these overlap; what splits, merges or is gone waits in the queue." }));
+      h("h2", { text: "Run" }),
+      h(
+        "div",
+        { class: "row middle" },
+        this.where,
+        h("button", { class: "main", text: "Run", onclick: () => this.run() }),
+      ),
+      h("p", {
+        class: "note",
+        text: "A new run never loses labels: they go over to the new outlines where these overlap; what splits, merges or is gone waits in the queue.",
+      }),
+    );
     this.buildForm();
   }
 
   /* The form of the method's parameters; empty means automatic. */
   buildForm() {
     const given = (this.values[this.method?.id] ||= {});
-    put(this.form, (this.method?.params || []).map((param) => {
-      const keep = (value) => {
-        given[param.id] = value;
-        sessionStorage.setItem(KEPT, JSON.stringify({ method: this.method.id, values: this.values }));
-      };
-      const now = given[param.id] ?? param.default;
-      const unit = param.unit ? `, ${param.unit}` : "";
-      if (param.type === "choice") {
-        return labelled(param.name, select(param.choices, now, { onchange: (event) => keep(event.target.value) }), param.help);
-      }
-      return labelled(`${param.name}${unit}`, numberInput({ value: now ?? "", min: param.least, max: param.most,
-        step: param.type === "whole" ? 1 : "any", placeholder: "automatic",
-        oninput: (event) => keep(event.target.value === "" ? null : Number(event.target.value)) }), param.help);
-    }));
+    put(
+      this.form,
+      (this.method?.params || []).map((param) => {
+        const keep = (value) => {
+          given[param.id] = value;
+          sessionStorage.setItem(
+            KEPT,
+            JSON.stringify({ method: this.method.id, values: this.values }),
+          );
+        };
+        const now = given[param.id] ?? param.default;
+        const unit = param.unit ? `, ${param.unit}` : "";
+        if (param.type === "choice") {
+          return labelled(
+            param.name,
+            select(param.choices, now, { onchange: (event) => keep(event.target.value) }),
+            param.help,
+          );
+        }
+        return labelled(
+          `${param.name}${unit}`,
+          numberInput({
+            value: now ?? "",
+            min: param.least,
+            max: param.most,
+            step: param.type === "whole" ? 1 : "any",
+            placeholder: "automatic",
+            oninput: (event) => keep(event.target.value === "" ? null : Number(event.target.value)),
+          }),
+          param.help,
+        );
+      }),
+    );
   }
 
   params() {
     const given = this.values[this.method.id];
-    return Object.fromEntries(this.method.params.map((param) => [param.id, given[param.id] ?? param.default])
-      .filter(([, value]) => value !== null && value !== undefined));
+    return Object.fromEntries(
+      this.method.params
+        .map((param) => [param.id, given[param.id] ?? param.default])
+        .filter(([, value]) => value !== null && value !== undefined),
+    );
   }
 
   async preview() {
     const { field, method } = this;
     this.said.textContent = `${method.name} looks at this field.`;
-    const result = await this.job("segment/preview", { field: field.id, method: method.id, params: this.params() });
+    const result = await this.job("segment/preview", {
+      field: field.id,
+      method: method.id,
+      params: this.params(),
+    });
     if (!result || field !== this.field) {
       this.said.textContent = "";
       return;
     }
-    this.canvas.outlines = new Outlines(result.objects.map((one, i) => makeOutline(i, [one.polygon_xy])));
+    this.canvas.outlines = new Outlines(
+      result.objects.map((one, i) => makeOutline(i, [one.polygon_xy])),
+    );
     this.canvas.paint();
     this.said.textContent = `${count(result.n, "outline")} in ${num(result.seconds, 1)} s. Nothing is stored yet.`;
   }
 
   async run() {
     if (!app.reviewer) return app.tell("who");
-    const chosen = { all: () => "all", open: () => this.fields.filter((field) => !field.method).map((field) => field.id), this: () => [this.field.id] };
-    const result = await this.job("segment/runs", { method: this.method.id, params: this.params(), fields: chosen[this.where.value](), reviewer: app.reviewer });
+    const chosen = {
+      all: () => "all",
+      open: () => this.fields.filter((field) => !field.method).map((field) => field.id),
+      this: () => [this.field.id],
+    };
+    const result = await this.job("segment/runs", {
+      method: this.method.id,
+      params: this.params(),
+      fields: chosen[this.where.value](),
+      reviewer: app.reviewer,
+    });
     app.fieldList = null;
     if (!result) return undefined;
     result.problems.forEach((text) => notify(text, { problem: true }));
     this.said.textContent = `${count(result.n_objects, "outline")} on ${count(result.n_fields, "field")}. ${count(result.n_attached, "label")} went over, ${num(result.n_queued, 0)} wait in the queue.`;
-    notify(this.said.textContent, { action: ["Field", () => { location.hash = `#/field/${this.field.id}`; }] });
+    notify(this.said.textContent, {
+      action: [
+        "Field",
+        () => {
+          location.hash = `#/field/${this.field.id}`;
+        },
+      ],
+    });
     return undefined;
   }
 
   async job(path, body) {
     try {
-      return await runJob(path, body, { signal: path.endsWith("preview") ? this.ended.signal : undefined });
+      return await runJob(path, body, {
+        signal: path.endsWith("preview") ? this.ended.signal : undefined,
+      });
     } catch (error) {
       if (error.name === "AbortError") return null;
       notify(error.message, { problem: true });
