@@ -11,11 +11,12 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 BIN := .venv/bin
 PINNED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: help demo test test-slow lint docs figures clean
+.PHONY: help demo test test-slow test-browser lint docs figures clean
 help:
 	@echo "make demo       three synthetic patients, scored with the bundled model; one is reviewed"
 	@echo "make test       the tests that take less than about a minute each"
 	@echo "make test-slow  the tests that take longer"
+	@echo "make test-browser  the tests that drive chromium"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, in build/site"
 	@echo "make figures    the figures of README and documentation; about 10 minutes"
@@ -31,6 +32,9 @@ test: .venv/all.ok
 test-slow: .venv/all.ok
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-browser: .venv/browser.ok
+	@$(BIN)/python -m pytest -m "browser and not slow" $(ARGS)
+
 lint: .venv/all.ok
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,8 +44,9 @@ docs: .venv/all.ok
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "open build/site/index.html"
 
-figures: .venv/all.ok
+figures: .venv/all.ok .venv/browser.ok
 	@$(BIN)/python docs/figures.py
+	@$(BIN)/python docs/app_screens.py
 	@$(BIN)/python -m benchmarks.coverage --plot experiments/coverage.png > experiments/coverage.txt
 	@$(BIN)/python -m benchmarks.reviewed --plot experiments/reviewed.png > experiments/reviewed.txt
 
@@ -60,6 +65,14 @@ clean:
 	@echo "Installing spherodetect with training and development tools, 3.1 GB. The first time takes some minutes."
 	@$(call install,.[train$(comma)dev])
 	@touch $@ .venv/using.ok
+
+# Playwright drives the chromium of the machine. axe-core finds barriers; its test is skipped without it.
+.venv/browser.ok: .venv/all.ok
+	@$(call install,.[train$(comma)dev$(comma)browser])
+	@if npm --version >/dev/null 2>&1; then \
+		npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4.14.1 \
+			|| echo "axe-core was not fetched, so its test is skipped"; fi
+	@touch $@
 
 .venv/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \

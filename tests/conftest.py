@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -98,3 +98,18 @@ def loaded_model(bundled_model: Path) -> Model:
     from spherodetect import load_model
 
     return load_model(bundled_model)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless chromium: /usr/bin/chromium, or the one that CHROMIUM names."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
+    if not Path(program).is_file():
+        pytest.skip(f"no chromium at {program}; name one in CHROMIUM")
+    from app_server import FLAGS
+
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()

@@ -143,7 +143,8 @@ def test_the_wheel_carries_every_file_of_the_package(wheel):
     files = {f for f in files if "__pycache__" not in f and "/." not in f}
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert files <= carried
-    assert any(f.endswith(".j2") for f in carried)
+    for suffix in (".j2", ".html", ".css", ".js", ".svg"):
+        assert any(f.endswith(suffix) for f in carried), suffix
     assert not {f for f in carried if not f.startswith("spherodetect")}, (
         "the wheel installs something beside the package"
     )
@@ -161,6 +162,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
         "ocr",
         "supervision",
         "docs",
+        "browser",
         "dev",
     }
     always = [r for r in said.get_all("Requires-Dist") if "extra ==" not in r]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,6 @@ import pytest
 from PIL import Image
 
 from spherodetect.report.review_page import PageCell, write_review_page, write_review_table
-
-CHROMIUM = next(
-    (p for p in (os.environ.get("CHROMIUM", ""), "/usr/bin/chromium") if Path(p).is_file()), ""
-)
 
 
 def cells(n=75):
@@ -50,18 +45,6 @@ def test_the_table_begins_no_formula(tmp_path):
     assert (rows[1]["field_id"], rows[1]["cell_id"], rows[1]["x_px"], rows[1]["y_px"]) == (
         "p/2.png", "2", "12.0", "20.5",
     )  # fmt: skip
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no chromium at /usr/bin/chromium; name one in CHROMIUM")
-    with playwright.sync_playwright() as started:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser
