@@ -21,7 +21,7 @@ from spherodetect.cli.models import add_model_commands
 from spherodetect.cli.options import INTERRUPTED, UNUSABLE
 from spherodetect.cli.scores import add_score_commands
 from spherodetect.cli.streams import unheard_streams
-from spherodetect.console import say
+from spherodetect.console import LogLines, say
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     _quiet_tensorflow()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     try:
         if hasattr(args, "out"):
             _require_writable(args.out)

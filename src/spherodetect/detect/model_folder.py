@@ -17,6 +17,8 @@ from spherodetect.safety import file_sha256, inside, quoted, read_json
 from spherodetect.score.rates import ClassifierRates
 
 BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
+#: Names the bundled model where a model folder is expected.
+BUNDLED_NAME = "bundled"
 
 #: The layout of model folders that this version reads.
 MODEL_FORMAT = 2

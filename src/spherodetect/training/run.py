@@ -28,6 +28,7 @@ from spherodetect.safety import atomic_write, quoted, read_yaml
 from spherodetect.training import experiment as _experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.progress import EarlyStop, Observer, Runner
+from spherodetect.training.settings import built_from, check_settings, typed
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def load_experiment(
         overrides: key=value, where the key is a path such as trainer.train_steps.
 
     Raises:
-        SpherodetectError: an unknown key, or an override that is not key=value.
+        SpherodetectError: an unknown key, a value of another type, or an override that is not
+            key=value.
     """
     path = Path(path)
     settings = read_yaml(path)
@@ -84,6 +86,7 @@ def load_experiment(
             nested = {part: nested}
         layers.append((f"--set {quoted(override)}", nested))
     for source, layer in layers:
+        layer = typed(layer, params.as_dict(), source=source)
         try:
             params = hyperparams.override_params_dict(params, layer, is_strict=True)
         except (KeyError, ValueError, TypeError) as error:
@@ -115,10 +118,12 @@ def train(
         progress: called with the number of steps done and in total, and a line of text.
 
     Raises:
-        SpherodetectError: the folder has a run and `resume` is false, or there are no records.
+        SpherodetectError: settings that contradict each other, a folder with a run where `resume`
+            is false, no records, or an initial checkpoint of another network.
     """
     path, run = Path(path), Path(run)
     params = load_experiment(path, hardware=hardware, overrides=overrides)
+    check_settings(params)
     _require_records(params)
     last = tf.train.latest_checkpoint(str(run))
     if last and not resume:
@@ -137,7 +142,7 @@ def train(
 
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     strategy = _strategy(hardware)
-    with strategy.scope():
+    with strategy.scope(), built_from(path.stem):
         task = task_factory.get_task(params.task, logging_dir=str(run))
     # At an interval of 0 the held-out records serve export alone, and the last checkpoint is used.
     validates = params.trainer.validation_interval > 0 and bool(held_out_records(params))
@@ -148,15 +153,18 @@ def train(
         "building the graph, which takes a minute or two; the time left comes with the first steps",
     )
     observer = Observer(total, step=step, patience=params.trainer.patience, progress=progress)
-    runner: Runner = Runner(
-        strategy,
-        task,
-        "train_and_eval" if validates else "train",
-        params,
-        str(run),
-        train_actions=[lambda output: observer.after_loop(int(runner.trainer.global_step), output)],
-        eval_actions=[observer.after_validation],
-    )
+    with built_from(path.stem):
+        runner: Runner = Runner(
+            strategy,
+            task,
+            "train_and_eval" if validates else "train",
+            params,
+            str(run),
+            train_actions=[
+                lambda output: observer.after_loop(int(runner.trainer.global_step), output)
+            ],
+            eval_actions=[observer.after_validation],
+        )
     try:
         # Orbit prints its progress to the log; the user sees `progress`.
         with (run / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
