@@ -135,7 +135,8 @@ def print_findings(findings: Sequence[Finding]) -> None:
             ("", "finding", "count", "where, what, and what to do"), rows, numbers={2}, leading=1
         )
     n = Counter(finding.severity for finding in findings)
-    print(", ".join(counted(n[severity], severity) for severity in ("error", "warning", "note")))
+    severities = ("error", "warning", *(["note"] if n["note"] else []))
+    print(", ".join(counted(n[severity], severity) for severity in severities))
 
 
 def _finding_lines(same: Sequence[Finding]) -> list[str]:

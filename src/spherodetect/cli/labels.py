@@ -100,8 +100,14 @@ def _lint(args: argparse.Namespace) -> int:
 def _recipe(args: argparse.Namespace) -> int:
     from spherodetect.labels.draft import draft_recipe
     from spherodetect.labels.draft_text import write_recipe
-    from spherodetect.training.draft import plan_experiment, write_experiment
+    from spherodetect.training.draft import experiment_beside, plan_experiment, write_experiment
 
+    for file in (args.file, experiment_beside(args.file)):
+        if file.exists():
+            raise SpherodetectError(
+                f"{quoted(file)}: expected no such file yet, got one; name another with --out, or "
+                "delete it"
+            )
     with progress_of("comparing photographs") as progress:
         draft = draft_recipe(
             args.source,
@@ -112,12 +118,6 @@ def _recipe(args: argparse.Namespace) -> int:
             progress=progress,
         )
     plan = plan_experiment(args.file, draft.recipe.name, n_train=draft.n_train)
-    for file in (plan.recipe, plan.experiment):
-        if file.exists():
-            raise SpherodetectError(
-                f"{quoted(file)}: expected no such file yet, got one; name another with --out, or "
-                "delete it"
-            )
     print(f"recipe: {shown(write_recipe(draft, plan.recipe))}")
     print(f"experiment: {shown(write_experiment(plan, draft.recipe))} ({plan.time})")
     for note in draft.notes:

@@ -95,6 +95,11 @@ def draft_recipe(
         raise BadLabelsError(
             f"{quoted(labels.broken[0])}: cannot be read; `spherodetect lint` says why"
         )
+    if not labels.fields:
+        raise BadLabelsError(
+            f"{quoted(source)}: expected labels of photographs, got none that can be read; "
+            "`spherodetect lint` says why"
+        )
     notes: list[str] = []
     n_labels = Counter(a.name for f in labels.fields for a in f.annotations)
     recipe, unknown_names = _with_classes(recipe, n_labels, classes or {}, notes)

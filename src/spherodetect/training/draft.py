@@ -87,7 +87,7 @@ def plan_experiment(recipe_file: str | Path, name: str, *, n_train: int) -> Expe
     seconds = _GRAPH_SECONDS + steps * _CORE_SECONDS / min(cores or 1, _MOST_CORES)
     return ExperimentPlan(
         recipe=file,
-        experiment=file.with_name(f"{file.stem}_experiment.yaml"),
+        experiment=experiment_beside(file),
         records=folder / "records" / name,
         run=folder / "runs" / name,
         model=folder / "models" / name,
@@ -96,6 +96,11 @@ def plan_experiment(recipe_file: str | Path, name: str, *, n_train: int) -> Expe
         minutes=None if has_gpu else round(seconds / 60),
         cores=cores or 1,
     )
+
+
+def experiment_beside(recipe_file: Path) -> Path:
+    """The file of the experiment of a recipe."""
+    return recipe_file.with_name(f"{recipe_file.stem}_experiment.yaml")
 
 
 def write_experiment(plan: ExperimentPlan, recipe: Recipe) -> Path:
@@ -141,4 +146,4 @@ def _word(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-__all__ = ["ExperimentPlan", "plan_experiment", "write_experiment"]
+__all__ = ["ExperimentPlan", "experiment_beside", "plan_experiment", "write_experiment"]
