@@ -105,7 +105,8 @@ def installed(tmp_path, monkeypatch) -> Any:
         (cell,) = (cell for cell in _cells(path, "code") if '"pip"' in cell)
         exec(compile(cell, path.name, "exec"), {})  # noqa: S102
         (words,) = commands
-        return next(word for word in words if "spherodetect" in word)
+        after_pip = words[words.index("install") + 1 :]
+        return next(word for word in after_pip if not word.startswith("--"))
 
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
