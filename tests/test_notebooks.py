@@ -295,23 +295,39 @@ def mgg(tmp_path, shared_data) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def real_records(run, mgg) -> Path:
+    """The records that notebook 1 writes of the real export; it is edited as a user does it."""
+    path = f"PATH = {str(mgg / 'export')!r}\nNATIVE_SIZE_HW = (1800, 2400)\nPATIENTS = None"
+    done = run("1_labels", path=path)
+    said = "".join(_shown(done, "text")["recipe"])
+    assert "unlabelled_cells: unknown" in said and "by: patient" in said
+    assert not _complaints(done)
+    return run.folder / "spherodetect-notebooks" / "records"
+
+
+@pytest.mark.slow
+def test_the_labels_of_real_photographs_become_records(real_records):
+    manifest = json.loads((real_records / "manifest.json").read_text())
+    assert manifest["unlabelled_cells"] > 0
+    assert sum(split["images"] for split in manifest["splits"].values()) == 12
+    (held_out,) = manifest["splits"]["val"]["patients"]
+    assert held_out not in manifest["splits"]["train"]["patients"]
+
+
 @pytest.mark.slow
 @pytest.mark.train
 @pytest.mark.skipif(
     find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
 )
-def test_all_four_run_on_real_mgg_photographs(run, mgg):
-    """A user's edits: the path of the export, and then of the photographs, which are TIFF."""
-    path = f"PATH = {str(mgg / 'export')!r}\nNATIVE_SIZE_HW = (1800, 2400)\nPATIENTS = None"
-    done = run("1_labels", path=path)
-    said = "".join(_shown(done, "text")["recipe"])
-    assert "unlabelled_cells: unknown" in said and "by: patient" in said
-    work = run.folder / "spherodetect-notebooks"
-    manifest = json.loads((work / "records" / "manifest.json").read_text())
-    assert manifest["unlabelled_cells"] > 0
-    assert sum(split["images"] for split in manifest["splits"].values()) == 12
+def test_real_records_are_trained_on(run, real_records):
     done = run("2_train")
     assert "3 of 3" in "".join(_shown(done, "text")["train"])
+
+
+@pytest.mark.slow
+def test_real_photographs_are_scored_and_go_through_the_saved_model(run, mgg):
+    """They are TIFF, and their pixel size is not given."""
     path = f"PATH, MODEL = {str(mgg / 'smears')!r}, None\nUM_PER_PX = None"
     done = run("3_score_patient", path=path)
     table = _shown(done, "text/html")["score"][0]
