@@ -3,11 +3,12 @@
 Every run writes the same bytes.
 
 overview.png: a field, its cells as the bundled model outlines them, and the patient's score as in
-the report. traps.png: four traps of label exports.
+the report. traps.png: four traps of label exports. repair.png: labels before and after the repair.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from PIL import Image, ImageDraw
 
 import spherodetect
 from spherodetect.cells import Cells
+from spherodetect.labels import read_labels
+from spherodetect.labels.example import example_recipe, write_example
+from spherodetect.records.view import labelled_cells
 from spherodetect.report.grade_scale import graded_scale
 from spherodetect.report.overlays import draw_overlay
 from spherodetect.score.counts import RESEARCH_USE, PatientScore
@@ -36,6 +40,7 @@ def main() -> None:
     use_style()
     overview(HERE / "overview.png")
     traps(HERE / "traps.png")
+    repair(HERE / "repair.png")
 
 
 def use_style() -> None:
@@ -155,6 +160,21 @@ def traps(path: Path) -> None:
     plain = _window(Image.fromarray(field.image))
     axes[3].imshow(_boxes(plain, red, lambda i: ORANGE if i % 3 == 0 else None))
     _title(axes[3], "Cells without a label", "taught as background, they are lost")
+    _save(figure, path)
+
+
+def repair(path: Path) -> None:
+    """Draw a part of a drawn export as it is, and as the records have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        export = write_example(Path(folder, "export.zip"), n_patients=2, n_fields=2, n_cells=60)
+        recipe = example_recipe(export)
+        labels = read_labels(recipe)
+        views = [labelled_cells(labels.fields[0], recipe, repaired=done) for done in (False, True)]
+    figure, axes = _panels(2)
+    for axis, (image, cells) in zip(axes, views, strict=True):
+        axis.imshow(_window(draw_overlay(image, cells, scale=SCALE), scale=SCALE))
+    _title(axes[0], "As exported", "stretched, with boxes as outlines")
+    _title(axes[1], "As in the records", "unstretched, each cell with its outline")
     _save(figure, path)
 
 

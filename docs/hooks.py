@@ -1,8 +1,8 @@
-"""Hooks of MkDocs: pages from texts of the repository, computed examples, a check of public names.
+"""Hooks of MkDocs: pages from texts of the repository, computed examples, check of public names.
 
-README.md and other texts of the repository become pages, and their links are adapted, so that no
-text exists twice. A public name that has no docstring or is on no page gives a warning. `strict` in
-mkdocs.yml turns warnings into errors.
+README.md, the notebooks and other texts of the repository become pages, and their links are
+adapted, so that no text exists twice. A public name that has no docstring or is on no page gives a
+warning. `strict` in mkdocs.yml turns warnings into errors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import re
 import textwrap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ TEXTS = {
     "figures/coverage.png": ROOT / "experiments" / "coverage.png",
     "figures/reviewed.png": ROOT / "experiments" / "reviewed.png",
 }
+#: Notebooks, which become pages of the same names.
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Modules whose names are public. The names of other modules are private.
 PUBLIC = (
     "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
     "errors", "evaluation.run", "examined", "fields.field", "fields.find", "fields.image",
-    "graph.serving", "labels", "labels.check.lint", "labels.example", "labels.repair.masks",
+    "graph.serving", "labels", "labels.check.lint", "labels.draft", "labels.draft_text",
+    "labels.example", "labels.repair.masks",
     "measure", "photograph", "pipeline.examine", "pipeline.patient", "pipeline.review",
     "pipeline.run", "pipeline.store", "quality", "records.builder", "records.tfrecords",
     "records.view",
@@ -73,7 +76,23 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the repository's own texts to the pages."""
     for uri, path in TEXTS.items():
         files.append(File.generated(config, uri, abs_src_path=str(path)))
+    for path in NOTEBOOKS:
+        page = notebook_page(json.loads(path.read_text(encoding="utf-8")), path.name)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
+        files.append(
+            File.generated(config, f"notebooks/{path.name}", content=path.read_text("utf-8"))
+        )
     return files
+
+
+def notebook_page(notebook: Mapping[str, Any], name: str) -> str:
+    """A notebook as Markdown: its texts, and its code as blocks; the address of its file."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    title, *rest = parts
+    return "\n\n".join([title, f"[The notebook as a file]({name}){{ download }}", *rest]) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

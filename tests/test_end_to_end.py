@@ -63,28 +63,23 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
         sources_each=2,
     )
 
-    records, model, photographs = (tmp_path / name for name in ("records", "model", "photographs"))
-    settings = [
-        f"task.train_data.input_path={records}/dataset_a-train-*.tfrecord",
-        f"task.validation_data.input_path={records}/dataset_a-val-*.tfrecord",
-        *FEW_STEPS,
-    ]
+    photographs = tmp_path / "photographs"
     _unpack(archive, photographs)
     # After three training steps a model finds thousands of cells in each photograph, which takes
     # long. One photograph a patient is enough.
     for patient in ("patient_01", "patient_02"):
         for spare in sorted(photographs.rglob(f"*{patient}*.jpg"))[1:]:
             spare.unlink()
-    recipe, experiment = (ROOT / f / "dataset_a.yaml" for f in ("tfrecords", "experiments"))
-    out, name = tmp_path / "out", "(patient_[0-9]+)"
+    model, out, name = "models/mine", tmp_path / "out", "(patient_[0-9]+)"
     run(
         ("lint", archive, "--json", tmp_path / "lint.json"),
-        ("tfrecords", recipe, "--root", archive, "--out", records),
-        ("train", experiment, "--run", tmp_path / "run", *_set(settings)),
-        ("export", tmp_path / "run", "--out", model),
+        ("recipe", archive, "--out", "mine.yaml"),
+        ("tfrecords", "mine.yaml", "--out", "records/mine"),
+        ("train", "mine_experiment.yaml", "--run", "runs/mine", *_set(FEW_STEPS)),
+        ("export", "runs/mine", "--out", model),
         ("score", photographs, "--model", model, "--out", out, "--patient-regex", name),
         cwd=tmp_path,
-        expect=(1, 0, 0, 0, 0),
+        expect=(1, 0, 0, 0, 0, 0),
     )
 
     found = json.loads((tmp_path / "lint.json").read_bytes())["findings"]
@@ -95,7 +90,7 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
         "patient-in-two-splits",
         "root-category",
     }
-    manifest = json.loads((records / "manifest.json").read_bytes())
+    manifest = json.loads((tmp_path / "records/mine/manifest.json").read_bytes())
     labels = manifest["annotations"]
     assert (
         labels["read"]
@@ -106,12 +101,12 @@ def test_a_roboflow_zip_becomes_a_score(tmp_path: Path, shared_data: Path) -> No
     # Segmentation finds the cell in most boxes, so these became masks. The stretch was undone.
     assert labels["repaired"]["box-to-mask"] > 0.7 * labels["written"]
     assert labels["repaired"]["unstretched"] == labels["written"]
-    assert manifest["splits"]["val"]["patients"] == ["patient_02"]
+    assert len(manifest["splits"]["val"]["patients"]) == 1
     with (out / "patients.csv").open() as file:
         rows = {row["patient_id"]: row for row in csv.DictReader(file)}
     # The scores mean nothing after three steps; each patient must have a row with a status.
     assert set(rows) == {"patient_01", "patient_02"}
-    assert all(row["status"] and row["model"] == "model" for row in rows.values())
+    assert all(row["status"] and row["model"] == "mine" for row in rows.values())
 
 
 @pytest.mark.slow
@@ -119,24 +114,18 @@ def test_two_patients_become_a_model_that_judges_each_by_the_other(
     tmp_path: Path, shared_data: Path
 ) -> None:
     pytest.importorskip("official", reason="tf-models-official is not installed")
-    archive, records, folds = tmp_path / "export.zip", tmp_path / "records", tmp_path / "run"
+    archive, folds = tmp_path / "export.zip", tmp_path / "runs/mine"
     patients = ("patient_01", "patient_02")
     write_export(shared_data / "dataset-a-roboflow", archive, patients=patients, sources_each=2)
-    settings = (
-        f"task.train_data.input_path={records}/dataset_a-train-*.tfrecord",
-        f"task.validation_data.input_path={records}/dataset_a-val-*.tfrecord",
-        *FEW_STEPS,
-    )
-    recipe, experiment = ROOT / "tfrecords" / "dataset_a.yaml", ROOT / "experiments"
-    train = ("train", experiment / "dataset_a.yaml", "--run", folds)
-    train += ("--from", "bundled", "--folds", "patient")
-    train += tuple(word for setting in settings for word in ("--set", setting))
+    train = ("train", "mine_experiment.yaml", "--run", "runs/mine")
+    train += ("--from", "bundled", "--folds", "patient", *_set(FEW_STEPS))
     run(
-        ("tfrecords", recipe, "--root", archive, "--out", records),
+        ("recipe", archive, "--out", "mine.yaml"),
+        ("tfrecords", "mine.yaml", "--out", "records/mine"),
         train,
-        ("export", folds, "--out", tmp_path / "model"),
+        ("export", "runs/mine", "--out", "model"),
         cwd=tmp_path,
-        expect=(0, 0, 0),
+        expect=(0, 0, 0, 0),
     )
     model = json.loads((tmp_path / "model" / "model.json").read_bytes())
     assert model["rates"]["folds"] in (0, 2)

@@ -89,7 +89,7 @@ def test_the_findings(path):
         (field(path, *[point(k, *CENTRES[k]) for k in range(3)], point(9, 85, 85)),),
         label_files={"a.png": "a.txt"},
     )
-    known = Recipe("mine", "points", path.parent, labels="labels", unlabelled_cells_unknown=True)
+    known = Recipe("mine", "points", path.parent, labels="labels", unlabelled_cells="unknown")
     steps = []
     beside, missing = lint_images(
         labels, known, progress=lambda done, total: steps.append((done, total))
@@ -101,7 +101,7 @@ def test_the_findings(path):
     )
     assert (missing.code, missing.severity, missing.count, missing.split) == (
         "unlabelled-cells",
-        "warning",
+        "note",
         9,
         "train",
     )

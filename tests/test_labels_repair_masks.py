@@ -25,7 +25,7 @@ RECIPE = Recipe(
     "mine", "points", Path("."), red_cells=frozenset({"cell"}), unknown=frozenset({"?"})
 )
 HALF_LABELLED = Recipe(
-    "mine", "points", Path("."), unknown=frozenset({"?"}), unlabelled_cells_unknown=True
+    "mine", "points", Path("."), unknown=frozenset({"?"}), unlabelled_cells="unknown"
 )
 #: Pixel size at which a red cell of 7.5 µm is 40 pixels wide.
 UM_PER_PX = 7.5 / 40

@@ -79,7 +79,7 @@ def test_a_patient_that_nobody_knows_is_an_error():
 
 
 def test_a_name_that_no_field_has_is_an_error():
-    with pytest.raises(BadLabelsError, match=r"got 'd'.*known: 'a'"):
+    with pytest.raises(BadLabelsError, match=r"got 'd'.*it has 'a'"):
         assign_splits([field("x.jpg", patient="a")], recipe("patient", val=("d",)))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import sys
 import tempfile
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,18 +84,47 @@ def test_it_is_short_and_says_what_a_reader_needs(path):
     prose, code = _cells(path, "markdown"), _cells(path, "code")
     assert prose[0].startswith(f"# {path.stem[0]}. ")
     assert "For Research Use Only. Not for use in diagnostic procedures." in prose[0]
-    badge = re.findall(
-        r"https://colab\.research\.google\.com/github/([\w-]+/[\w-]+)/blob/main/(\S+)\)", prose[0]
-    )
     installs = [cell for cell in code if '"pip"' in cell]
-    assert len(badge) == len(installs) == 1 and badge[0][1] == f"notebooks/{path.name}"
-    assert f"git+https://github.com/{badge[0][0]}" in installs[0], (
-        "the badge and what is installed are one repository"
-    )
-    assert installs[0].count("SPHERODETECT_SOURCE") == 1
+    assert len(installs) == 1 and installs[0].count("SPHERODETECT_SOURCE") == 1
+    assert "OWNER" not in "".join(prose + code), "a placeholder that must be edited first"
     for cell in code:
         assert len(cell.splitlines()) <= MOST_LINES, cell
     assert all(ord(c) < 0x2190 for c in "".join(prose + code)), "plain text, no pictograms"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch) -> Any:
+    """Runs the install cell of a notebook in a folder where nothing is installed; returns what pip
+    is told to install."""
+
+    def install(path: Path, source: str = "") -> str:
+        commands: list[list[str]] = []
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command))
+        monkeypatch.setenv("SPHERODETECT_SOURCE", source)
+        (cell,) = (cell for cell in _cells(path, "code") if '"pip"' in cell)
+        exec(compile(cell, path.name, "exec"), {})  # noqa: S102
+        (words,) = commands
+        after_pip = words[words.index("install") + 1 :]
+        return next(word for word in after_pip if not word.startswith("--"))
+
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return install
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_installs_a_name_a_wheel_a_folder_or_an_address(path, installed, tmp_path):
+    extra = "[train]" if path.stem in ("1_labels", "2_train") else ""
+    assert installed(path) == f"spherodetect{extra}"
+    (tmp_path / "src" / "spherodetect").mkdir(parents=True)
+    assert installed(path) == f"{tmp_path}{extra}", "the source code around the notebook"
+    Path("spherodetect-0.1.0-py3-none-any.whl").touch()
+    assert installed(path) == f"spherodetect-0.1.0-py3-none-any.whl{extra}"
+    assert installed(path, "/my/spherodetect") == f"/my/spherodetect{extra}"
+    address = "git+https://example.org/spherodetect"
+    of_address = f"spherodetect{extra} @ {address}"
+    assert installed(path, address) == (of_address if path.stem != NAMES[-1] else address)
 
 
 def test_the_last_needs_nothing_but_tensorflow():
@@ -134,8 +165,12 @@ def run(tmp_path, monkeypatch) -> Any:
     # A kernel with this variable behaves as if it were under test itself.
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
 
-    def execute(name: str) -> Any:
+    def execute(name: str, **edited: str) -> Any:
+        """Runs a notebook; `edited` has the new text of cells, as a user edits them."""
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            cell.source = edited.pop(cell.id, cell.source)
+        assert not edited, f"{name} has no such cells: {edited.keys()}"
         resources = {"metadata": {"path": str(folder)}}
         client = nbclient.NotebookClient(
             notebook, timeout=1800, kernel_name="under-test", resources=resources
@@ -228,4 +263,77 @@ def test_the_saved_model_runs_alone(run):
         int, re.search(r"(\d+) spherocytes of (\d+) countable", said).groups()
     )
     assert 200 < countable <= 240 and 0.15 < spherocytes / countable < 0.25, said
+    assert not _complaints(done)
+
+
+@pytest.fixture
+def mgg(tmp_path, shared_data) -> Path:
+    """A real MGG export with four photographs of each patient, and its photographs unstretched."""
+    from PIL import Image
+
+    source = shared_data / "dataset-a-mgg"
+    n_taken: Counter[str] = Counter()
+    for split in ("train", "valid", "test"):
+        coco = json.loads((source / split / "_annotations.coco.json").read_text())
+        kept = []
+        for entry in coco["images"]:
+            patient = entry["file_name"][: len("patient_01")]
+            if n_taken[patient] < 4:
+                n_taken[patient] += 1
+                kept.append(entry)
+        ids = {entry["id"] for entry in kept}
+        (tmp_path / "export" / split).mkdir(parents=True)
+        for entry in kept:
+            name, patient = entry["file_name"], entry["file_name"][: len("patient_01")]
+            shutil.copy(source / split / name, tmp_path / "export" / split)
+            (tmp_path / "smears" / patient).mkdir(parents=True, exist_ok=True)
+            with Image.open(source / split / name) as image:
+                image.resize((853, 640)).save(tmp_path / "smears" / patient / f"{name[:-4]}.tif")
+        coco |= {"images": kept}
+        coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in ids]
+        (tmp_path / "export" / split / "_annotations.coco.json").write_text(json.dumps(coco))
+    return tmp_path
+
+
+@pytest.fixture
+def real_records(run, mgg) -> Path:
+    """The records that notebook 1 writes of the real export; it is edited as a user does it."""
+    path = f"PATH = {str(mgg / 'export')!r}\nNATIVE_SIZE_HW = (1800, 2400)\nPATIENTS = None"
+    done = run("1_labels", path=path)
+    said = "".join(_shown(done, "text")["recipe"])
+    assert "unlabelled_cells: unknown" in said and "by: patient" in said
+    assert not _complaints(done)
+    return run.folder / "spherodetect-notebooks" / "records"
+
+
+@pytest.mark.slow
+def test_the_labels_of_real_photographs_become_records(real_records):
+    manifest = json.loads((real_records / "manifest.json").read_text())
+    assert manifest["unlabelled_cells"] > 0
+    assert sum(split["images"] for split in manifest["splits"].values()) == 12
+    (held_out,) = manifest["splits"]["val"]["patients"]
+    assert held_out not in manifest["splits"]["train"]["patients"]
+
+
+@pytest.mark.slow
+@pytest.mark.train
+@pytest.mark.skipif(
+    find_spec("official") is None, reason="tf-models-official, the extra [train], is not installed"
+)
+def test_real_records_are_trained_on(run, real_records):
+    done = run("2_train")
+    assert "3 of 3" in "".join(_shown(done, "text")["train"])
+
+
+@pytest.mark.slow
+def test_real_photographs_are_scored_and_go_through_the_saved_model(run, mgg):
+    """They are TIFF, and their pixel size is not given."""
+    path = f"PATH, MODEL = {str(mgg / 'smears')!r}, None\nUM_PER_PX = None"
+    done = run("3_score_patient", path=path)
+    table = _shown(done, "text/html")["score"][0]
+    assert all(f"patient_0{k}" in table for k in (1, 3, 4))
+    assert "cells" in _shown(done, "text/html")["pixel-size"][0]
+    path = f"MODEL, PATH = '', {str(mgg / 'smears' / 'patient_03')!r}\nUM_PER_PX = 0.0"
+    done = run("4_savedmodel_only", path=path)
+    assert "4 photographs" in "".join(_shown(done, "text")["files"])
     assert not _complaints(done)

@@ -32,7 +32,7 @@ RECIPE = Recipe(
     "mine",
     "points",
     Path("."),
-    unlabelled_cells_unknown=True,
+    unlabelled_cells="unknown",
     unknown=frozenset({"?"}),
     um_per_px=UM_PER_PX,
 )
@@ -287,7 +287,7 @@ def test_a_shard_of_other_input_is_not_kept(tmp_path, labels, what):
     elif what == "image":
         Image.fromarray(discs((40, 40))).save(labels.fields[0].path)
     else:
-        recipe = replace(RECIPE, unlabelled_cells_unknown=False)
+        recipe = replace(RECIPE, unlabelled_cells="none")
     write(out, labels, recipe)
     assert (shard.read_bytes() == before) == (what == "shard")
     assert (other.stat().st_mtime_ns == untouched) == (what != "recipe")

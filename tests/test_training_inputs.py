@@ -141,7 +141,7 @@ def test_a_decoded_record_equals_the_written_one(inputs, tmp_path):
     labelled = LabelledField(
         "a.png", tmp_path / "a.png", (140, 160), points, source_id="a", um_per_px=7.5 / DIAMETER
     )
-    recipe = Recipe("a", "points", tmp_path, unlabelled_cells_unknown=True)
+    recipe = Recipe("a", "points", tmp_path, unlabelled_cells="unknown")
     write_tfrecords(
         recipe, tmp_path / "out", labels=LabelSet((labelled,)), splits={"a.png": "train"}
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def print_splits(manifest: Mapping[str, Any]) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print findings as a table, and the number of errors and warnings.
+    """Print findings as a table, and their number by severity.
 
     The table has one row a kind of finding, with the first few findings of that kind.
     """
@@ -140,8 +141,9 @@ def print_findings(findings: Sequence[Finding]) -> None:
         _print_table(
             ("", "finding", "count", "where, what, and what to do"), rows, numbers={2}, leading=1
         )
-    errors = sum(finding.severity == "error" for finding in findings)
-    print(f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
+    n = Counter(finding.severity for finding in findings)
+    severities = ("error", "warning", *(["note"] if n["note"] else []))
+    print(", ".join(counted(n[severity], severity) for severity in severities))
 
 
 def _finding_lines(same: Sequence[Finding]) -> list[str]:
@@ -166,14 +168,23 @@ def _finding_lines(same: Sequence[Finding]) -> list[str]:
     return [*lines, *(f"-> {mend}" for mend in dict.fromkeys(f.mend for f in same))]
 
 
+class LogLines(logging.Handler):
+    """Prints log records on stderr, above the bar of `progress_of` where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A bar replaces sys.stderr while it is shown.
+        print(shown(self.format(record)), file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
-def progress_of(what: str) -> Iterator[Callable[..., None]]:
+def progress_of(what: str, *, clock: bool = True) -> Iterator[Callable[..., None]]:
     """Yield update(done, total, label), which shows progress on stderr.
 
-    In a terminal it is a bar, otherwise a line from time to time.
+    In a terminal it is a bar, otherwise a line from time to time. Without `clock` the time left is
+    not shown, because the label has it.
     """
     if not sys.stderr.isatty():
-        yield _line_writer(what)
+        yield _line_writer(what, clock=clock)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -189,7 +200,7 @@ def progress_of(what: str) -> Iterator[Callable[..., None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if clock else []),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
@@ -205,7 +216,7 @@ def progress_of(what: str) -> Iterator[Callable[..., None]]:
         yield update
 
 
-def _line_writer(what: str) -> Callable[..., None]:
+def _line_writer(what: str, *, clock: bool) -> Callable[..., None]:
     """Return update(done, total, label), which prints a line from time to time."""
     last = time.monotonic()
     # Only the last steps: fields that an earlier run finished pass at once, and would make the
@@ -219,7 +230,7 @@ def _line_writer(what: str) -> Callable[..., None]:
         if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
             last, (then, before) = now, recent[0]
             left = (total - done) * (now - then) / (done - before) if total > done > before else 0
-            remaining = f" ({timedelta(seconds=round(left))} left)" if left else ""
+            remaining = f" ({timedelta(seconds=round(left))} left)" if left and clock else ""
             line = f"{what}: {done} of {total} {label}".strip() + remaining
             print(shown(line), file=sys.stderr, flush=True)
 

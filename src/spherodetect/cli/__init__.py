@@ -21,7 +21,7 @@ from spherodetect.cli.models import add_model_commands
 from spherodetect.cli.options import UNUSABLE
 from spherodetect.cli.scores import add_score_commands
 from spherodetect.cli.streams import unheard_streams
-from spherodetect.console import say
+from spherodetect.console import LogLines, say
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted, system_reason
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     _quiet_tensorflow()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     try:
         if hasattr(args, "out"):
             _require_writable(args.out)

@@ -1,4 +1,4 @@
-"""The commands on labels: lint, roboflow, tfrecords."""
+"""The commands on labels: lint, recipe, roboflow, tfrecords."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from spherodetect.cli.options import (
     add_out,
     classes_of,
     left_out,
+    size_hw,
 )
 from spherodetect.console import counted, print_findings, print_splits, progress_of, shown
+from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
 
 if TYPE_CHECKING:
@@ -34,6 +36,19 @@ def add_label_commands(commands: Commands) -> None:
         "source", metavar="SOURCE", type=Path, help="an export folder or zip, or a recipe"
     )
     one.add_argument("--json", metavar="FILE", type=Path, help="also write the findings there")
+    add_classes(one)
+
+    text = "write a recipe for an export, and an experiment beside it"
+    one = add(commands, "recipe", _recipe, text)
+    one.add_argument("source", metavar="EXPORT", type=Path, help="an export folder or zip")
+    # Not `out`, which is a folder.
+    one.add_argument(
+        "--out", dest="file", metavar="FILE.yaml", type=Path, required=True, help="the recipe"
+    )
+    text = "a pattern that finds the patient in the path of a photograph"
+    one.add_argument("--patient-regex", metavar="R", help=text)
+    text = "size of the photographs before the export stretched them, in pixels"
+    one.add_argument("--native-size", metavar="HxW", type=size_hw, help=text)
     add_classes(one)
 
     one = add(
@@ -80,6 +95,41 @@ def _lint(args: argparse.Namespace) -> int:
         write_json(findings_json(findings), args.json)
     print_findings(findings)
     return LINT_ERROR if any(finding.severity == "error" for finding in findings) else DONE
+
+
+def _recipe(args: argparse.Namespace) -> int:
+    from spherodetect.labels.draft import draft_recipe
+    from spherodetect.labels.draft_text import write_recipe
+    from spherodetect.training.draft import experiment_beside, plan_experiment, write_experiment
+
+    for file in (args.file, experiment_beside(args.file)):
+        if file.exists():
+            raise SpherodetectError(
+                f"{quoted(file)}: expected no such file yet, got one; name another with --out, or "
+                "delete it"
+            )
+    with progress_of("comparing photographs") as progress:
+        draft = draft_recipe(
+            args.source,
+            name=args.file.stem,
+            classes=classes_of(args),
+            patient_regex=args.patient_regex,
+            native_size_hw=args.native_size,
+            progress=progress,
+        )
+    plan = plan_experiment(args.file, draft.recipe.name, n_train=draft.n_train)
+    print(f"recipe: {shown(write_recipe(draft, plan.recipe))}")
+    print(f"experiment: {shown(write_experiment(plan, draft.recipe))} ({plan.time})")
+    for note in draft.notes:
+        print(f"note: {shown(note)}")
+    print("Check both files. Then, from here:")
+    for command in plan.commands:
+        print(f"    {shown(command)}")
+    return left_out(
+        f"{quoted(name)}: {counted(draft.n_labels[name], 'label')} of a class that is not known, "
+        f"written as unknown; move the name to classes in {quoted(plan.recipe)}"
+        for name in draft.unknown_names
+    )
 
 
 def _roboflow(args: argparse.Namespace) -> int:

@@ -47,7 +47,8 @@ def add_model_commands(commands: Commands) -> None:
     one.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
     one = add(commands, "evaluate", _evaluate, "measure a model on labelled fields")
-    one.add_argument("model", metavar="MODEL", type=Path, help="a model folder")
+    text = "a model folder, or bundled for the bundled model"
+    one.add_argument("model", metavar="MODEL", type=Path, help=text)
     one.add_argument("--data", metavar="RECIPE_OR_RECORDS", type=Path, required=True)
     one.add_argument("--split", default="val", help="default: val")
     add_out(one, "DIR", "folder for the figures and the page")
@@ -89,7 +90,8 @@ def _train(args: argparse.Namespace) -> int:
     logging.getLogger("spherodetect").setLevel(logging.INFO)
     from spherodetect.training.api import train
 
-    with progress_of("training") as progress:
+    # The training tells the time left itself: it knows what validations and graphs take.
+    with progress_of("training", clock=False) as progress:
         trained = train(
             args.experiment,
             args.out,

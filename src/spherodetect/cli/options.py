@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,17 @@ def port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {quoted(text)}")
 
 
+def size_hw(text: str) -> tuple[int, int]:
+    """Return height and width in pixels of a text like 1800x2400."""
+    with contextlib.suppress(ValueError):
+        height, width = (int(side) for side in text.lower().split("x"))
+        if min(height, width) > 0:
+            return height, width
+    raise argparse.ArgumentTypeError(
+        f"expected height and width in pixels, such as 1800x2400, got {quoted(text)}"
+    )
+
+
 def classes_of(args: argparse.Namespace) -> dict[str, str]:
     """Return the classes of `--classes`, by name of the label."""
     from spherodetect.vocabulary import read_classes
@@ -86,10 +97,12 @@ def classes_of(args: argparse.Namespace) -> dict[str, str]:
     return read_classes(args.classes) if args.classes else {}
 
 
-def left_out(problems: Sequence[str]) -> int:
+def left_out(problems: Iterable[str]) -> int:
+    code = DONE
     for problem in problems:
         say(problem)
-    return LEFT_OUT if problems else DONE
+        code = LEFT_OUT
+    return code
 
 
 def require_model_garden(command: str) -> None:

@@ -28,7 +28,13 @@ from spherodetect.detect.by_tiles import (
 )
 from spherodetect.detect.decode import to_cells
 from spherodetect.detect.frame import ESTIMATE_EVERYTHING
-from spherodetect.detect.model_folder import BUNDLED, ModelCard, check_files, read_card
+from spherodetect.detect.model_folder import (
+    BUNDLED,
+    BUNDLED_NAME,
+    ModelCard,
+    check_files,
+    read_card,
+)
 from spherodetect.detect.saved_graph import SavedGraph
 from spherodetect.detect.tiles import Survey, survey
 from spherodetect.errors import BadModelError, SpherodetectError
@@ -301,7 +307,7 @@ _in_use: WeakValueDictionary[tuple[Path, str], Model] = WeakValueDictionary()
 
 
 def load_model(folder: str | Path | None = None) -> Model:
-    """Load a model folder, by default the bundled one.
+    """Load a model folder, by default or as "bundled" the bundled one.
 
     A SavedModel is code. Load only models that you trust.
 
@@ -309,7 +315,9 @@ def load_model(folder: str | Path | None = None) -> Model:
         BadModelError: a missing file, another version, or a file whose checksum differs from
             model.json.
     """
-    path = BUNDLED if folder is None else Path(folder).resolve()
+    path = BUNDLED
+    if folder is not None and str(folder) != BUNDLED_NAME:
+        path = Path(folder).resolve()
     card = read_card(path)
     key = path, file_sha256(path / "model.json", error=BadModelError)
     model = _in_use.get(key)

@@ -158,7 +158,7 @@ class Finding:
 
     Attributes:
         code: the kind of problem, one of `lint.CODES`.
-        severity: error or warning.
+        severity: error, warning or note.
         file: the label file, image or folder concerned.
         split: the export's split, or None.
         count: how many annotations, images, sources, patients or cells are concerned.

@@ -88,6 +88,7 @@ def example_recipe(root: str | Path) -> Recipe:
         classes={theirs: ours for ours, theirs in _NAMES.items()},
         patients=re.compile("(?P<patient>patient_[0-9]+)"),
         native_size_hw=NATIVE_SIZE_HW,
+        unlabelled_cells="none",
         split=SplitRule("patient", val_fraction=0.3),
         stain="drawn",
         origin="drawn by spherodetect.labels.example",

@@ -81,9 +81,10 @@ class Recipe:
         fine_classes: name or code to the annotator's full name.
         red_cells: names of red cells of unknown class.
         unknown: names of cells of unknown class.
-        unlabelled_cells_unknown: whether cells without a label become cells of unknown class.
-        healthy: whether the people had healthy red cells; whole, separate red cells without a label
-            then get the class rbc.
+        unlabelled_cells: `unknown` if cells without a label become cells of unknown class; `healthy`
+            if the people had healthy red cells, and whole, separate red cells without a label get
+            the class rbc; `none` if every cell has a label; empty where nothing is said, which
+            means none.
         patients: a pattern with a group `patient`, searched in the file name; None where the
             patient is not known.
         native_size_hw: size of the photographs before an export stretched them.
@@ -108,8 +109,7 @@ class Recipe:
     fine_classes: Mapping[str, str] = field(default_factory=dict)
     red_cells: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
-    unlabelled_cells_unknown: bool = False
-    healthy: bool = False
+    unlabelled_cells: str = ""
     patients: re.Pattern[str] | None = None
     native_size_hw: tuple[int, int] | None = None
     um_per_px: float | None = None
@@ -122,6 +122,16 @@ class Recipe:
     seed: int = 0
     file: Path | None = None
     patient_folders: bool = False
+
+    @property
+    def unlabelled_cells_unknown(self) -> bool:
+        """Whether cells without a label become cells of unknown class, or red cells."""
+        return self.unlabelled_cells in ("unknown", "healthy")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the people had healthy red cells."""
+        return self.unlabelled_cells == "healthy"
 
     def meaning(self, name: str) -> Meaning:
         """What a name of the label file says about the cell.
@@ -177,7 +187,6 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
     keys = Keys(path, data)
     given = keys.text("root", "")
     class_names = keys.names("class_names") or CLASS_NAMES
-    unlabelled = keys.choice("unlabelled_cells", ("unknown", "healthy", "none"), "none")
     split = _split_rule(keys, "split")
     by_folder = keys.text("patients", "") == PATIENTS_BY_FOLDER
     patients = None if by_folder else keys.pattern("patients", group="patient")
@@ -191,8 +200,7 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         fine_classes=keys.mapping("fine_classes"),
         red_cells=frozenset(keys.names("red_cells")),
         unknown=frozenset(keys.names("unknown")),
-        unlabelled_cells_unknown=unlabelled != "none",
-        healthy=unlabelled == "healthy",
+        unlabelled_cells=keys.choice("unlabelled_cells", ("unknown", "healthy", "none"), ""),
         patients=patients,
         # As in folders of photographs, where a patient is a folder.
         patient_folders=by_folder or (patients is None and split.by == "patient"),

@@ -53,7 +53,7 @@ class Keys:
 
     def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
         value = self._take(key, default)
-        if value not in choices:
+        if value not in choices and (default is None or value != default):
             self.refuse(key, f"one of {', '.join(choices)}", value)
         return str(value)
 

@@ -62,12 +62,27 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
     Raises:
         BadLabelsError: there is nothing to read.
     """
+    return read_export(recipe)[1]
+
+
+def read_export(recipe: Recipe) -> tuple[Recipe, LabelSet]:
+    """Read a data set as `read_unmapped` does; return its recipe too.
+
+    The recipe differs from the given one if it was made for a zip: the format of a zip and its
+    folders show only when it is unpacked.
+
+    Raises:
+        BadLabelsError: there is nothing to read.
+    """
     given = recipe.root
     root, keep = _unpacked(given)
     try:
         if keep and recipe.file is None:
             # The format of a zip shows only when it is unpacked.
-            recipe = dataclasses.replace(recipe_for(root), classes=recipe.classes)
+            inner = recipe_for(root)
+            recipe = dataclasses.replace(
+                recipe, format=inner.format, images=inner.images, labels=inner.labels
+            )
         labels = _READERS[recipe.format](dataclasses.replace(recipe, root=root))
     except BadLabelsError as error:
         # The user knows the zip and not the temporary folder.
@@ -77,9 +92,10 @@ def read_unmapped(recipe: Recipe) -> LabelSet:
             f"{quoted(given)}: expected images and {recipe.format} labels, got none"
         )
     fields = tell_apart(labels.fields)
-    return dataclasses.replace(
+    found = dataclasses.replace(
         labels, fields=fields, keep=keep or labels.keep, format=recipe.format
     )
+    return recipe, found
 
 
 def recipe_for(source: str | Path) -> Recipe:

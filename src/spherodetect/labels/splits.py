@@ -194,9 +194,10 @@ def _split_indices(
     missing = sorted({*rule.val, *rule.test} - {*names.values()}, key=str)
     if missing and fields:
         raise BadLabelsError(
-            f"{quoted(recipe.file or recipe.name)}: split: expected a {rule.by}'s name, "
-            f"got {listed(missing)}, which no field has; "
-            f"known: {listed(sorted({str(n) for n in names.values()}))}"
+            f"{quoted(recipe.file or recipe.name)}: split: expected names of a {rule.by} that the "
+            f"data set has, got {listed(missing)}; it has "
+            f"{listed(sorted({str(n) for n in names.values()}))}; name some of these, or write a "
+            "recipe for this export with `spherodetect recipe EXPORT --out FILE.yaml`"
         )
     return {
         file: 2 if name in rule.test else 1 if name in rule.val else 0

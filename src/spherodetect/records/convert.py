@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,8 @@ from spherodetect.labels.repair.masks import find_instances
 from spherodetect.safety import quoted
 from spherodetect.workers import working
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -30,7 +33,8 @@ class Prepared:
         labels: the labels read.
         splits: field's file to its split, without further copies of a photograph in validation and
             test, and without images that have no labels.
-        findings: of the reader, of misread boxes, and of the leaks of the split.
+        findings: of the reader, of misread boxes, of the leaks of the split, and unlabelled cells
+            of which the recipe says nothing.
         forced: whether there are misread boxes or leaks, and it is written nevertheless.
     """
 
@@ -63,11 +67,15 @@ class Converted:
 def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
     """Read a recipe's labels and split them.
 
+    If the recipe says nothing of cells without a label and there are some, the log has a warning,
+    and so have the findings.
+
     Raises:
         BadLabelsError: nothing to read; or boxes that fit another convention, or a split that
             leaks, and force is not given.
     """
     from spherodetect.labels.check.beside import misread_conventions
+    from spherodetect.labels.check.coverage import unstated_unlabelled
     from spherodetect.labels.check.duplicates import near_duplicates
     from spherodetect.labels.source import read_labels
     from spherodetect.labels.splits import assign_splits, leaks, spare_copies
@@ -79,6 +87,12 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
             f"{quoted(misread[0].file)}: expected boxes on cells, got {misread[0].message}; "
             f"{misread[0].mend}, or write them nevertheless with --force"
         )
+    # In drawn fields every cell has a label.
+    is_stated = bool(recipe.unlabelled_cells) or recipe.format == "synthetic"
+    unstated = [] if is_stated else unstated_unlabelled(labels)
+    for finding in unstated:
+        where = quoted(recipe.file or recipe.name)
+        logger.warning("%s: %s; %s", where, finding.message, finding.mend)
     groups = near_duplicates({f.file: f.path for f in labels.fields if f.path is not None})
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     leaking = leaks(labels.fields, splits, duplicate_groups=groups)
@@ -94,7 +108,7 @@ def prepare(recipe: Recipe, *, force: bool = False) -> Prepared:
         left_out |= set(unlabelled)
         labels = _without_unlabelled(labels, unlabelled)
     kept = {file: split for file, split in splits.items() if file not in left_out}
-    findings = (*labels.findings, *misread, *leaking)
+    findings = (*labels.findings, *misread, *leaking, *unstated)
     return Prepared(labels, kept, findings, bool(misread or leaking))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from official.core import train_lib, train_utils
+
+logger = logging.getLogger(__name__)
 
 #: The metric by which checkpoints are compared; see SmearMaskRCNNTask.reduce_aggregated_logs.
 METRIC = "spherocyte_ap"
@@ -18,6 +21,8 @@ class EarlyStop(Exception):
 
 class Observer:
     """Reports the progress of a run after every loop, and stops it early.
+
+    The held-out figures of each validation go to the log.
 
     Args:
         total: steps of the whole run.
@@ -36,7 +41,7 @@ class Observer:
         self._since = time.monotonic()
         self._seconds_a_step: float | None = None
         self._validation = ""
-        self._best = float("-inf")
+        self._best, self._best_step = float("-inf"), step
         self._without_improvement = 0
 
     def after_loop(self, step: int, output: Mapping[str, Any]) -> None:
@@ -61,11 +66,24 @@ class Observer:
             EarlyStop: METRIC has not improved for `patience` validations.
         """
         value = float(output[METRIC])
-        self._validation = (
-            f"; held-out average precision {value:.3f}, best {max(value, self._best):.3f}"
-        )
-        self._without_improvement = 0 if value > self._best else self._without_improvement + 1
-        self._best = max(value, self._best)
+        self._without_improvement += 1
+        if value > self._best:
+            self._best, self._best_step, self._without_improvement = value, self._step, 0
+        cells, spherocytes = (int(output[f"held_out_{name}"]) for name in ("cells", "spherocytes"))
+        if spherocytes:
+            self._validation = f"; held-out average precision {value:.3f}, best {self._best:.3f}"
+            logger.info(
+                "step %d: average precision %.3f on %s held-out red cells, %s of them spherocytes; "
+                "best %.3f at step %d",
+                self._step,
+                value,
+                f"{cells:,}",
+                f"{spherocytes:,}",
+                self._best,
+                self._best_step,
+            )
+        else:
+            logger.info("step %d: no spherocyte is held out, so nothing is measured", self._step)
         # The time of a validation does not count as time of steps.
         self._since = time.monotonic()
         if self._patience and self._without_improvement >= self._patience:

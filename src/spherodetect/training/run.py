@@ -28,6 +28,7 @@ from spherodetect.safety import atomic_write, quoted, read_yaml
 from spherodetect.training import experiment as _experiment
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
 from spherodetect.training.progress import EarlyStop, Observer, Runner
+from spherodetect.training.settings import built_from, check_settings, typed
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ def load_experiment(
             rate falls until the last step.
 
     Raises:
-        SpherodetectError: an unknown key, or an override that is not key=value.
+        SpherodetectError: an unknown key, a value of another type, or an override that is not
+            key=value.
     """
     path = Path(path)
     settings = read_yaml(path)
@@ -92,6 +94,7 @@ def load_experiment(
             nested = {part: nested}
         layers.append((f"--set {quoted(override)}", nested))
     for source, layer in layers:
+        layer = typed(layer, params.as_dict(), source=source)
         try:
             params = hyperparams.override_params_dict(params, layer, is_strict=True)
         except (KeyError, ValueError, TypeError) as error:
@@ -128,7 +131,8 @@ def train(
         progress: called with the number of steps done and in total, and a line of text.
 
     Raises:
-        SpherodetectError: the folder has a run and `resume` is false, or there are no records.
+        SpherodetectError: settings that contradict each other, a folder with a run where `resume`
+            is false, no records, or an initial checkpoint of another network.
     """
     params = load_experiment(path, hardware=hardware, overrides=overrides, tuning=start is not None)
     if start is not None:
@@ -150,6 +154,7 @@ def train_settings(
 ) -> Path:
     """`train` of settings that were loaded; `name` is that of the experiment."""
     run = Path(run)
+    check_settings(params)
     require_records(params)
     last = tf.train.latest_checkpoint(str(run))
     if last and not resume:
@@ -168,7 +173,7 @@ def train_settings(
 
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     strategy = _strategy(hardware)
-    with strategy.scope():
+    with strategy.scope(), built_from(name):
         task = task_factory.get_task(params.task, logging_dir=str(run))
     # At an interval of 0 the held-out records serve export alone, and the last checkpoint is used.
     validates = params.trainer.validation_interval > 0 and bool(held_out_records(params))
@@ -179,15 +184,18 @@ def train_settings(
         "building the graph, which takes a minute or two; the time left comes with the first steps",
     )
     observer = Observer(total, step=step, patience=params.trainer.patience, progress=progress)
-    runner: Runner = Runner(
-        strategy,
-        task,
-        "train_and_eval" if validates else "train",
-        params,
-        str(run),
-        train_actions=[lambda output: observer.after_loop(int(runner.trainer.global_step), output)],
-        eval_actions=[observer.after_validation],
-    )
+    with built_from(name):
+        runner: Runner = Runner(
+            strategy,
+            task,
+            "train_and_eval" if validates else "train",
+            params,
+            str(run),
+            train_actions=[
+                lambda output: observer.after_loop(int(runner.trainer.global_step), output)
+            ],
+            eval_actions=[observer.after_validation],
+        )
     try:
         # Orbit prints its progress to the log; the user sees `progress`.
         with (run / "log.txt").open("a") as log, contextlib.redirect_stdout(log):

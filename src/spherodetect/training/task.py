@@ -18,9 +18,11 @@ from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
+from spherodetect.errors import SpherodetectError
 from spherodetect.evaluation.metrics import average_precision
 from spherodetect.graph.decide import ClassIds
 from spherodetect.labels.repair.instances import unknown_set
+from spherodetect.safety import quoted
 from spherodetect.training.experiment import SmearTask
 from spherodetect.training.inputs import NO_MASK, RecordDecoder, SmearParser
 from spherodetect.training.reader import read
@@ -60,6 +62,21 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
                 if isinstance(layer, tf_keras.layers.BatchNormalization):
                     layer.trainable = False
         return model
+
+    def initialize(self, model: Any) -> None:
+        """Restore the initial checkpoint, if the settings name one.
+
+        Raises:
+            SpherodetectError: it is that of another network.
+        """
+        try:
+            super().initialize(model)
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise SpherodetectError(
+                f"task.init_checkpoint: expected a checkpoint of this network, got "
+                f"{quoted(self.task_config.init_checkpoint)}, which is of another one; name a run "
+                "of the same settings, or restore less with task.init_checkpoint_modules=backbone"
+            ) from error
 
     def build_inputs(
         self, params: Any, input_context: Any = None, dataset_fn: Any = None
@@ -150,7 +167,11 @@ class SmearMaskRCNNTask(maskrcnn.MaskRCNNTask):
         known = np.isin(sets, [1 << k for k in (*others, spherocyte)])
         positive = sets == 1 << spherocyte
         ap = average_precision(log_odds[known], positive[known]) if positive.any() else -1.0
-        return {"spherocyte_ap": ap, "held_out_cells": float(known.sum())}
+        return {
+            "spherocyte_ap": ap,
+            "held_out_cells": float(known.sum()),
+            "held_out_spherocytes": float(positive.sum()),
+        }
 
     def _red_cells(self) -> tuple[list[int], int]:
         """Class ids of the other red cells, and of spherocytes; 0, the background, without any."""

@@ -79,7 +79,7 @@ def leaking_splits(
 ) -> list[Finding]:
     """The leaks of the recipe's split, and those of the export's own folders.
 
-    The latter are warnings if a recipe file splits anew.
+    The latter are notes if a recipe file splits anew.
     """
     found = leaks(fields, {f.file: f.split or "train" for f in fields}, duplicate_groups=groups)
     if recipe.file is None:
@@ -89,5 +89,5 @@ def leaking_splits(
     mend = f"nothing: the recipe splits anew, by {recipe.split.by}; do not use the export's folders"
     of_the_recipe = {a.code for a in anew}
     return anew + [
-        replace(f, severity="warning", mend=mend) for f in found if f.code not in of_the_recipe
+        replace(f, severity="note", mend=mend) for f in found if f.code not in of_the_recipe
     ]

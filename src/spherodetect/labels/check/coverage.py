@@ -40,6 +40,8 @@ MIN_UNLABELLED_SHARE = 0.05
 _ENOUGH_PX = 19
 #: The longer side of the reduced copy where the width of a cell is not known.
 _ENOUGH_SIDE_PX = 640
+#: Fields that `sampled_coverage` examines.
+_SAMPLED_FIELDS = 24
 #: A reduced copy keeps at least this many pixels a side.
 _MIN_SIDE_PX = 64
 
@@ -119,21 +121,57 @@ def lint_images(
             yield on_slide_finding(file, split, ids)
     for split, total in n_cells.items():
         count = n_unlabelled[split]
-        if count > MIN_UNLABELLED_SHARE * total:
+        if has_unlabelled(count, total):
             known = recipe.unlabelled_cells_unknown
             yield Finding(
                 "unlabelled-cells",
-                "warning" if known else "error",
+                "note" if known else "error",
                 labels.where(f for f in fields if f.split == split),
                 split,
                 count,
                 (),
                 f"{count:,} of {total:,} whole cells carry no label; "
                 "used as background they train the model to miss cells",
-                "the recipe makes them cells of unknown class"
+                "nothing: the recipe makes them cells of unknown class"
                 if known
                 else "label them, or set unlabelled_cells: unknown in a recipe",
             )
+
+
+def sampled_coverage(labels: LabelSet) -> tuple[int, int]:
+    """Whole cells without a label, and all whole cells, of at most 24 fields of a data set.
+
+    Every k-th field is examined, so that each patient and slide has its part.
+    """
+    fields = examinable(labels)
+    step = -(-len(fields) // _SAMPLED_FIELDS) or 1
+    found = [examine(field) for field in fields[::step]]
+    return sum(f.n_unlabelled for f in found), sum(f.n_cells for f in found)
+
+
+def unstated_unlabelled(labels: LabelSet) -> list[Finding]:
+    """The finding unlabelled-cells of a sample, where the recipe says nothing of such cells."""
+    n_unlabelled, n_cells = sampled_coverage(labels)
+    if not has_unlabelled(n_unlabelled, n_cells):
+        return []
+    return [
+        Finding(
+            "unlabelled-cells",
+            "warning",
+            labels.where(examinable(labels)),
+            None,
+            n_unlabelled,
+            (),
+            f"{n_unlabelled:,} of {n_cells:,} whole cells carry no label in a sample of the "
+            "photographs, and the recipe says nothing of them; training takes them for background",
+            "set unlabelled_cells: unknown in the recipe, or none if they are no cells",
+        )
+    ]
+
+
+def has_unlabelled(n_unlabelled: int, n_cells: int) -> bool:
+    """Whether so many cells carry no label that errors of segmentation do not explain it."""
+    return n_unlabelled > MIN_UNLABELLED_SHARE * n_cells
 
 
 def examinable(labels: LabelSet) -> list[LabelledField]:

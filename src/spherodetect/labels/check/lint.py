@@ -2,8 +2,9 @@
 
 An error spoils a model without any message at training: labels are lost, lie at the wrong place,
 teach rectangles or squashed cells, or leak between training and evaluation. A warning needs a
-person's attention, or the recipe already takes care of it. A finding's count is the number of
-annotations (whose ids it lists), or else of images, sources, patients or cells.
+person's attention. A note needs nothing: the recipe or `tfrecords` repairs the cause. A finding's
+count is the number of annotations (whose ids it lists), or else of images, sources, patients or
+cells.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from spherodetect.labels.check.copies import (
 )
 from spherodetect.labels.check.coverage import examinable, lint_images
 from spherodetect.labels.check.duplicates import near_duplicates
+from spherodetect.labels.check.repaired import repaired
 from spherodetect.labels.check.shapes import shape_findings
 from spherodetect.labels.check.stretching import stretched_images
 from spherodetect.labels.readers.files import read_header
@@ -58,7 +60,7 @@ CODES = (
     "unknown-class",
 )
 
-_ORDER = {"error": 0, "warning": 1}
+_ORDER = {"error": 0, "warning": 1, "note": 2}
 
 Progress = Callable[[int, int], None]
 
@@ -115,7 +117,8 @@ def lint_labels(
     n_steps = len(paths) + (len(examinable(labels)) if segmentation else 0)
     if duplicate_groups is None:
         duplicate_groups = near_duplicates(paths, progress=lambda done, _: progress(done, n_steps))
-    found = list(labels.findings)
+    has_recipe = recipe.file is not None
+    found = [repaired(f, by_reader=True) if has_recipe else f for f in labels.findings]
     by_label_file: dict[tuple[str, str | None], list[LabelledField]] = defaultdict(list)
     by_split: dict[str | None, list[LabelledField]] = defaultdict(list)
     for field in labels.fields:
@@ -139,7 +142,9 @@ def lint_labels(
             workers=workers,
             progress=lambda done, _: progress(len(paths) + done, n_steps),
         )
-    return sorted(found, key=lambda f: _ORDER.get(f.severity, 2))
+    if has_recipe:
+        found = [repaired(f) for f in found]
+    return sorted(found, key=lambda f: _ORDER[f.severity])
 
 
 def findings_json(findings: Iterable[Finding]) -> dict[str, Any]:
