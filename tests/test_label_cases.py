@@ -634,6 +634,26 @@ def test_labels_without_any_usable_label_are_no_score(tmp_path):
         score_patients(tmp_path)
 
 
+def test_tfrecords_maps_names_as_lint_and_score_do_and_fails_if_nothing_is_written(
+    tmp_path, capsys
+):
+    data, _ = one_field(tmp_path, n=2)
+    for category in data["categories"]:
+        category["name"] = f"Zelle {category['id']}"
+    dump(data, tmp_path / "result.json")
+    (tmp_path / "r.yaml").write_text("name: m\nformat: coco\nlabels: result.json\n")
+    (tmp_path / "classes.csv").write_text("Zelle 1,rbc\nZelle 2,spherocyte\n")
+    command = ["tfrecords", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 2
+    assert "'Zelle" in capsys.readouterr().err
+    assert cli.main([*command, "--classes", str(tmp_path / "classes.csv")]) == 0
+    for annotation in data["annotations"]:
+        annotation["bbox"] = "x"
+    dump(data, tmp_path / "result.json")
+    assert cli.main([*command, "--classes", str(tmp_path / "classes.csv")]) == 2
+    assert "no label of the data set could be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_a_reader_that_left_changes_no_exit_code(tmp_path, monkeypatch, name, is_closed):

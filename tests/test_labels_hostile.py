@@ -23,7 +23,8 @@ from spherodetect.labels.annotations import Annotation
 from spherodetect.labels.check.beside import misread_conventions
 from spherodetect.labels.check.lint import CODES, findings_json, lint_labels
 from spherodetect.labels.coco_writer import to_coco
-from spherodetect.labels.readers.coco import ROBOFLOW_FILE, find_coco_files, read_coco
+from spherodetect.labels.file_names import ROBOFLOW_FILE
+from spherodetect.labels.readers.coco import find_coco_files, read_coco
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.readers.yolo import find_yolo_files, is_yolo_line
 from spherodetect.labels.recipe import Recipe

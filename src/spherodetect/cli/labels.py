@@ -81,6 +81,7 @@ def add_label_commands(commands: Commands) -> None:
         help="also write the form that the stock Mask R-CNN reads",
     )
     one.add_argument("--card", action="store_true", help="also write DATA_CARD.md")
+    add_classes(one)
 
 
 def _lint(args: argparse.Namespace) -> int:
@@ -156,12 +157,17 @@ def _tfrecords(args: argparse.Namespace) -> int:
             force=args.force,
             full_masks=args.full_masks,
             card=args.card,
+            classes=classes_of(args),
             workers=os.cpu_count() or 1,
             progress=progress,
         )
     print_splits(manifest)
     print(f"manifest: {shown(args.out / 'manifest.json')}")
-    return left_out([*manifest["problems"], *_lost_labels(manifest)])
+    code = left_out([*manifest["problems"], *_lost_labels(manifest)])
+    labels = manifest["annotations"]
+    if labels["read"] and not labels["written"]:
+        raise SpherodetectError(f"{quoted(args.recipe)}: no label of the data set could be written")
+    return code
 
 
 def _lost_labels(manifest: dict[str, Any]) -> list[str]:

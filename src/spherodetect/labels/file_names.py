@@ -11,6 +11,8 @@ import re
 from pathlib import PurePosixPath
 
 SPLITS = ("train", "val", "test")
+#: The label file of each split in Roboflow's COCO export.
+ROBOFLOW_FILE = "_annotations.coco.json"
 _ROBOFLOW_NAME = re.compile(
     r"^(?P<name>.+?)(?:[._](?:jpe?g|png|tiff?|bmp|webp))?\.rf\.\w+$", re.IGNORECASE
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from spherodetect.errors import BadLabelsError
+from spherodetect.labels.file_names import ROBOFLOW_FILE
 from spherodetect.labels.foreign import foreign_files, refuse_foreign
-from spherodetect.labels.readers.coco import ROBOFLOW_FILE, find_coco_files
+from spherodetect.labels.readers.coco import find_coco_files
 from spherodetect.labels.readers.coco_lists import problem_of_lists
 from spherodetect.labels.readers.files import list_files
 from spherodetect.labels.readers.labelme import is_labelme

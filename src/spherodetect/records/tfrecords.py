@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def tfrecords(
     force: bool = False,
     full_masks: bool = False,
     card: bool = False,
+    classes: Mapping[str, str] | None = None,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def tfrecords(
         force: write them even if the recipe's own split leaks.
         full_masks: also write the form that the stock Mask R-CNN reads.
         card: also write DATA_CARD.md.
+        classes: names to classes, in addition to those of the recipe.
         workers: processes that convert fields; above 1 the calling script needs the usual
             `__main__` guard.
         progress: called with the number of fields done and the total.
@@ -62,6 +65,7 @@ def tfrecords(
     4481
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, root=root)
+    loaded = replace(loaded, classes={**loaded.classes, **(classes or {})})
     out = Path(out)
     manifest = build(
         loaded, out, force=force, full_masks=full_masks, workers=workers, progress=progress
@@ -142,7 +146,7 @@ def write_tfrecords(
     for name in ("manifest.json", "DATA_CARD.md"):
         (out / name).unlink(missing_ok=True)
     fields = [f for f in labels.fields if f.path is not None]
-    if not fields:
+    if not any(f.file in splits for f in fields):
         raise BadLabelsError(
             f"{quoted(recipe.root)}: expected labelled images, got none; "
             "name the folder of the export with its images with --root"
