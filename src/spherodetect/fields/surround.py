@@ -16,8 +16,8 @@ from spherodetect.fields.strip import block_mean
 _BAND_LEVELS = 8
 #: Smallest band as a part of the image's side, and in pixels; both bands leave the last part.
 _MIN_BAND, _MIN_BAND_PX, _MIN_LEFT = 0.01, 4, 0.2
-#: Lines at the edge of a band that compression may blur.
-_BLURRED_PX = 16
+#: Lines at the edge of a band that compression may blur: those of a block of JPEG.
+_BLURRED_PX = 8
 #: Shares of a line that have the band's colour: at least in a band, and at most beyond it. Lines of
 #: saturated slide between cells have shares in between.
 _IN_BAND, _BEYOND = 0.97, 0.3
@@ -72,12 +72,12 @@ def _band(lines: np.ndarray) -> int:
     if (np.abs(lines[:_MIN_BAND_PX] - first).max(axis=2) > _BAND_LEVELS).mean() > 1 - _IN_BAND:
         return 0
     flat = (np.abs(lines - first).max(axis=2) <= _BAND_LEVELS).mean(axis=1)
-    ends = np.flatnonzero(flat <= _BEYOND)
-    if not len(ends) or ends[0] < max(_MIN_BAND_PX, _MIN_BAND * len(lines)):
+    if flat.min() > _BEYOND:
         return 0
-    end = int(ends[0])
-    is_band = flat[: max(_MIN_BAND_PX, end - _BLURRED_PX)].min() >= _IN_BAND
-    is_sharp = flat[end : end + _BLURRED_PX].mean() <= _BEYOND
+    flawless, end = int(np.argmax(flat < _IN_BAND)), int(np.argmax(flat <= _BEYOND))
+    is_band = flawless >= max(_MIN_BAND_PX, _MIN_BAND * len(lines))
+    # The edges of cells next to empty slide are round: there the share falls over many lines.
+    is_sharp = end - flawless <= _BLURRED_PX and flat[end : end + _BLURRED_PX].mean() <= _BEYOND
     return end if is_band and is_sharp else 0
 
 
