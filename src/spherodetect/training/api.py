@@ -102,4 +102,4 @@ def export(
     return exporting.export(run, out, folds=folds, progress=progress, **options)
 
 
-__all__ = ["FOLDS", "export", "train"]
+__all__ = ["export", "train"]
