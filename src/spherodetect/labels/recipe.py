@@ -83,8 +83,8 @@ class Recipe:
         unknown: names of cells of unknown class.
         unlabelled_cells: `unknown` if cells without a label become cells of unknown class;
             `healthy` if the people had healthy red cells, and whole, separate red cells without a
-            label get the class rbc; `none` if every cell has a label; empty where nothing is said, which
-            means none.
+            label get the class rbc; `none` if every cell has a label; empty where nothing is
+            said, which means none.
         patients: a pattern with a group `patient`, searched in the file name; None where the
             patient is not known.
         native_size_hw: size of the photographs before an export stretched them.
@@ -220,7 +220,8 @@ def load_recipe(path: str | Path, *, root: str | Path | None = None) -> Recipe:
         if class_name not in class_names:
             keys.refuse(f"classes: {name}", f"one of {', '.join(class_names)}", class_name)
     if recipe.healthy and "rbc" not in class_names:
-        keys.refuse("unlabelled_cells", "rbc among class_names beside healthy", recipe.unlabelled_cells)
+        expected = "rbc among class_names beside healthy"
+        keys.refuse("unlabelled_cells", expected, recipe.unlabelled_cells)
     of_unknown_class = recipe.unknown | recipe.red_cells
     repeated = recipe.unknown & recipe.red_cells | set(recipe.classes) & of_unknown_class
     if repeated:
