@@ -621,7 +621,7 @@ def test_an_image_without_a_label_file_is_no_field_without_cells(tmp_path):
     assert set(ready.splits) == {"a.jpg", "b.jpg"}
     (line,) = ready.labels.unreadable
     assert "'c.jpg'" in line and "empty label file" in line
-    kept = prepare(Recipe("mine", "yolo", tmp_path, unlabelled_cells_unknown=True))
+    kept = prepare(Recipe("mine", "yolo", tmp_path, unlabelled_cells="unknown"))
     assert len(kept.splits) == 3 and not kept.labels.unreadable
 
 

@@ -194,6 +194,13 @@ def test_a_recipe_in_place_of_an_export_is_refused(tmp_path):
 @pytest.mark.parametrize(("n_train", "steps"), [(1, 400), (88, 400), (300, 1200), (5000, 3000)])
 def test_more_photographs_get_more_steps(n_train, steps, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
-    plan = plan_experiment("some/mine.yaml", "mine", n_train=n_train)
-    assert plan.steps == steps and plan.minutes > 0
+    plan = plan_experiment("some/mine.yaml", "mine", n_train=n_train, n_patients=0)
+    assert plan.steps == steps and "minutes" in plan.time and "--folds" not in plan.commands[1]
     assert plan.records == Path("some/records/mine")
+
+
+def test_two_patients_are_left_out_in_turn(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    plans = [plan_experiment("a.yaml", "a", n_train=9, n_patients=n) for n in (1, 2, 5)]
+    assert ["--folds patient" in plan.commands[1] for plan in plans] == [False, True, True]
+    assert plans[2].time.startswith("6 trainings of 200 steps")

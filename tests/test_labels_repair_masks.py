@@ -285,7 +285,7 @@ def test_unlabelled_whole_cells_may_be_any_cell():
 
 
 def test_separate_cells_of_healthy_people_are_red_cells():
-    recipe = replace(HALF_LABELLED, healthy=True)
+    recipe = replace(HALF_LABELLED, unlabelled_cells="healthy")
     image = discs((30, 30), (30, 90), (90, 60))
     image[60:70, 2:12] = STAIN  # a platelet
     found = convert(image, [point(30, 30, "wbc")], recipe=recipe).instances
@@ -294,7 +294,7 @@ def test_separate_cells_of_healthy_people_are_red_cells():
 
 
 def test_rouleaux_of_healthy_people_teach_no_red_cells():
-    recipe = replace(HALF_LABELLED, healthy=True)
+    recipe = replace(HALF_LABELLED, unlabelled_cells="healthy")
     image = discs((40, 30), (40, 68), (40, 106), (90, 60), (90, 98))
     assert not any(i.class_id for i in convert(image, [], recipe=recipe).instances)
 

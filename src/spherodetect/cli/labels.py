@@ -118,7 +118,9 @@ def _recipe(args: argparse.Namespace) -> int:
             native_size_hw=args.native_size,
             progress=progress,
         )
-    plan = plan_experiment(args.file, draft.recipe.name, n_train=draft.n_train)
+    plan = plan_experiment(
+        args.file, draft.recipe.name, n_train=draft.n_train, n_patients=draft.n_patients
+    )
     print(f"recipe: {shown(write_recipe(draft, plan.recipe))}")
     print(f"experiment: {shown(write_experiment(plan, draft.recipe))} ({plan.time})")
     for note in draft.notes:

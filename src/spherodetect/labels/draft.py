@@ -41,6 +41,7 @@ class Draft:
         n_labels: name of the labels to their number.
         unknown_names: names whose class is not known; the recipe has them among `unknown`.
         n_train: photographs for training, each counted once.
+        n_patients: patients of the data set; 0 where they are not known.
         coverage: whole cells without a label and all whole cells, of a sample; zeros without
             photographs.
         notes: what the user should know or decide, as sentences.
@@ -50,6 +51,7 @@ class Draft:
     n_labels: Mapping[str, int]
     unknown_names: tuple[str, ...]
     n_train: int
+    n_patients: int
     coverage: tuple[int, int]
     notes: tuple[str, ...] = field(default=())
 
@@ -109,7 +111,9 @@ def draft_recipe(
     coverage = sampled_coverage(labels)
     unlabelled = "unknown" if has_unlabelled(*coverage) or not coverage[1] else "none"
     recipe = replace(recipe, unlabelled_cells=unlabelled)
-    return Draft(recipe, n_labels, unknown_names, n_train, coverage, tuple(notes))
+    has_patients = bool(recipe.patients or recipe.patient_folders)
+    n_patients = len({f.patient_id for f in labels.fields}) if has_patients else 0
+    return Draft(recipe, n_labels, unknown_names, n_train, n_patients, coverage, tuple(notes))
 
 
 def _name(text: str) -> str:

@@ -6,21 +6,20 @@ This module does not need Model Garden.
 from __future__ import annotations
 
 import json
-import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from spherodetect.labels.recipe import Recipe
 from spherodetect.safety import atomic_write
+from spherodetect.training.duration import TUNING_STEPS, cpu_time
 
-#: Steps on processors: each photograph is seen about 16 times, in crops of four a step.
+#: Steps from random weights: each photograph is seen about 16 times, in crops of four a step.
 _STEPS_A_PHOTOGRAPH, _FEWEST_STEPS, _MOST_STEPS = 4, 400, 3000
-#: Steps on a GPU, the default of the experiment.
-_GPU_STEPS = 2400
-#: Seconds a step times cores, and seconds to build the graphs: measured on two shared cores.
-_CORE_SECONDS, _GRAPH_SECONDS = 2.6, 120
-#: More cores do not make a step of four crops faster.
-_MOST_CORES = 8
+#: Validations of a training.
+_VALIDATIONS = 4
+#: `export` measures error rates if so many patients were left out in turn.
+_FEWEST_PATIENTS = 2
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,9 @@ class ExperimentPlan:
         records: folder for the records, beside the recipe.
         run: folder for the run.
         model: folder for the model.
-        hardware: cpu or gpu.
-        steps: steps of the training.
-        minutes: expected duration, or None where it was not measured.
-        cores: cores of this machine that may be used.
+        steps: steps of a training from random weights.
+        n_patients: patients in the data set; with two or more, each is left out in turn.
+        has_gpu: whether this machine has a GPU of NVIDIA.
     """
 
     recipe: Path
@@ -44,57 +42,63 @@ class ExperimentPlan:
     records: Path
     run: Path
     model: Path
-    hardware: str
     steps: int
-    minutes: int | None
-    cores: int
+    n_patients: int
+    has_gpu: bool
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether each patient is left out in turn."""
+        return self.n_patients >= _FEWEST_PATIENTS
 
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands from the recipe to a model, to be run in the present folder."""
-        gpu = " --hardware gpu" if self.hardware == "gpu" else ""
+        folds = " --folds patient" if self.has_folds else ""
+        gpu = " --hardware gpu" if self.has_gpu else ""
+        train = f"{_word(self.experiment)} --run {_word(self.run)} --from bundled{folds}{gpu}"
         return (
             f"spherodetect tfrecords {_word(self.recipe)} --out {_word(self.records)}",
-            f"spherodetect train {_word(self.experiment)} --run {_word(self.run)}{gpu}",
+            f"spherodetect train {train}",
             f"spherodetect export {_word(self.run)} --out {_word(self.model)}",
         )
 
     @property
     def time(self) -> str:
-        """Hardware and duration as a phrase."""
-        if self.minutes is None:
-            return f"one GPU, {self.steps:,} steps; not measured, the progress line says how long"
-        return f"{self.cores} CPU cores, {self.steps:,} steps, about {self.minutes} minutes if idle"
+        """The trainings and their time as a phrase."""
+        trainings = self.n_patients + 1 if self.has_folds else 1
+        what = f"{trainings} trainings" if self.has_folds else "1 training"
+        if self.has_gpu:
+            return f"{what} of {TUNING_STEPS} steps on a GPU, not measured; `train` says how long"
+        return f"{what} of {TUNING_STEPS} steps, {cpu_time(TUNING_STEPS, trainings=trainings)}"
 
 
-def plan_experiment(recipe_file: str | Path, name: str, *, n_train: int) -> ExperimentPlan:
+def plan_experiment(
+    recipe_file: str | Path, name: str, *, n_train: int, n_patients: int
+) -> ExperimentPlan:
     """Plan the training of a recipe on this machine.
 
     Args:
         recipe_file: where the recipe is or will be; the other files lie beside it.
         name: of the recipe.
         n_train: photographs for training.
+        n_patients: patients in the data set; 0 where they are not known.
 
-    >>> plan_experiment("mine.yaml", "mine", n_train=88).experiment
+    >>> plan_experiment("mine.yaml", "mine", n_train=88, n_patients=3).experiment
     PosixPath('mine_experiment.yaml')
     """
     file = Path(recipe_file)
     folder = file.parent
-    has_gpu = Path("/dev/nvidia0").exists()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wanted = -(-_STEPS_A_PHOTOGRAPH * n_train // 100) * 100
-    steps = _GPU_STEPS if has_gpu else min(_MOST_STEPS, max(_FEWEST_STEPS, wanted))
-    seconds = _GRAPH_SECONDS + steps * _CORE_SECONDS / min(cores or 1, _MOST_CORES)
     return ExperimentPlan(
         recipe=file,
         experiment=experiment_beside(file),
         records=folder / "records" / name,
         run=folder / "runs" / name,
         model=folder / "models" / name,
-        hardware="gpu" if has_gpu else "cpu",
-        steps=steps,
-        minutes=None if has_gpu else round(seconds / 60),
-        cores=cores or 1,
+        steps=min(_MOST_STEPS, max(_FEWEST_STEPS, wanted)),
+        n_patients=n_patients,
+        has_gpu=Path("/dev/nvidia0").exists(),
     )
 
 
@@ -110,16 +114,17 @@ def write_experiment(plan: ExperimentPlan, recipe: Recipe) -> Path:
         SpherodetectError: the file cannot be written.
     """
     first, *others = plan.commands
-    every = max(100, plan.steps // 4 // 100 * 100)
     patterns = {
         split: json.dumps(f"{plan.records}/{recipe.name}-{split}-*.tfrecord", ensure_ascii=False)
         for split in ("train", "val")
     }
     lines = [
-        f"# Purpose: a detector from the labels of {plan.recipe.name}; its val split is held out.",
+        f"# Purpose: a detector from the labels of {plan.recipe.name}.",
         f"# Command: {first}",
         *(f"#          {command}" for command in others),
         f"# Hardware: {plan.time}.",
+        f"#          Without --from the weights are random: {plan.steps} steps, as below,",
+        f"#          {cpu_time(plan.steps)} for each training.",
         "# Expected: not measured yet. After the export, this measures the held-out split:",
         f"#          spherodetect evaluate {_word(plan.model)} --data {_word(plan.recipe)} "
         "--out evaluation",
@@ -129,7 +134,7 @@ def write_experiment(plan: ExperimentPlan, recipe: Recipe) -> Path:
         f"  validation_data: {{input_path: {patterns['val']}}}",
         "trainer:",
         f"  train_steps: {plan.steps}",
-        f"  validation_interval: {every}",
+        f"  validation_interval: {plan.steps // _VALIDATIONS // 100 * 100}",
         "  optimizer_config:",
         f"    learning_rate: {{cosine: {{decay_steps: {plan.steps}}}}}",
         f"    warmup: {{linear: {{warmup_steps: {plan.steps // 16}}}}}",
@@ -141,8 +146,6 @@ def write_experiment(plan: ExperimentPlan, recipe: Recipe) -> Path:
 
 def _word(path: Path) -> str:
     """A path as one word of a command."""
-    import shlex
-
     return shlex.quote(str(path))
 
 

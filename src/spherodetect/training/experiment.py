@@ -14,6 +14,8 @@ from official.core import config_definitions, exp_factory
 from official.modeling import optimization
 from official.vision.configs import maskrcnn as base
 
+from spherodetect.training.duration import TUNING_STEPS
+
 EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
 
 
@@ -21,10 +23,12 @@ EXPERIMENT = "spherodetect_maskrcnn_mobilenet"
 TUNING: Mapping[str, Any] = {
     "task": {"init_checkpoint_modules": "all", "frozen_norms": True},
     "trainer": {
-        "train_steps": 200,
+        "train_steps": TUNING_STEPS,
         "validation_interval": 100,
         "optimizer_config": {
-            "learning_rate": {"cosine": {"initial_learning_rate": 4e-4, "decay_steps": 200}},
+            "learning_rate": {
+                "cosine": {"initial_learning_rate": 4e-4, "decay_steps": TUNING_STEPS}
+            },
             "warmup": {"linear": {"warmup_steps": 20}},
         },
     },

@@ -8,7 +8,6 @@ patient that it leaves out: the last one is used.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from spherodetect.graph.decide import SPHEROCYTE
 from spherodetect.records.examples import count_labels
 from spherodetect.safety import quoted, read_json, safe_name, write_json
 from spherodetect.training.calibrate import MIN_GROUPS, MIN_SPHEROCYTES
+from spherodetect.training.duration import cpu_time
 from spherodetect.training.run import load_experiment, patterns_of, train_settings
 
 #: The file that names the trainings of a folder, and the folder of the training on all patients.
 FOLDS_FILE, ALL = "folds.json", "all"
 _FORMAT, _MAX_BYTES = 1, 1_000_000
-#: Seconds a step times processors, and seconds to build the graphs: measured on two cores.
-_CORE_SECONDS, _GRAPH_SECONDS, _MOST_CORES = 2.6, 120, 8
 
 Progress = Callable[[int, int, str], None]
 
@@ -159,11 +157,7 @@ def _claim(run: Path, names: Mapping[str, str], *, resume: bool) -> None:
 def _plan(spherocytes: Mapping[str, int], steps: int, hardware: str) -> str:
     """What will be trained and how long it takes, before it begins."""
     n = len(spherocytes) + 1
-    time = ""
-    if hardware == "cpu":
-        cores = min(os.cpu_count() or 1, _MOST_CORES)
-        minutes = n * (_GRAPH_SECONDS + steps * _CORE_SECONDS / cores) / 60
-        time = f", about {minutes:.0f} minutes on {cores} CPU cores if idle"
+    time = f", {cpu_time(steps, trainings=n)}" if hardware == "cpu" else ""
     few = [name for name, count in spherocytes.items() if count < MIN_SPHEROCYTES]
     rates = ""
     if len(spherocytes) - len(few) < MIN_GROUPS:
