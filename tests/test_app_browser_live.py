@@ -84,6 +84,7 @@ def test_every_keyed_cell_is_shown_stored_and_there_after_a_reload(anna, server)
     for field in field_ids(server):
         go(page, server.url, f"field/{field}")
         page.locator(".counts", has_text="0 labelled").wait_for()
+        page.wait_for_selector(".drawing:focus")
         n = len(server.objects(field))
         for at in range(n):
             page.keyboard.press("Tab")

@@ -182,6 +182,7 @@ def test_a_change_draws_the_box_of_its_cell_alone(context, stub):
 
 def test_the_keyboard_alone_chooses_labels_and_draws(context, stub):
     page = show(context, "field/1")
+    page.wait_for_selector(".drawing:focus")
     page.keyboard.press("Tab")
     assert page.locator(".cell h2").inner_text() == "Cell 4", "the most doubtful first"
     page.keyboard.press("2")

@@ -110,6 +110,10 @@ class FieldScreen {
     history.replaceState(null, "", `#/field/${id}`);
     this.panel.showField();
     this.select(object ?? (same ? this.canvas.selected : null));
+    this.loadImage(id, mine);
+  }
+
+  async loadImage(id, mine) {
     const image = await fieldImage(id);
     if (mine !== this.loading) return;
     this.canvas.setImage(image);
