@@ -158,7 +158,7 @@ def _memory_mb() -> float:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 def test_the_memory_of_three_hundred_fields_stays_flat(tmp_path):
-    from starlette.testclient import TestClient
+    from fastapi.testclient import TestClient
 
     from spherodetect.app.methods import method_named
     from spherodetect.app.methods.method import checked_params
