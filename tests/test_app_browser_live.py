@@ -336,3 +336,97 @@ def test_axe_finds_no_barrier_on_any_screen(browser, server):
         ]
     context.close()
     assert found == []
+
+
+def hardware(path: Path, seed: int) -> None:
+    """Draw washers, which are rings, and nuts, which are hexagons with a hole."""
+    from PIL import ImageDraw
+
+    image = Image.new("RGB", (640, 480), (232, 232, 228))
+    draw = ImageDraw.Draw(image)
+    for at in range(12):
+        x, y = 80 + 150 * (at % 4), 90 + 150 * (at // 4)
+        if (at + seed) % 3:
+            draw.ellipse((x - 40, y - 40, x + 40, y + 40), (90, 92, 96))
+        else:
+            draw.regular_polygon((x, y, 40), 6, fill=(70, 66, 60))
+        draw.ellipse((x - 12, y - 12, x + 12, y + 12), (232, 232, 228))
+    image.save(path)
+
+
+@pytest.mark.slow
+def test_an_own_domain_from_an_empty_folder_to_an_export_that_comes_back(browser, tmp_path):
+    project = tmp_path / "hardware"
+    project.mkdir()
+    pictures = [tmp_path / f"{seed}.png" for seed in range(2)]
+    for seed, path in enumerate(pictures):
+        hardware(path, seed)
+    server = AppServer(project).start()
+    context = person(browser, server, accept_downloads=True)
+    page = context.pages[0]
+    try:
+        page.locator("#photographs").set_input_files(pictures)
+        page.locator("#patient-name").fill("box 1")
+        page.locator("dialog button.main").click()
+        page.locator(".message", has_text="2 photographs added").wait_for()
+        go(page, server.url, "labels")
+        page.get_by_label("Name of a set").fill("hardware")
+        page.locator("button", has_text="New set").click()
+        page.locator("#set option:checked", has_text="hardware").wait_for(state="attached")
+        for name in ("washer", "nut"):
+            page.locator("#new-name").fill(name)
+            page.locator("form button.main").click()
+            page.get_by_label(f"Name of {name}").wait_for()
+        go(page, server.url, "segment")
+        page.locator(".panel button.main", has_text="Run").click()
+        page.locator(".message", has_text="outlines on 2 fields").wait_for()
+        go(page, server.url, "cards?mode=class&label=0&by=human")
+        page.wait_for_selector(".card")
+        page.keyboard.press("Control+a")
+        page.keyboard.press("1")
+        page.locator(".card").nth(1).click()
+        page.keyboard.press("2")
+        saved(page)
+        go(page, server.url, "statistics")
+        page.locator("td b").first.wait_for()
+        with page.expect_download() as waiting:
+            page.locator("button[data-file='coco.json']").click()
+        file = tmp_path / "export.json"
+        waiting.value.save_as(file)
+        before = names_of(server)
+        assert sorted(set(before)) == ["nut", "washer"] and before.count("nut") == 1
+    finally:
+        context.close()
+        server.kill()
+    other = AppServer(draw_copy(project, tmp_path / "other")).start()
+    context = person(browser, other)
+    page = go(context.pages[0], other.url, "statistics")
+    try:
+        page.get_by_label("COCO file").set_input_files(file)
+        page.locator("[role=status]", has_text="labels:").wait_for()
+        assert names_of(other) == before
+    finally:
+        context.close()
+        other.kill()
+
+
+def names_of(server: AppServer) -> list[str]:
+    """The names of the labels of all objects, from the upper left to the lower right."""
+    sets = server.call("label-sets")["sets"]
+    names = {label["id"]: label["name"] for one in sets for label in one["labels"]}
+    found = []
+    for field in field_ids(server):
+        objects = sorted(server.objects(field), key=lambda one: one["box_yxyx"][:2])
+        found += [names[one["label"]] for one in objects if one["label"] is not None]
+    return found
+
+
+def draw_copy(project: Path, folder: Path) -> Path:
+    """A project with the same photographs and nothing else."""
+    for path in sorted(project.rglob("*.png")):
+        if ".spherodetect" in path.parts:
+            continue
+        target = folder / path.relative_to(project)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return folder

@@ -162,9 +162,9 @@ function addButtons(signal) {
   const add = async (files) => {
     const patient = await askPatient(files);
     if (!patient) return;
-    const before = app.session.n_fields;
-    for (const [at_, one] of files.entries()) {
-      notify(`Adding ${one.name}, ${at_ + 1} of ${files.length}.`);
+    let added = 0;
+    for (const [place, one] of files.entries()) {
+      notify(`Adding ${one.name}, ${place + 1} of ${files.length}.`);
       try {
         await call(at("fields", { patient, name: one.name }), {
           method: "POST",
@@ -172,13 +172,13 @@ function addButtons(signal) {
           signal,
           timeout: 120000,
         });
-        app.session.n_fields += 1;
+        added += 1;
       } catch (error) {
         notify(error.message, { problem: true });
       }
     }
     app.fieldList = null;
-    notify(`${count(app.session.n_fields - before, "photograph")} added.`);
+    notify(`${count(added, "photograph")} added.`);
     app.tell("fields", []);
   };
   const scan = () => runJob("fields/scan", {}, { signal });

@@ -41,8 +41,8 @@ export async function open(root, { id }) {
       ),
     ),
     holder,
-    exports_(ended.signal),
-    import_(show),
+    exportSection(ended.signal),
+    importSection(show),
   );
   await show();
   return () => ended.abort();
@@ -108,7 +108,7 @@ function share(row, label) {
   );
 }
 
-function exports_(signal) {
+function exportSection(signal) {
   const save = async (name) => {
     try {
       await download(at(`exports/${name}`));
@@ -158,7 +158,7 @@ function exports_(signal) {
   );
 }
 
-function import_(show) {
+function importSection(show) {
   const said = h("p", { class: "note", role: "status" });
   const file = h("input", {
     type: "file",

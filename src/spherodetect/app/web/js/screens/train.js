@@ -195,23 +195,23 @@ function perLabel({ per_label: rows }) {
 /* Rows: what people said; columns: what the classifier said. The shade is the share of the row. */
 function confusion(one) {
   const { confusion: cells, labels } = one.figures;
-  const rows = labels.map((label, at_) => ({
+  const rows = labels.map((label, place) => ({
     label,
-    cells: cells[at_],
-    total: cells[at_].reduce((a, b) => a + b, 0),
+    cells: cells[place],
+    total: cells[place].reduce((a, b) => a + b, 0),
   }));
   return table(
     [
       { title: "People said", cell: (row) => labelCell(row.label) },
-      ...labels.map((label, at_) => ({
+      ...labels.map((label, place) => ({
         title: app.labelName(label),
         class: "n",
         cell: (row) => {
-          const share = row.total ? row.cells[at_] / row.total : 0;
+          const share = row.total ? row.cells[place] / row.total : 0;
           return h("span", {
             class: "shade",
             style: { "--share": share.toFixed(2) },
-            text: num(row.cells[at_], 0),
+            text: num(row.cells[place], 0),
           });
         },
       })),
