@@ -8,6 +8,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 from scipy import ndimage  # noqa: E402
 
+from spherodetect.graph.decide import are_separate  # noqa: E402
 from spherodetect.graph.outlines import contact, euler_number, one_piece, tightened  # noqa: E402
 
 
@@ -78,6 +79,28 @@ def test_a_cell_on_another_is_touched_all_around():
     found = contact(tf.constant(boxes), tf.constant(masks), tf.constant([100.0, 100.0])).numpy()
     assert found[1] == 1
     assert found[0] == 0
+
+
+def test_only_some_cells_touch_others():
+    boxes = tf.constant([[20, 20, 60, 60], [20, 60, 60, 100], [20, 22, 60, 62.0]])
+    masks, size = tf.ones([3, 28, 28]), tf.constant([80.0, 120.0])
+    sure = tf.constant([True, True, False])
+    some = contact(boxes, masks, size, sure).numpy()
+    np.testing.assert_allclose(some[:2], contact(boxes[:2], masks[:2], size), atol=1e-6)
+    assert some[2] > 0.4, (
+        "a second detection touches the first cell, which it does not touch itself"
+    )
+    assert contact(boxes, masks, size).numpy()[0] > some[0]
+
+
+def test_an_unsure_detection_excludes_no_cell_beside_it():
+    boxes = tf.constant([[20, 20, 52, 52], [20, 48, 52, 80], [90, 20, 122, 52.0]])
+    masks, size = tf.constant(np.stack([disc(28, (14, 14), 14)] * 3)), tf.constant([150.0, 150.0])
+    alike = tf.ones([3])
+    assert are_separate(boxes, masks, size, alike).numpy().tolist() == [False, False, True]
+    sure = tf.constant([True, False, True])
+    found = are_separate(boxes, masks, size, alike, sure=sure).numpy()
+    assert found.tolist() == [True, False, True]
 
 
 def test_no_cells_are_no_cells():

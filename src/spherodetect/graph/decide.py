@@ -107,24 +107,29 @@ def are_separate(
     size: tf.Tensor,
     relative_diameters: tf.Tensor,
     *,
+    sure: tf.Tensor | None = None,
     canvas: Sequence[int] | None = None,
 ) -> tf.Tensor:
-    """(N,) bool, whole cells that overlap and touch no other cell and are not several cells.
+    """(N,) bool, whole cells that overlap and touch no sure cell and are not several cells.
 
     Args:
         boxes: (N, 4).
         masks: (N, m, m).
         size: (2,) of the image.
         relative_diameters: (N,) over the field's median.
+        sure: (N,) bool, detections that are certainly cells; by default all. An unsure one may be a
+            second detection or debris, and does not exclude the cell beside it.
         canvas: the network's input where its shape is fixed.
     """
-    iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0]))
+    sure = tf.ones(tf.shape(boxes)[:1], tf.bool) if sure is None else sure
+    iou = pairwise_iou(boxes) * (1.0 - tf.eye(tf.shape(boxes)[0])) * tf.cast(sure, tf.float32)
     highest = tf.reduce_max(tf.concat([iou, tf.zeros_like(iou[:, :1])], axis=1), axis=1)
     plausible = (relative_diameters > _MIN_RELATIVE) & (relative_diameters < _MAX_RELATIVE)
     aspect, fullness = shape(masks, boxes[:, 2:] - boxes[:, :2])
     single = relative_diameters < _MAX_ODD_RELATIVE
     single |= (aspect > _MIN_ASPECT) & (fullness > _MIN_FULLNESS)
-    free = (highest < _OVERLAP_IOU) & (contact(boxes, masks, size, canvas=canvas) < _MAX_CONTACT)
+    touching = contact(boxes, masks, size, sure, canvas=canvas)
+    free = (highest < _OVERLAP_IOU) & (touching < _MAX_CONTACT)
     return free & single & whole(boxes, size) & plausible
 
 

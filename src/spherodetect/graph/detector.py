@@ -59,6 +59,8 @@ _RESCALE_ABOVE = 0.75 * _SCALE_STEP
 #: slope (cells of 50 fields, shown at 0.88 to 1.12 times their size, by detectors that held them
 #: out: 2 to 6).
 _SIZE_SLOPE, _MAX_SIZE_CORRECTION = 3.5, 0.15
+#: A detection of at least this confidence keeps the cell beside it from being countable.
+_SURE = 0.15
 _GREEN = 1
 #: The colour of the empty slide is the mean of every eighth pixel.
 _LIGHT_STEP = 8
@@ -444,7 +446,12 @@ class Detector(tf.Module):
             log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
         separate = decide.are_separate(
-            boxes, masks, image_hw, diameters / median, canvas=self.shapes.canvas_hw
+            boxes,
+            masks,
+            image_hw,
+            diameters / median,
+            sure=valid & (probabilities[:, 0] < 1.0 - _SURE),
+            canvas=self.shapes.canvas_hw,
         )
         countable = is_red & uncut & clear & separate
         evidence, of_field = {}, {"median": median}

@@ -149,7 +149,12 @@ def _samples(low: tf.Tensor, high: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def contact(
-    boxes: tf.Tensor, masks: tf.Tensor, size: tf.Tensor, *, canvas: Sequence[int] | None = None
+    boxes: tf.Tensor,
+    masks: tf.Tensor,
+    size: tf.Tensor,
+    among: tf.Tensor | None = None,
+    *,
+    canvas: Sequence[int] | None = None,
 ) -> tf.Tensor:
     """(N,) share of each outline within _REACH pixels of which another mask lies.
 
@@ -157,6 +162,7 @@ def contact(
         boxes: (N, 4) in the network's pixels.
         masks: (N, m, m).
         size: (2,) of the image.
+        among: (N,) bool, the masks that others may touch; by default all.
         canvas: at least the size, in numbers: XLA has to know how many pixels there are.
     """
     # One pixel more on every side, and windows that reach over the border.
@@ -168,15 +174,16 @@ def contact(
     origin = tf.cast(corner - _WINDOW // 2, tf.float32)
     pixels = tf.range(_WINDOW, dtype=tf.float32) + 0.5
     inside = _pasted(boxes, masks, origin, pixels)
+    counted = inside if among is None else inside & among[:, None, None]
     places = corner[:, :, None] + tf.range(_WINDOW)
     index = places[:, 0, :, None] * width + places[:, 1, None, :]
-    index = tf.where(inside, tf.clip_by_value(index, 0, height * width - 1), height * width)
+    index = tf.where(counted, tf.clip_by_value(index, 0, height * width - 1), height * width)
     counts = tf.math.unsorted_segment_sum(
         tf.ones_like(tf.reshape(index, [-1])), tf.reshape(index, [-1]), height * width + 1
     )
     around = places[:, 0, :, None] * width + places[:, 1, None, :]
     counts = tf.gather(counts, tf.clip_by_value(around, 0, height * width - 1))
-    others = counts > tf.cast(inside, tf.int32)
+    others = counts > tf.cast(counted, tf.int32)
     grown = inside
     for _ in range(_REACH):
         grown = _spread(grown)
