@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def _require_writable(out: Path) -> None:
 
 
 def _quiet_tensorflow() -> None:
-    """Hide TensorFlow's messages about processors and missing GPUs; call it before the import."""
+    """Hide messages of TensorFlow and Keras that no user can act on; call it before the import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"tf_keras(\.|$)")
