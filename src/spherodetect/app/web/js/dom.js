@@ -113,12 +113,3 @@ export function num(value, digits = 1) {
 export function count(n, noun) {
   return `${num(n, 0)} ${noun}${n === 1 ? "" : "s"}`;
 }
-
-/* Call `action` once after the calls have stopped for `ms`. */
-export function settled(ms, action) {
-  let timer = 0;
-  return (...args) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => action(...args), ms);
-  };
-}

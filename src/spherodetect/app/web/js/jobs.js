@@ -36,7 +36,7 @@ async function polled(id, signal) {
 }
 
 /* Put a job into the header. */
-export function noteJob(job) {
+function noteJob(job) {
   app.jobs = [...app.jobs.filter((one) => one.id !== job.id), job];
   app.tell("state");
 }

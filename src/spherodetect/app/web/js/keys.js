@@ -20,7 +20,7 @@ export function bindScreen(bindings) {
 }
 
 /* The name of a key event: "ctrl+shift+z", "?", "arrowleft". Cmd counts as Ctrl. */
-export function keyName(event) {
+function keyName(event) {
   const letter = event.key === " " ? "space" : event.key.toLowerCase();
   const shift = event.shiftKey && (event.ctrlKey || event.metaKey || event.key.length > 1);
   return (
@@ -30,7 +30,7 @@ export function keyName(event) {
 }
 
 /* Whether an element takes typed text or chooses by letters. */
-export function takesText(element) {
+function takesText(element) {
   if (!(element instanceof HTMLElement)) return false;
   if (element.isContentEditable || element.closest("dialog")) return true;
   if (element instanceof HTMLInputElement) {
@@ -78,7 +78,7 @@ const SHOWN = {
 };
 
 /* A key as people see it on the keyboard. */
-export function shownKey(name) {
+function shownKey(name) {
   return name
     .split("+")
     .map((part) => SHOWN[part] || part.charAt(0).toUpperCase() + part.slice(1))

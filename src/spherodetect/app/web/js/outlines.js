@@ -47,7 +47,7 @@ export function contains(outline, x, y) {
 }
 
 /* Whether two boxes share a point. */
-export function boxesMeet(a, b) {
+function boxesMeet(a, b) {
   return a[0] <= b[2] && b[0] <= a[2] && a[1] <= b[3] && b[1] <= a[3];
 }
 

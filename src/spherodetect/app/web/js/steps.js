@@ -62,12 +62,12 @@ function refused(message) {
   setTimeout(() => app.tell("reset"), 0);
 }
 
-function queue(step, local = {}) {
+function queue(change, local = {}) {
   if (!app.reviewer) {
     app.tell("who");
     return false;
   }
-  outbox.add({ reviewer: app.reviewer, step: { key: newKey(), ...step }, ...local });
+  outbox.add({ reviewer: app.reviewer, step: { key: newKey(), ...change }, ...local });
   return true;
 }
 
@@ -117,7 +117,7 @@ export function redo() {
 }
 
 /* The record of an object with what the queue still holds about it. */
-export function withPending(object) {
+function withPending(object) {
   let covered = object;
   for (const { step: one, shows } of outbox?.entries || []) {
     const items = one.kind === "label" ? one.items : shows || [];

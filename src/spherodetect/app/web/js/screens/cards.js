@@ -247,8 +247,8 @@ class CardsScreen {
   drag(event) {
     const tile = event.target.closest("[data-at]");
     if (!tile) return;
-    const at = Number(tile.dataset.at);
-    if (!this.tiles.selected.has(this.tiles.items[at].id)) this.tiles.go(at);
+    const place = Number(tile.dataset.at);
+    if (!this.tiles.selected.has(this.tiles.items[place].id)) this.tiles.go(place);
     this.tiles.hovered = -1;
     event.dataTransfer.effectAllowed = "copy";
     event.dataTransfer.setData("text/plain", count(this.tiles.targets().length, "cell"));

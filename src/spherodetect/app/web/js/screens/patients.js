@@ -115,8 +115,8 @@ function status(one) {
 
 function fieldsText(one) {
   const rejected = one.n_fields_rejected ? `, ${one.n_fields_rejected} rejected` : "";
-  const open = one.n_fields - one.n_segmented;
-  return `${num(one.n_fields, 0)}${rejected}${open > 0 ? `, ${open} open` : ""}`;
+  const empty = one.n_fields - one.n_segmented;
+  return `${num(one.n_fields, 0)}${rejected}${empty > 0 ? `, ${empty} open` : ""}`;
 }
 
 function reviewed(one) {
