@@ -57,6 +57,7 @@ def test_what_the_using_half_imports_is_what_it_requires():
     # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which
     # says so if they are missing; the others serve where they are installed.
     optional = {"roboflow", "requests", "tensorflow_datasets", "rapidocr", "supervision"}
+    optional |= {"openpyxl", "pillow_heif"}
     found = _third_party(ROOT / "src", without=frozenset({"training", "evaluation", "app"}))
     assert found - optional == required
 
