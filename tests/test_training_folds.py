@@ -100,6 +100,19 @@ def test_one_patient_or_none_cannot_be_left_out(folds, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_holds_a_single_run_or_folds_and_not_both(folds, monkeypatch, tmp_path):
+    trained(folds, monkeypatch)
+    folds.train_folds(CHULA, tmp_path / "run", overrides=["trainer.train_steps=9"])
+    folds.check_kind(tmp_path / "run", with_folds=True)
+    with pytest.raises(SpherodetectError, match="--folds patient"):
+        folds.check_kind(tmp_path / "run", with_folds=False)
+    one = tmp_path / "run" / "all"
+    folds.check_kind(one, with_folds=False)
+    with pytest.raises(SpherodetectError, match="single run"):
+        folds.check_kind(one, with_folds=True)
+    folds.check_kind(tmp_path / "new", with_folds=True)
+
+
 @pytest.mark.parametrize("content", [[], {"runs": ["all"]}, {"runs": {"../x": ""}}, {"runs": {}}])
 def test_a_strange_folds_file_is_refused(folds, tmp_path, content):
     (tmp_path / "folds.json").write_text(json.dumps(content))

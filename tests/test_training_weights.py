@@ -93,7 +93,8 @@ def test_the_restored_model_gives_the_outputs_of_the_saved_model(bundled_model):
 def test_a_start_needs_red_cells_of_the_same_size(tmp_path, bundled_model):
     start = import_module("spherodetect.training.start")
     parser = SimpleNamespace(rbc_px=48.0)
-    params = SimpleNamespace(task=SimpleNamespace(train_data=SimpleNamespace(parser=parser)))
+    task = SimpleNamespace(train_data=SimpleNamespace(parser=parser), class_names=NAMES)
+    params = SimpleNamespace(task=task)
     with pytest.raises(SpherodetectError, match=r"48 px.*32 px"):
         start.start_checkpoint(tmp_path / "start", "bundled", params)
     assert not (tmp_path / "start").exists()

@@ -45,12 +45,13 @@ def train(
     >>> train("mine.yaml", "runs/mine", start="bundled", folds="patient")  # doctest: +SKIP
     PosixPath('runs/mine')
     """
-    from spherodetect.training import run as one_run
-    from spherodetect.training.folds import train_folds
-    from spherodetect.training.start import start_checkpoint
-
     if folds not in (None, *FOLDS):
         raise SpherodetectError(f"folds: expected {' or '.join(FOLDS)}, got {quoted(folds)}")
+    from spherodetect.training import run as one_run
+    from spherodetect.training.folds import check_kind, train_folds
+    from spherodetect.training.start import start_checkpoint
+
+    check_kind(Path(run), with_folds=folds is not None)
     begun_with = Path(run) / _START
     checkpoint = begun_with if resume and begun_with.is_dir() else None
     if start is not None:

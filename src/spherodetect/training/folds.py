@@ -95,6 +95,25 @@ def train_folds(
     return run
 
 
+def check_kind(run: Path, *, with_folds: bool) -> None:
+    """Check that a folder has no run of the other kind.
+
+    Raises:
+        SpherodetectError: a single run where folds are trained, or the other way round.
+    """
+    has_folds = (run / FOLDS_FILE).is_file()
+    if has_folds and not with_folds:
+        raise SpherodetectError(
+            f"{quoted(run)}: expected a single run, got trainings of --folds; add --folds patient, "
+            "or name another folder with --run"
+        )
+    if with_folds and not has_folds and tf.train.latest_checkpoint(str(run)):
+        raise SpherodetectError(
+            f"{quoted(run)}: expected a folder for the trainings of --folds, got a single run; "
+            "name another folder with --run"
+        )
+
+
 def fold_runs(run: Path) -> tuple[Path, ...]:
     """The trainings of a folder of `train_folds`, that on all patients first; () for a single run.
 
@@ -213,4 +232,4 @@ def _part(progress: Progress, words: str, number: int, n: int) -> Progress:
     return report
 
 
-__all__ = ["fold_runs", "train_folds"]
+__all__ = ["check_kind", "fold_runs", "train_folds"]

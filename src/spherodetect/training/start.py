@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from official.core import task_factory
 
-from spherodetect.detect.model_folder import BUNDLED, BUNDLED_NAME, ModelCard, read_card
+from spherodetect.detect.model_folder import BUNDLED, BUNDLED_NAME, read_card
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, quoted, read_json
 from spherodetect.training import task as _task  # noqa: F401  (importing registers the task)
@@ -21,7 +22,7 @@ _PROVENANCE, _MAX_BYTES = "provenance.json", 50_000_000
 def start_checkpoint(folder: Path, model: str | Path, params: Any) -> Path:
     """Write the weights of a model as a checkpoint of the experiment's network; return its folder.
 
-    A checkpoint of the same model that the folder has already is kept.
+    A checkpoint of the same model and classes that the folder has already is kept.
 
     Args:
         folder: of the checkpoint; beside it lies the provenance of the model.
@@ -34,7 +35,9 @@ def start_checkpoint(folder: Path, model: str | Path, params: Any) -> Path:
     """
     source = BUNDLED if str(model) == BUNDLED_NAME else Path(model)
     card = read_card(source)
-    if _is_of(folder, card):
+    class_names = list(params.task.class_names)
+    made_from = {"name": card.name, "checksums": dict(card.checksums), "for_classes": class_names}
+    if _is_of(folder, made_from):
         return folder
     rbc_px = params.task.train_data.parser.rbc_px
     if card.rbc_px != rbc_px:
@@ -44,12 +47,14 @@ def start_checkpoint(folder: Path, model: str | Path, params: Any) -> Path:
             "and that of validation_data"
         )
     network = task_factory.get_task(params.task).build_model()
-    restore_weights(network, params.task.model, source, class_names=tuple(params.task.class_names))
+    restore_weights(network, params.task.model, source, class_names=class_names)
     folder.mkdir(parents=True, exist_ok=True)
+    # An interruption must not leave an older checkpoint beside this provenance.
+    (folder / "checkpoint").unlink(missing_ok=True)
     provenance = card.provenance
     patterns = provenance.record_patterns("train_data")
     content = {
-        "model": {"name": card.name, "checksums": dict(card.checksums)},
+        "model": made_from,
         "data": dict(provenance.data),
         "params": {"task": {"train_data": {"input_path": patterns}}},
         "initial": provenance.content.get("initial"),
@@ -60,13 +65,13 @@ def start_checkpoint(folder: Path, model: str | Path, params: Any) -> Path:
     return folder
 
 
-def _is_of(folder: Path, card: ModelCard) -> bool:
-    """Whether a folder has the complete checkpoint of a model."""
+def _is_of(folder: Path, made_from: Mapping[str, Any]) -> bool:
+    """Whether a folder has the complete checkpoint of a model for some classes."""
     file = folder / _PROVENANCE
     if not file.is_file() or not tf.train.latest_checkpoint(str(folder)):
         return False
     known = read_json(file, max_bytes=_MAX_BYTES)
-    return bool(known["model"]["checksums"] == dict(card.checksums))
+    return isinstance(known, Mapping) and known.get("model") == made_from
 
 
 __all__ = ["start_checkpoint"]
