@@ -262,6 +262,23 @@ def test_what_cannot_be_matched_waits_for_a_person_and_stays(base, field, old, n
     assert edits.settled(base) == set()
 
 
+def test_a_merger_into_an_object_that_is_known_leaves_that_object_alone(base, field):
+    found(base, field, [disc(50, 50, 14), disc(50, 68, 5)])
+    edits.label_objects(base, who(), [(1, 1), (2, 2)])
+    assert found(base, field, [disc(50, 52, 17)]).n_queued == 1
+    (entry,) = base.rows("SELECT * FROM queue")
+    assert (entry["kind"], json.loads(entry["old"]), json.loads(entry["new"])) == (
+        "merge",
+        [2],
+        [1],
+    )
+    for action, visible in (("keep", [1, 2]), ("replace", [1])):
+        edits.settle(base, who(), entry["id"], action, None)
+        assert [one.id for one in objects_in(base, field)] == visible
+        assert label_of(base, 1) == 1
+        steps.undo(base, who())
+
+
 def test_unlabelled_objects_that_are_gone_come_back_with_their_id(base, field):
     found(base, field, [disc(50, 50), disc(90, 120)])
     found(base, field, [disc(90, 120)])

@@ -43,7 +43,7 @@ from spherodetect.scale.ocr import read_length_um
 #: Where the app writes results; it is never searched for photographs.
 RESULTS = "spherodetect-results"
 #: Decoded photographs that are kept in memory.
-_PICTURE_BYTES = 192 * 2**20
+_PICTURE_BYTES = 256 * 2**20
 
 
 class Project:
@@ -179,10 +179,10 @@ class Project:
             )
         with self._pictures:
             self._photographs[field.id] = photograph
-            held = sum(one.image.nbytes for one in self._photographs.values())
+            held = sum(_held(one) for one in self._photographs.values())
             while held > _PICTURE_BYTES and len(self._photographs) > 1:
                 _, old = self._photographs.popitem(last=False)
-                held -= old.image.nbytes
+                held -= _held(old)
         return photograph
 
     def find(self) -> FieldList:
@@ -226,6 +226,13 @@ class Project:
                     )
                 there.append(field_id)
             yield
+        # Photographs that were added in the browser lie beside results of other photographs.
+        listed = {self._relative(field.path) for field in found}
+        there += [
+            field_id
+            for path, (_, field_id) in known.items()
+            if path not in listed and (self.folder / path).is_file()
+        ]
         set_present(self.base, there)
         job.progress(len(found), len(found))
         job.result = {"n_fields": len(set(there)), "problems": self.problems}
@@ -269,6 +276,11 @@ class Project:
         """A path relative to the project, so that the folder may be moved; else absolute."""
         path, folder = path.resolve(), self.folder.resolve()
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _held(photograph: Photograph) -> int:
+    """The bytes of a photograph: its pixels, and at most four times as many for its densities."""
+    return 5 * photograph.image.nbytes
 
 
 def _stamp(path: Path) -> str:

@@ -150,11 +150,13 @@ def settle(base: Database, who: Who, queue_id: int, action: str, label_id: int |
             raise Conflict(f"queue {queue_id}: this entry was decided already")
         old, new = json.loads(row["old"]), json.loads(row["new"])
         events.add("settle", queue_id=queue_id)
-        for object_id in new if action == "keep" else old:
+        # An object that is older than the run keeps its place and its label.
+        made = _made_by(base, new, row["run_id"])
+        for object_id in made if action == "keep" else old:
             events.add("hide", object_id)
         if action == "keep":
             return
-        for object_id in new:
+        for object_id in new if label_id is not None else made:
             if label_id is not None:
                 events.label(object_id, label_id, one_label(base, label_id).set_id)
             elif not _inherit(events, object_id, old):
@@ -186,6 +188,16 @@ def settled(base: Database, field_id: int | None = None) -> set[int]:
         values,
     )
     return {row["queue_id"] for row in rows}
+
+
+def _made_by(base: Database, ids: Sequence[int], run_id: int) -> list[int]:
+    """Those of some objects that a run was the first to find."""
+    rows = base.rows_of(
+        "SELECT o.id FROM object o WHERE o.drawn = 0 AND NOT EXISTS (SELECT 1 FROM outline t "
+        f"WHERE t.object_id = o.id AND t.run_id < {int(run_id)}) AND o.id IN (?)",
+        ids,
+    )
+    return [row["id"] for row in rows]
 
 
 def _require(base: Database, ids: Iterable[int]) -> Mapping[int, ObjectRow]:
