@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 #: Cells in a row, and a large outline around the first two.
 ROW = [object_of(i, disc(60 + 80 * i, 100, 20), doubt=0.1 * i) for i in range(1, 5)]
-AROUND = object_of(9, disc(180, 100, 75), area_px=17000.0)
+AROUND = object_of(9, disc(180, 100, 75), area_px=17000.0, doubt=0.0)
 
 
 @pytest.fixture
