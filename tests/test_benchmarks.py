@@ -58,7 +58,7 @@ def test_measuring_cells(capsys):
         pytest.param(
             "input_pipeline",
             {"fields": 2, "cells": 80, "batch": 2, "batches": 1},
-            marks=[needs_model_garden, pytest.mark.slow],
+            marks=[*needs_model_garden, pytest.mark.slow],
         ),
     ],
 )

@@ -28,6 +28,7 @@ RECIPE = Recipe(
     Path("."),
     images="images",
     labels="labels",
+    unlabelled_cells="none",
     split=SplitRule("source", val=("2",)),
 )
 
