@@ -56,10 +56,6 @@ RUN_BY = {
         "test_pipeline_review.py::test_the_command_line_draws_and_applies",
         "review results --apply",
     ),
-    "spherodetect app results/": (
-        "test_app_browser_live.py::test_every_keyed_cell_is_shown_stored_and_there_after_a_reload",
-        "spherodetect app",
-    ),
     "spherodetect recipe EXPORT --out mine.yaml": (
         "test_end_to_end.py::test_a_roboflow_zip_becomes_a_score",
         "spherodetect recipe export.zip --out mine.yaml",
