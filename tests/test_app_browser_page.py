@@ -40,6 +40,8 @@ def show(context: Any, screen: str) -> Any:
     page = context.new_page()
     page.goto(f"{URL}#/{screen}")
     page.wait_for_selector(f"main[data-screen={screen.partition('/')[0]}] > *")
+    if screen.startswith("field"):
+        page.wait_for_selector(".drawing:focus")
     return page
 
 
@@ -182,7 +184,6 @@ def test_a_change_draws_the_box_of_its_cell_alone(context, stub):
 
 def test_the_keyboard_alone_chooses_labels_and_draws(context, stub):
     page = show(context, "field/1")
-    page.wait_for_selector(".drawing:focus")
     page.keyboard.press("Tab")
     assert page.locator(".cell h2").inner_text() == "Cell 4", "the most doubtful first"
     page.keyboard.press("2")
