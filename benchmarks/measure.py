@@ -119,8 +119,8 @@ def _require_agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
     alike = {
         "area_px": "area",
         "diameter_px": "equivalent_diameter_area",
-        "major_px": "axis_major_length",
-        "minor_px": "axis_minor_length",
+        "major_axis_px": "axis_major_length",
+        "minor_axis_px": "axis_minor_length",
         "mean_od": "intensity_mean",
         "nearest_px": "nearest_px",
         "pallor_fraction": "_pallor-0",

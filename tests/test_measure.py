@@ -22,8 +22,8 @@ SHAPE = (
     "perimeter_px",
     "circularity",
     "solidity",
-    "major_px",
-    "minor_px",
+    "major_axis_px",
+    "minor_axis_px",
     "aspect_ratio",
 )
 
@@ -96,8 +96,8 @@ def test_an_ellipse_has_its_axes_and_circularity_in_every_direction(major, minor
     a, b = major / 2, minor / 2
     h = ((a - b) / (a + b)) ** 2
     perimeter = np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))  # Ramanujan (1914)
-    assert ellipse["major_px"] == pytest.approx(major, rel=0.02)
-    assert ellipse["minor_px"] == pytest.approx(minor, rel=0.02)
+    assert ellipse["major_axis_px"] == pytest.approx(major, rel=0.02)
+    assert ellipse["minor_axis_px"] == pytest.approx(minor, rel=0.02)
     assert ellipse["aspect_ratio"] == pytest.approx(minor / major, rel=0.02)
     assert ellipse["circularity"] == pytest.approx(
         4 * np.pi * np.pi * a * b / perimeter**2, rel=0.04
@@ -154,8 +154,8 @@ def test_common_definitions_agree_with_scikit_image():
             "x_px": region.centroid[1] + 0.5,
             "area_px": region.area,
             "diameter_px": region.equivalent_diameter_area,
-            "major_px": region.axis_major_length,
-            "minor_px": region.axis_minor_length,
+            "major_axis_px": region.axis_major_length,
+            "minor_axis_px": region.axis_minor_length,
             "mean_od": region.intensity_mean,
             "integrated_od": region.intensity_mean * region.area,
         }

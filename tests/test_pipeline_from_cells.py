@@ -206,9 +206,8 @@ def test_label_images_say_where_the_cells_of_a_table_lie(tmp_path, drawn):
 def test_pseudonyms_leave_no_name_behind(tmp_path, drawn):
     result = score(tmp_path, table(tmp_path / "cells.csv", drawn), pseudonymise=True)
     assert [s.patient_id for s in result.scores] == ["patient_001"]
-    assert (
-        tmp_path / "out" / "pseudonym_key.csv"
-    ).read_text() == "pseudonym,patient_id\npatient_001,p1\n"
+    assert result.key == tmp_path / "out_pseudonym_key.csv", "beside the folder, not in it"
+    assert result.key.read_text() == "pseudonym,patient_id\npatient_001,p1\n"
 
 
 @pytest.mark.parametrize(

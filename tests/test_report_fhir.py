@@ -8,7 +8,8 @@ import json
 import pytest
 
 from reporting import NOTHING, a_score
-from spherodetect.report.fhir import to_observation
+from spherodetect.errors import SpherodetectError
+from spherodetect.report.fhir import LOCAL, FhirContext, to_observation
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
 
 
@@ -36,7 +37,7 @@ def test_the_grade_is_the_value_of_802_9_and_the_percentage_is_not():
     assert (interval["low"]["value"], interval["high"]["value"]) == (9.1, 16.2)
     assert parts["countable-red-cells"]["valueInteger"] == 1200
     for part in parts.values():
-        assert [c["system"] for c in part["code"]["coding"]] == ["urn:spherodetect:score"]
+        assert [c["system"] for c in part["code"]["coding"]] == [LOCAL]
         assert sum(key.startswith("value") for key in part) == 1
 
 
@@ -51,7 +52,9 @@ def test_whatever_the_status_it_is_whole_json_and_claims_nothing(status, empty):
     said = text.replace(RESEARCH_USE, "").replace(FIXED_SENTENCE, "").lower()
     for word in ("positive", "negative", "diagnos", "hereditary", "disease", "d58"):
         assert word not in said
-    assert [note["text"] for note in observation["note"]] == [RESEARCH_USE, FIXED_SENTENCE]
+    notes = [note["text"] for note in observation["note"]]
+    assert notes[:2] == [RESEARCH_USE, FIXED_SENTENCE]
+    assert notes[2:] == ([f"Status: {status}"] if "valueCodeableConcept" in observation else [])
     assert _components(observation)["status"]["valueString"] == status
     assert ("spherocytes-percent" in _components(observation)) != empty
     if "dataAbsentReason" in observation:
@@ -65,3 +68,36 @@ def test_who_and_with_what():
     assert observation["device"]["reference"] == f"#{device['id']}"
     assert "small" in device["deviceName"][0]["name"]
     assert device["version"][0]["value"] == "0.1.0"
+
+
+def test_times_and_the_system_of_the_patient_ids_are_options():
+    plain = to_observation(a_score())
+    assert not {"effectiveDateTime", "issued"} & plain.keys()
+    assert plain["subject"]["identifier"]["system"].startswith("urn:uuid:")
+    context = FhirContext("2026-11-30", "2026-11-30T09:00:00+01:00", "https://h.example/patients")
+    stated = to_observation(a_score(), context)
+    assert stated["effectiveDateTime"] == "2026-11-30"
+    assert stated["issued"] == "2026-11-30T09:00:00+01:00"
+    assert stated["subject"]["identifier"]["system"] == "https://h.example/patients"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"effective": "yesterday"},
+        {"effective": "2026-11-30T09:00:00"},
+        {"issued": "2026-11-30"},
+        {"patient_system": "our hospital"},
+    ],
+)
+def test_a_wrong_option_is_named(wrong):
+    with pytest.raises(SpherodetectError, match=r"FHIR .*: expected"):
+        FhirContext(**wrong)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_observation_is_valid_fhir(status):
+    fhir = pytest.importorskip("fhir.resources.R4B.observation")
+    grade = "" if status in STATUSES[:3] else "2+"
+    context = FhirContext("2026-11-30", "2026-11-30T09:00:00+01:00")
+    fhir.Observation.model_validate(to_observation(a_score(status=status, grade=grade), context))

@@ -10,6 +10,8 @@ import tifffile
 from PIL import Image
 
 from reporting import HOSTILE, a_field, a_score
+from spherodetect.examined import Examined
+from spherodetect.fields.field import Field
 from spherodetect.report.files import CellFiles, write_patients
 from spherodetect.report.results import ResultsFolder
 
@@ -41,16 +43,21 @@ def test_all_files_tell_of_the_same_cells(tmp_path):
     )
     for field in fields:
         mine = [row for row in cells if row["field_id"] == field.field_id]
-        features = json.loads((out / "geojson" / f"{field.field_id}.geojson").read_text())[
-            "features"
+        name = field.field_id.removesuffix(".png")
+        features = json.loads((out / "geojson" / f"{name}.geojson").read_text())["features"]
+        of_field = [
+            f for f in together if f["properties"]["metadata"]["field_id"] == field.field_id
         ]
-        assert features == [f for f in together if f["properties"]["field_id"] == field.field_id]
+        assert features == of_field
+        assert [f["properties"]["measurements"]["countable"] for f in features] == [
+            float(row["countable"]) for row in mine
+        ]
         assert [f["properties"]["classification"]["name"] for f in features] == [
             row["class_name"] for row in mine
         ]
-        labels = tifffile.imread(out / "masks" / f"{field.field_id}.tif")
+        labels = tifffile.imread(out / "masks" / f"{name}.tif")
         assert set(np.unique(labels)) == {0, *(int(row["cell_id"]) for row in mine)}
-        with Image.open(out / "masks" / f"{field.field_id}_spherocyte.png") as mask:
+        with Image.open(out / "masks" / f"{name}_spherocyte.png") as mask:
             ids = [int(row["cell_id"]) for row in mine if row["class_name"] == "spherocyte"]
             np.testing.assert_array_equal(np.asarray(mask) == 255, np.isin(labels, ids))
         counts = [row for row in _rows(written["counts.csv"]) if row["field_id"] == field.field_id]
@@ -62,6 +69,24 @@ def test_all_files_tell_of_the_same_cells(tmp_path):
         )
     first, second = _rows(written["quality.csv"])
     assert (first["accepted"], second["accepted"], second["reason"]) == ("1", "0", "too dense")
+    results_ = json.loads((out / "coco_results.json").read_text())
+    assert [r["image_id"] for r in results_] == [a["image_id"] for a in coco["annotations"]]
+    countable = [a["attributes"]["countable"] for a in coco["annotations"]]
+    assert countable == [int(row["countable"]) for row in cells]
+    assert "QuPath" in json.loads(written["cells.geojson"].read_text())["description"]
+
+
+def test_a_field_that_cannot_be_read_has_its_row(tmp_path):
+    unread = Examined.unreadable(Field("p", "p/3.png", tmp_path / "3.png"), "'p/3.png': damaged")
+    with ResultsFolder(tmp_path / "out") as results, CellFiles(results) as files:
+        files.add(a_field(tmp_path, "p/1.png"))
+        files.add_unreadable(unread)
+    rows = _rows(files.written["quality.csv"])
+    assert [(row["field_id"], row["accepted"]) for row in rows] == [
+        ("p/1.png", "1"),
+        ("p/3.png", "0"),
+    ]
+    assert "damaged" in rows[1]["reason"]
 
 
 def test_each_patient_has_an_observation_in_a_harmless_place(tmp_path):

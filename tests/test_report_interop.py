@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from spherodetect.cells import Cells
+from spherodetect.geometry import largest_part
 from spherodetect.report import interop, label_images
+from spherodetect.report.coco import to_result
 
 SIZE_HW = (60, 90)
 
@@ -42,9 +44,11 @@ def _cells(*, confidence=(0.9, 0.8, 0.7, 0.95)) -> Cells:
     return cells
 
 
-def _full(cells: Cells) -> list[np.ndarray]:
+def _full(cells: Cells, *, parts: str = "all") -> list[np.ndarray]:
+    """The masks in whole frames, with all their parts or the largest alone."""
     frames = []
-    for mask, (y, x) in cells.pixel_masks():
+    for whole, (y, x) in cells.pixel_masks():
+        mask = largest_part(whole) if parts == "largest" else whole
         frame = np.zeros(cells.image_size_hw, bool)
         frame[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
         frames.append(frame)
@@ -55,11 +59,24 @@ def test_coco_masks_are_the_masks():
     decode = pytest.importorskip("pycocotools.mask")
     cells = _cells()
     annotations = interop.to_coco([cells])["annotations"]
-    for annotation, truth, box in zip(annotations, _full(cells), cells.box_yxyx, strict=True):
+    for annotation, truth in zip(annotations, _full(cells, parts="largest"), strict=True):
         np.testing.assert_array_equal(decode.decode(annotation["segmentation"]).astype(bool), truth)
         assert decode.area(annotation["segmentation"]) == annotation["area"] == truth.sum()
-        x, y, width, height = annotation["bbox"]
-        np.testing.assert_allclose((y, x, y + height, x + width), box)
+        # Readers cut the mask by the box.
+        assert annotation["bbox"] == decode.toBbox(annotation["segmentation"]).tolist()
+
+
+def test_coco_results_are_loaded_beside_the_data_set(tmp_path):
+    coco_module = pytest.importorskip("pycocotools.coco")
+    document = interop.to_coco([_cells(), _cells()])
+    results = [to_result(annotation) for annotation in document["annotations"]]
+    for name, content in (("coco.json", document), ("coco_results.json", results)):
+        (tmp_path / name).write_text(json.dumps(content, allow_nan=False))
+    loaded = coco_module.COCO(str(tmp_path / "coco.json"))
+    found = loaded.loadRes(str(tmp_path / "coco_results.json"))
+    for one, other in zip(found.dataset["annotations"], document["annotations"], strict=True):
+        assert one["score"] == other["score"]
+        np.testing.assert_array_equal(found.annToMask(one), loaded.annToMask(other))
 
 
 @settings(max_examples=80, deadline=None)
@@ -78,9 +95,9 @@ def test_any_mask_anywhere_survives_coco(mask, data):
     cells = Cells.from_labels(box, [1], [mask], image_size_hw=(height, width))
     (annotation,) = interop.to_coco([cells])["annotations"]
     np.testing.assert_array_equal(
-        decode.decode(annotation["segmentation"]).astype(bool), _full(cells)[0]
+        decode.decode(annotation["segmentation"]).astype(bool), _full(cells, parts="largest")[0]
     )
-    truth = decode.encode(np.asfortranarray(_full(cells)[0].astype(np.uint8)))
+    truth = decode.encode(np.asfortranarray(_full(cells, parts="largest")[0].astype(np.uint8)))
     assert annotation["segmentation"]["counts"] == truth["counts"].decode()
 
 
@@ -116,9 +133,9 @@ def test_a_coco_document_of_several_fields_is_consistent(tmp_path):
         4: "platelet",
     }
     assert [a["category_id"] for a in document["annotations"][:4]] == [1, 2, 4, 3]
-    assert [(a["score"], a["p_spherocyte"]) for a in document["annotations"][:2]] == [
-        (0.9, 0),
-        (0.8, 1),
+    assert [(a["score"], a["attributes"]) for a in document["annotations"][:2]] == [
+        (0.9, {"p_spherocyte": 0, "countable": 0}),
+        (0.8, {"p_spherocyte": 1, "countable": 1}),
     ]
     (tmp_path / "coco.json").write_text(json.dumps(document, allow_nan=False))
     loaded = coco_module.COCO(str(tmp_path / "coco.json"))
@@ -153,14 +170,9 @@ def _rasterised(geometry: dict, size_hw: tuple[int, int]) -> np.ndarray:
 def test_geojson_outlines_are_the_masks():
     cells = _cells()
     features = interop.to_geojson(cells)["features"]
-    assert [f["geometry"]["type"] for f in features] == [
-        "Polygon",
-        "Polygon",
-        "MultiPolygon",
-        "Polygon",
-    ]
-    assert [len(f["geometry"]["coordinates"]) for f in features] == [1, 2, 2, 1]
-    for feature, truth in zip(features, _full(cells), strict=True):
+    assert [f["geometry"]["type"] for f in features] == ["Polygon"] * 4
+    assert [len(f["geometry"]["coordinates"]) for f in features] == [1, 2, 1, 1]
+    for feature, truth in zip(features, _full(cells, parts="largest"), strict=True):
         np.testing.assert_array_equal(_rasterised(feature["geometry"], SIZE_HW), truth)
 
 
@@ -187,7 +199,7 @@ def test_any_mask_survives_geojson(mask):
         [[1, 2, 1 + mask.shape[0], 2 + mask.shape[1]]], [1], [mask], image_size_hw=(11, 12)
     )
     (feature,) = interop.to_geojson(cells)["features"]
-    truth = _full(cells)[0]
+    truth = _full(cells, parts="largest")[0]
     if mask.any():
         np.testing.assert_array_equal(_rasterised(feature["geometry"], (11, 12)), truth)
     else:
@@ -202,14 +214,41 @@ def test_geojson_features_say_what_they_are():
     assert first["properties"] == {
         "objectType": "detection",
         "name": "1",
-        "field_id": 'p/"1".jpg',
         "classification": {"name": "rbc", "color": [0, 114, 178]},
-        "measurements": {"confidence": 0.9, "p_spherocyte": 0.0, "diameter_px": 21.0},
+        "measurements": {
+            "confidence": 0.9,
+            "p_spherocyte": 0.0,
+            "countable": 0.0,
+            "diameter_px": 21.0,
+        },
+        "metadata": {"field_id": 'p/"1".jpg', "exclusion_reason": "border"},
     }
     assert "diameter_px" not in second["properties"]["measurements"]  # it was not a number
     assert first["id"] != second["id"]
     assert interop.to_geojson(_cells())["features"][0]["id"] == first["id"]
     json.dumps(features, allow_nan=False)
+
+
+def test_the_countable_cells_of_geojson_are_those_of_the_score():
+    cells = _cells()
+    for accepted in (True, False):
+        features = interop.to_geojson(cells, accepted=accepted)["features"]
+        countable = [f["properties"]["measurements"]["countable"] for f in features]
+        assert countable == (cells.countable & accepted).astype(float).tolist()
+        reasons = [f["properties"]["metadata"].get("exclusion_reason", "") for f in features]
+        assert reasons == cells.reason_in(accepted).tolist()
+
+
+def test_geojson_polygons_are_valid():
+    shapely = pytest.importorskip("shapely")
+    cells = _cells()
+    for feature, truth in zip(
+        interop.to_geojson(cells)["features"], _full(cells, parts="largest"), strict=True
+    ):
+        shape = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert shape.is_valid
+        # An outline runs midway between pixels and cuts half a pixel off each corner.
+        assert shape.area == pytest.approx(truth.sum(), abs=0.5 * shape.length)
 
 
 def test_label_tiff(tmp_path):

@@ -110,8 +110,27 @@ def test_names_of_fields_stay_inside(tmp_path):
     with ResultsFolder(tmp_path) as results:
         assert (
             results.field_path("overlays", "p1/f 1.jpg", ".png")
-            == tmp_path / "overlays" / "p1" / "f 1.jpg.png"
+            == tmp_path / "overlays" / "p1" / "f 1.png"
         )
         for hostile in ("../../x.jpg", "/etc/passwd", "a/../../b", "\x00", "a\\..\\b"):
             path = results.field_path("overlays", hostile, ".png").resolve()
             assert path.is_relative_to(tmp_path.resolve() / "overlays")
+
+
+def test_a_field_has_one_name_and_no_two_fields_have_the_same(tmp_path):
+    with ResultsFolder(tmp_path) as results:
+        names = [
+            "p/a.png",
+            "p/a.JPG",
+            "p/A.tif",
+            "p/a",
+            "p/a.png.png",
+            "p/b.ome.tif",
+            "p/patient_1",
+        ]
+        paths = [results.field_path("masks", name, ".tif") for name in names]
+        assert [path.name for path in paths[:2]] == ["a.tif", "a.JPG.tif"]
+        assert paths[-2].name == "b.ome.tif" and paths[-1].name == "patient_1.tif"
+        assert len({str(path).casefold() for path in paths}) == len(names)
+        assert results.field_path("overlays", "p/a.JPG", ".png").name == "a.JPG.png"
+        assert paths == [results.field_path("masks", name, ".tif") for name in names]

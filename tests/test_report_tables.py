@@ -21,7 +21,8 @@ CELLS = {
     "confidence": 4, "p_spherocyte": 4, "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2,
     "xmax_px": 2, "ymax_px": 2, "area_px": 1, "diameter_px": 2, "diameter_um": 3,
     "relative_diameter": 4, "circularity": 4, "solidity": 4, "aspect_ratio": 4,
-    "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4, "relative_od": 4,
+    "perimeter_px": 2, "major_axis_px": 2, "minor_axis_px": 2, "integrated_od": 2,
+    "nearest_px": 2, "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4, "relative_od": 4,
     "countable": "count", "exclusion_reason": "text",
 }  # fmt: skip
 PATIENTS = {

@@ -299,6 +299,16 @@ class Cells:
         reason[self.countable] = ""
         return reason
 
+    def reason_in(self, accepted: bool | np.ndarray) -> np.ndarray:
+        """(N,) `exclusion_reason`, or `field` for countable cells of what failed quality control.
+
+        Args:
+            accepted: whether the field passed; for a slide scan (N,) whether each cell's part did.
+        """
+        reason = self.exclusion_reason
+        reason[self.countable & ~np.asarray(accepted, bool)] = "field"
+        return reason
+
     def pixel_masks(self) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
         """For each cell its boolean mask at native resolution and the (y, x) of the mask's upper
         left pixel.

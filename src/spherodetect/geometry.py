@@ -127,3 +127,18 @@ def _linear_weights(at: np.ndarray, n: int) -> np.ndarray:
     ends."""
     at = np.clip(at, 0, n - 1)
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)[None, :]))
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest 4-connected part of a boolean mask; an empty mask stays as it is.
+
+    >>> largest_part(np.array([[True, False, True], [True, False, False]])).astype(int)
+    array([[1, 0, 0],
+           [1, 0, 0]])
+    """
+    from scipy.ndimage import label
+
+    parts, n_parts = label(mask)
+    if n_parts < 2:
+        return mask
+    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))

@@ -165,6 +165,11 @@ def _tfrecords(args: argparse.Namespace) -> int:
         )
     print_splits(manifest)
     print(f"manifest: {shown(args.out / 'manifest.json')}")
+    if args.full_masks:
+        print(
+            "full-*.tfrecord: cells of unknown class or without a mask are crowds; Model Garden's "
+            "stock parser drops them, so that they are background there"
+        )
     code = left_out([*manifest["problems"], *_lost_labels(manifest)])
     labels = manifest["annotations"]
     if labels["read"] and not labels["written"]:

@@ -56,10 +56,16 @@ def add_score_commands(commands: Commands) -> None:
     one.add_argument(
         "--pseudonymise",
         action="store_true",
-        help="replace patient ids and paths; the key file apart",
+        help="replace patient ids and paths; DIR_pseudonym_key.csv, beside DIR, is the key",
     )
 
     add_classes(one)
+    text = "when the blood was taken, for FHIR: a date, or a time as 2026-11-30T09:00:00+01:00"
+    one.add_argument("--effective", metavar="TIME", default="", help=text)
+    text = "when the result was issued, for FHIR: a time with its zone"
+    one.add_argument("--issued", metavar="TIME", default="", help=text)
+    text = "system of the patient ids, for FHIR: the URI of the hospital's numbers"
+    one.add_argument("--patient-system", metavar="URI", default="", help=text)
 
     text = "let a person name a sample of a patient's cells: draw it, apply the answers, make rates"
     one = add(commands, "review", _review, text)
@@ -126,7 +132,9 @@ def _detect(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from spherodetect.pipeline.run import score_patients
+    from spherodetect.report.fhir import FhirContext
 
+    fhir = FhirContext(args.effective, args.issued, args.patient_system)
     with progress_of("scoring") as progress:
         result = score_patients(
             args.paths,
@@ -140,6 +148,7 @@ def _score(args: argparse.Namespace) -> int:
             pseudonymise=args.pseudonymise,
             classes=classes_of(args),
             convention=args.convention,
+            fhir=fhir,
             progress=progress,
         )
     return _finish(result)
@@ -231,4 +240,6 @@ def _finish(result: Result) -> int:
         print(f"{name}: {shown(path)}")
     if result.report:
         print(f"report: {shown(result.report)}")
+    if result.key:
+        print(f"key of the pseudonyms, keep it apart: {shown(result.key)}")
     return left_out(result.problems)

@@ -14,8 +14,8 @@ cells; they do not decide the class of a cell.
     perimeter_px        Crofton's formula in eight directions; within 1 % on discs
     circularity         4 pi A / P^2, which is 1 for a disc
     solidity            area over the area of the convex hull
-    major_px, minor_px  axes of the ellipse with the mask's second moments
-    aspect_ratio        minor_px / major_px, at most 1
+    major_axis_px, minor_axis_px  axes of the ellipse with the mask's second moments
+    aspect_ratio        minor_axis_px / major_axis_px, at most 1
     pallor_fraction     part of the inner cell (D > 0.15 r) with an OD below 0.7 of the rim's OD
     center_rim_ratio    mean OD of the centre (D > 0.75 r) over the rim's OD; the medians are 0.46
                         for normal cells and 0.90 for spherocytes

@@ -13,12 +13,12 @@ from spherodetect.measure.pallor import profiles, shrunk
 from spherodetect.measure.shape import RING_PX, shapes
 from spherodetect.photograph import Photograph, as_photograph
 
-#: The measurements, in the order of cells.csv; the last five are extras.
+#: The measurements, in the order of cells.csv.
 MEASUREMENTS = (
     "x_px", "y_px", "area_px", "diameter_px", "diameter_um", "relative_diameter",
-    "circularity", "solidity", "aspect_ratio", "pallor_fraction", "center_rim_ratio",
-    "mean_od", "relative_od",
-    "perimeter_px", "major_px", "minor_px", "integrated_od", "nearest_px",
+    "circularity", "solidity", "aspect_ratio",
+    "perimeter_px", "major_axis_px", "minor_axis_px", "integrated_od", "nearest_px",
+    "pallor_fraction", "center_rim_ratio", "mean_od", "relative_od",
 )  # fmt: skip
 
 #: Number of pixels in one batch of masks: about 30 MB of temporary arrays.

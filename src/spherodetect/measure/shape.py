@@ -43,8 +43,8 @@ def shapes(stack: np.ndarray) -> dict[str, np.ndarray]:
         "perimeter_px": perimeter,
         "circularity": 4 * np.pi * area / perimeter**2,
         "solidity": np.minimum(area / _hull_area(stack > 0), 1),
-        "major_px": major,
-        "minor_px": minor,
+        "major_axis_px": major,
+        "minor_axis_px": minor,
         "aspect_ratio": minor / major,
     }
 

@@ -28,6 +28,7 @@ from spherodetect.pipeline.counted import CountedField
 from spherodetect.pipeline.from_coco import from_results, tool_name
 from spherodetect.pipeline.from_table import from_table
 from spherodetect.pipeline.label_images import split_label_images
+from spherodetect.report.fhir import FhirContext
 from spherodetect.report.files import write_scores
 from spherodetect.report.results import Result
 from spherodetect.safety import MAX_JSON_BYTES, quoted, read_bytes, read_csv, read_json
@@ -62,6 +63,7 @@ def score_cells(
     detector: Detector | None = None,
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
+    fhir: FhirContext | None = None,
     classes: Mapping[str, str] | None = None,
 ) -> Result:
     """Score the patients of COCO results and tables of cells.
@@ -77,6 +79,7 @@ def score_cells(
             classes explain category ids. Without it the score is not corrected.
         patient_regex: a pattern that finds the patient in a field's path.
         pseudonymise: write numbers for patients, and a file that is the key to them.
+        fhir: times and the system of the patient ids for the FHIR Observations.
 
     Raises:
         SpherodetectError: a file that is none of these, a class that is unknown, or nothing to
@@ -114,7 +117,9 @@ def score_cells(
         for patient, mine in sorted(patients.items(), key=lambda item: natural_key(item[0]))
         for counted in [[f for f in mine if not f.rejected]]
     ]
-    return write_scores(scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise)
+    return write_scores(
+        scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise, fhir=fhir
+    )
 
 
 def _spare(found: FieldList) -> list[str]:

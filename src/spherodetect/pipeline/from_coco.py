@@ -74,6 +74,13 @@ def from_results(
     return fields
 
 
+def _countable(entry: Mapping[str, Any]) -> Any:
+    """What an annotation says about `countable`, itself or in its attributes; None for nothing."""
+    attributes = entry.get("attributes")
+    inner = attributes.get("countable") if isinstance(attributes, Mapping) else None
+    return entry.get("countable", inner)
+
+
 def _results(
     path: Path,
     entries: Any,
@@ -83,7 +90,11 @@ def _results(
     classes: Mapping[str, str] | None,
 ) -> list[CountedField]:
     _require_detections(path, entries)
-    cells = [e for e in entries if "countable" in e or not _is_below(e.get("score"), MIN_SCORE)]
+    cells = [
+        entry
+        for entry in entries
+        if _countable(entry) is not None or not _is_below(entry.get("score"), MIN_SCORE)
+    ]
     if few := len(entries) - len(cells):
         problems.append(
             f"{quoted(path)}: {few:,} detections left out, their score is below {MIN_SCORE}"
@@ -114,7 +125,7 @@ def _results(
         entry = images[int(labelled.file.rpartition("/")[2])]
         names = known_class_names((a.name for a in labelled.annotations), path, classes)
         box = np.array([a.outline_box_yxyx for a in labelled.annotations], float).reshape(-1, 4)
-        said = [cells[int(a.annotation_id)].get("countable") for a in labelled.annotations]
+        said = [_countable(cells[int(a.annotation_id)]) for a in labelled.annotations]
         counts = countable_by_boxes(names, box, labelled.size_hw)
         counts = np.array(
             [c if s is None else bool(s) for c, s in zip(counts, said, strict=True)], bool

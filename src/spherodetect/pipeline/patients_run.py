@@ -24,6 +24,7 @@ from spherodetect.pipeline.patient import (
     score_patient,
 )
 from spherodetect.pipeline.review_score import Reviews
+from spherodetect.report.fhir import FhirContext
 from spherodetect.report.results import Result, ResultsFolder
 from spherodetect.report.tables import cells_frame, joined, no_cells_frame
 from spherodetect.safety import quoted, safe_name
@@ -36,8 +37,6 @@ from spherodetect.score.rates import ClassifierRates, HasRates
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from spherodetect.report.files import CellFiles
 
 #: Decoded photographs and overlays of one patient that are kept in memory until the report is
 #: written; the others are read again for it.
@@ -55,9 +54,10 @@ class PatientsRun:
         *,
         lab: LabRates | None,
         reviews: Reviews,
+        fhir: FhirContext | None = None,
     ) -> None:
         self.found, self.detector, self.scheme = found, detector, scheme
-        self.lab, self.reviews = lab, reviews
+        self.lab, self.reviews, self.fhir = lab, reviews, fhir
         self.rates = lab.rates if lab else error_rates_of(detector)
         self.scores: list[PatientScore] = []
         self.problems = list(found.problems)
@@ -69,7 +69,8 @@ class PatientsRun:
         frames: list[pd.DataFrame] = []
         for patient in self._patients(fields, lambda one: replace(one, photograph=None)):
             frames += [_cells_table(one) for one in patient if not one.problem]
-            self._score(patient)
+            if not _is_unread(patient):
+                self._score(patient)
         problems = self._all_problems()
         cells = joined(frames) if frames else no_cells_frame()
         return Result(tuple(self.scores), problems, cells_in_memory=cells)
@@ -84,9 +85,12 @@ class PatientsRun:
         rows = []
         with CellFiles(results) as files:
             for patient in self._patients(fields, overlays.draw):
-                rows.append(self._report(patient, files, results))
+                for one in patient:
+                    (files.add_unreadable if one.problem else files.add)(one)
+                if not _is_unread(patient):
+                    rows.append(self._report(patient, results))
             problems = self._all_problems()
-        written = files.written | write_patients(self.scores, results)
+        written = files.written | write_patients(self.scores, results, fhir=self.fhir)
         index = results.path("index.html")
         write_index(index, rows, scheme=self.scheme, problems=problems)
         return Result(tuple(self.scores), problems, written, index)
@@ -94,7 +98,7 @@ class PatientsRun:
     def _patients(
         self, fields: Iterator[Examined], drawn: Callable[[Examined], Examined]
     ) -> Iterator[list[Examined]]:
-        """The examined fields of each patient of whom at least one could be read."""
+        """The examined fields of each patient."""
         for patient_id, own in self.found.patients.items():
             patient, held = [], 0
             for _ in own:
@@ -105,10 +109,9 @@ class PatientsRun:
                     self.warnings.add(one)
                     one, held = _within_budget(drawn(one), held)
                 patient.append(one)
-            if all(one.problem for one in patient):
+            if _is_unread(patient):
                 self.without_fields.append(patient_id)
-            else:
-                yield relative(patient)
+            yield relative(patient)
 
     @property
     def _model(self) -> ClassifierRates | HasRates | None:
@@ -128,14 +131,12 @@ class PatientsRun:
         return score
 
     def _report(
-        self, patient: Sequence[Examined], files: CellFiles, results: ResultsFolder
+        self, patient: Sequence[Examined], results: ResultsFolder
     ) -> tuple[PatientScore, str]:
-        """Write the files of one patient; returns the row of the index."""
+        """Write the page of one patient; returns the row of the index."""
         from spherodetect.report.patient import write_patient_report
 
         readable = [one for one in patient if not one.problem]
-        for one in readable:
-            files.add(one)
         review = self.reviews.of(readable[0].patient_id, readable)
         score = self._score(patient, review)
         page = results.path("reports", f"{safe_name(score.patient_id)}.html")
@@ -173,6 +174,11 @@ class PatientsRun:
             for p in self.without_fields
         )
         return (*self.problems, *without, *self.reviews.problems)
+
+
+def _is_unread(patient: Sequence[Examined]) -> bool:
+    """Whether no field of a patient could be read."""
+    return all(one.problem for one in patient)
 
 
 def _within_budget(one: Examined, held: int) -> tuple[Examined, int]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from spherodetect.fields.field import FieldList
+from spherodetect.report.results import pseudonym_key_path
+
+logger = logging.getLogger(__name__)
 
 
 def pseudonymised(found: FieldList, out: Path) -> FieldList:
     """The fields with numbers in the place of patients and paths.
 
-    pseudonym_key.csv, in the folder out, is the only file with the real names.
+    The key, see `pseudonym_key_path`, is the only file with the real names. Files that were left
+    out are named in the log alone.
 
     Raises:
         SpherodetectError: the key cannot be written.
@@ -27,10 +32,13 @@ def pseudonymised(found: FieldList, out: Path) -> FieldList:
         row = pseudonym, one.patient_id, one.field_id, str(one.path.resolve())
         lines.append(",".join(_csv_text(csv_cell(value)) for value in row))
         renamed.append(replace(one, patient_id=patients[one.patient_id], field_id=pseudonym))
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+    with atomic_write(pseudonym_key_path(out), text=True) as file:
         file.write("\n".join(lines) + "\n")
-    return FieldList(tuple(renamed), found.problems)
+    for problem in found.problems:
+        logger.warning("%s", problem)
+    n = len(found.problems)
+    left_out = f"files or rows that were left out before the run: {n}; their names were printed"
+    return FieldList(tuple(renamed), (left_out,) if n else ())
 
 
 def _csv_text(value: str) -> str:

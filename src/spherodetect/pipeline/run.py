@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spherodetect.detect.detector import Detector, as_detector, with_convention
@@ -33,7 +34,8 @@ from spherodetect.pipeline.pseudonyms import pseudonymised
 from spherodetect.pipeline.review_score import Reviews
 from spherodetect.pipeline.run_file import RunSettings, save_run
 from spherodetect.pipeline.store import FieldStore
-from spherodetect.report.results import HIDDEN, Result, ResultsFolder
+from spherodetect.report.fhir import FhirContext
+from spherodetect.report.results import HIDDEN, Result, ResultsFolder, pseudonym_key_path
 from spherodetect.safety import quoted
 from spherodetect.score.grades import GradeScheme, load_grade_scheme
 from spherodetect.score.lab_rates import LabRates, load_lab_rates
@@ -103,6 +105,7 @@ def detect_images(
             for one in fields:
                 if one.problem:
                     problems.append(one.problem)
+                    files.add_unreadable(one)
                     continue
                 n_used += 1
                 warnings.add(one)
@@ -125,6 +128,7 @@ def score_patients(
     pseudonymise: bool = False,
     classes: Mapping[str, str] | None = None,
     convention: str | None = None,
+    fhir: FhirContext | None = None,
     progress: Progress = no_progress,
 ) -> Result:
     """Score the patients of folders, manifests, labels, or cells that another tool found.
@@ -146,10 +150,11 @@ def score_patients(
         grade_scheme: a scheme, its name, or the file of a laboratory's own.
         rates: what a laboratory's reviews made, or its file: calibration, cut and error rates in
             place of the model's.
-        pseudonymise: replace patient ids and paths by numbers; the key is a file of its own.
+        pseudonymise: replace patient ids and paths by numbers; the key lies beside the folder.
         classes: names of labels to classes, in addition to the known names (see `read_classes`).
         convention: name of the laboratory's convention; by default that of the films that look
             alike.
+        fhir: times and the system of the patient ids for the FHIR Observations.
         progress: told of every field.
 
     Returns:
@@ -187,6 +192,7 @@ def score_patients(
             patient_regex=pattern,
             pseudonymise=pseudonymise,
             classes=classes,
+            fhir=fhir,
         )
     if any(labels):
         if not all(labels):
@@ -202,6 +208,7 @@ def score_patients(
             patient_regex=pattern,
             pseudonymise=pseudonymise,
             classes=classes,
+            fhir=fhir,
         )
     found = find_fields(
         sources,
@@ -230,8 +237,18 @@ def score_patients(
         lab,
         pseudonymise,
         convention,
+        fhir,
     )
-    return _scored(settings, detector, folder, progress)
+    result = _scored(settings, detector, folder, progress)
+    return _with_key(result, pseudonym_key_path(folder)) if pseudonymise and folder else result
+
+
+def _with_key(result: Result, key: Path) -> Result:
+    """The result of a pseudonymised run, which says where the names are."""
+    problems = result.problems
+    if problems:
+        problems = (*problems, f"{quoted(key)} says which files and patients these are")
+    return replace(result, key=key, problems=problems)
 
 
 def score_again(
@@ -251,7 +268,9 @@ def _scored(
     settings: RunSettings, detector: Detector, folder: Path | None, progress: Progress
 ) -> Result:
     found, lab = settings.found, settings.lab
-    run = PatientsRun(found, detector, settings.scheme, lab=lab, reviews=Reviews(folder))
+    run = PatientsRun(
+        found, detector, settings.scheme, lab=lab, reviews=Reviews(folder), fhir=settings.fhir
+    )
 
     def examined(store: FieldStore | None = None) -> Iterator[Examined]:
         fields = examine(

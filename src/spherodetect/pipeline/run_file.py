@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.field import Field, FieldList
-from spherodetect.report.results import HIDDEN
+from spherodetect.report.fhir import FhirContext
+from spherodetect.report.results import HIDDEN, pseudonym_key_path
 from spherodetect.safety import quoted, read_json, write_json
 from spherodetect.score.grades import GradeScheme
 from spherodetect.score.lab_rates import LabRates, lab_rates_of
 
 FILE = "run.json"
-KEY_FILE = "pseudonym_key.csv"
 _FORMAT = 1
 _MAX_BYTES = 256 * 2**20
 
@@ -42,6 +42,7 @@ class RunSettings:
         lab: a laboratory's own rates, or None.
         pseudonymised: whether paths are in the key file.
         convention: the stated convention of a laboratory, or None.
+        fhir: what was stated for the FHIR Observations, or None.
     """
 
     found: FieldList
@@ -53,6 +54,7 @@ class RunSettings:
     lab: LabRates | None
     pseudonymised: bool = False
     convention: str | None = None
+    fhir: FhirContext | None = None
 
 
 def save_run(results: Path, settings: RunSettings) -> None:
@@ -89,6 +91,7 @@ def save_run(results: Path, settings: RunSettings) -> None:
         "lab": settings.lab.to_json() if settings.lab else None,
         "pseudonymised": settings.pseudonymised,
         "convention": settings.convention,
+        "fhir": asdict(settings.fhir) if settings.fhir else None,
         "label_images": bool(settings.label_images),
     }
     write_json(data, results / HIDDEN / FILE, indent=None)
@@ -108,7 +111,7 @@ def load_run(results: Path) -> RunSettings:
         )
     read = read_json(path, max_bytes=_MAX_BYTES)
     try:
-        key = _key(results / KEY_FILE) if read["pseudonymised"] else {}
+        key = _key(pseudonym_key_path(results)) if read["pseudonymised"] else {}
         if read["pseudonymised"] and read["label_images"]:
             raise SpherodetectError(
                 f"{quoted(results)}: the paths of label images are not kept where patients are "
@@ -119,7 +122,7 @@ def load_run(results: Path) -> RunSettings:
             own = row["path"] if "path" in row else key.get(row["field_id"])
             if own is None:
                 raise SpherodetectError(
-                    f"{quoted(results / KEY_FILE)}: expected the path of field "
+                    f"{quoted(pseudonym_key_path(results))}: expected the path of field "
                     f"{quoted(row['field_id'])}, got none; put the key file back"
                 )
             file = Path(own)
@@ -137,6 +140,7 @@ def load_run(results: Path) -> RunSettings:
             lab_rates_of(read["lab"]) if read["lab"] else None,
             bool(read["pseudonymised"]),
             read.get("convention"),
+            FhirContext(**read["fhir"]) if read.get("fhir") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise SpherodetectError(
@@ -153,7 +157,7 @@ def _key(path: Path) -> dict[str, str]:
     except (OSError, KeyError) as problem:
         raise SpherodetectError(
             f"{quoted(path)}: expected the key of the pseudonyms with the paths of the "
-            "photographs; put it back into the folder of the results"
+            "photographs; put it back beside the folder of the results"
         ) from problem
 
 

@@ -11,7 +11,8 @@ An example has Model Garden's keys (image/encoded, image/object/bbox/..., normal
 
 Masks are stored within their boxes, because full frames for each cell make the stock input slow.
 The stock form has image/object/mask, a PNG for each cell. There, a cell without class or mask is a
-crowd, which is the only way to exclude it from the stock losses.
+crowd, the stock form's only mark for it. The stock parser drops crowds, so such a cell is
+background there. The stock decoder finds no mask in the other form.
 """
 
 from __future__ import annotations
@@ -146,6 +147,8 @@ def to_example(converted: Converted, *, full_masks: bool) -> tf.train.Example:
         "image/height": ints([height]),
         "image/width": ints([width]),
         "image/source_id": texts([str(number)]),
+        "image/filename": texts([labelled.file]),
+        "image/key/sha256": texts([sha256(converted.png or b"")]),
         "image/field": texts([labelled.file]),
         "image/patient": texts([labelled.patient_id or ""]),
         "image/rbc_diameter_px": floats([converted.found.rbc_diameter_px]),

@@ -27,7 +27,7 @@ from spherodetect.safety import atomic_write, file_sha256, naming, sha256
 
 FIELDS_PER_SHARD = 48
 #: Part of the checksum of a shard's input; raise it when the same input must give other records.
-_FORMAT = 6
+_FORMAT = 7
 _NAME = re.compile(rf"(full-)?.+-({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.tfrecord")
 
 
@@ -62,7 +62,7 @@ def write_shard(
     recipe: Recipe,
     *,
     full_masks: bool,
-) -> tuple[Part, str]:
+) -> tuple[Part, dict[str, str]]:
     """Write a shard, then its account.
 
     Args:
@@ -74,7 +74,7 @@ def write_shard(
         full_masks: also write the stock form, into the file full-NAME.
 
     Returns:
-        The account, and the shard's SHA-256.
+        The account, and name to SHA-256 of the shard's files.
     """
     import tensorflow as tf
 
@@ -100,18 +100,19 @@ def write_shard(
     account = {"key": key, "sha256": checksums, "part": asdict(part)}
     with atomic_write(target.with_suffix(".json")) as out:
         out.write(json.dumps(account, sort_keys=True).encode())
-    return part, checksums[0]
+    return part, {file.name: checksum for file, checksum in zip(files, checksums, strict=True)}
 
 
-def finished_shard(target: Path, key: str) -> tuple[Part, str] | None:
-    """The account and SHA-256 of a shard that was written from the same input, or None."""
+def finished_shard(target: Path, key: str) -> tuple[Part, dict[str, str]] | None:
+    """The result of `write_shard` for a shard that was written from the same input, or None."""
     try:
         account = json.loads(target.with_suffix(".json").read_bytes())
-        files = (target, _full(target))
-        checksums = [file_sha256(file) for file, _ in zip(files, account["sha256"], strict=False)]
-        if (account["key"], account["sha256"]) != (key, checksums):
+        both = (target, _full(target))
+        files = [file for file, _ in zip(both, account["sha256"], strict=False)]
+        checksums = {file.name: file_sha256(file) for file in files}
+        if (account["key"], account["sha256"]) != (key, list(checksums.values())):
             return None
-        return Part(**account["part"]), checksums[0]
+        return Part(**account["part"]), checksums
     except (SpherodetectError, OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 

@@ -151,7 +151,8 @@ def write_tfrecords(
             f"{quoted(recipe.root)}: expected labelled images, got none; "
             "name the folder of the export with its images with --root"
         )
-    account, checksums = Account(recipe, labels, splits), {}
+    account = Account(recipe, labels, splits)
+    checksums: dict[str, str] = {}
     shards = plan_shards(recipe, fields, splits)
     total, done = sum(len(shard.members) for shard in shards), 0
     with converting(workers) as convert_all:
@@ -164,12 +165,12 @@ def write_tfrecords(
                 finished = write_shard(
                     target, key, shard.split, converted, recipe, full_masks=full_masks
                 )
-            part, checksums[shard.name] = finished
+            part, of_files = finished
+            checksums |= of_files
             account.add(part)
             done += len(shard.members)
             progress(done, total)
-    full_names = [f"full-{name}" for name in checksums] if full_masks else []
-    remove_strays(out, {*checksums, *full_names})
+    remove_strays(out, set(checksums))
     manifest = account.manifest(findings, forced=force) | {"checksums": checksums}
     with atomic_write(out / "manifest.json") as file:
         file.write(json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")

@@ -3,37 +3,112 @@
 LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: its value is the grade, never a
 percentage. LOINC has no codes for the percentage, the interval and the counts, so they are
 components under codes of this package. The status is preliminary, and nothing is interpreted.
-Without a grade the Observation has the reason instead.
+Without a grade the Observation has the reason instead; beside a grade the status is a note.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
+from spherodetect.errors import SpherodetectError
+from spherodetect.safety import quoted
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, PatientScore
 
 LOINC, SPHEROCYTES = "http://loinc.org", "802-9"
-LOCAL = "urn:spherodetect:score"
+#: The system of this package's own codes. URNs of the registered name space `uuid` need no owner.
+LOCAL = f"urn:uuid:{uuid5(NAMESPACE_URL, 'spherodetect score')}"
+#: The system of a patient's identifier where the laboratory states none.
+PATIENTS = f"urn:uuid:{uuid5(NAMESPACE_URL, 'spherodetect patient')}"
 UCUM = "http://unitsofmeasure.org"
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 
-def to_observation(score: PatientScore) -> dict[str, Any]:
-    """Return the Observation as a JSON object, with the patient id as identifier, without a time.
+#: Why there is no grade, in the words of FHIR; any other status has the code "unknown".
+_ABSENT_CODES = {
+    "out_of_domain": "not-applicable",
+    "field_quality": "error",
+    "unseen_stain": "unsupported",
+    "uncalibrated": "unsupported",
+    "insufficient_cells": "not-performed",
+    "at_or_below_limit_of_blank": "not-applicable",
+}
+
+
+@dataclass(frozen=True)
+class FhirContext:
+    """What a laboratory knows about its Observations.
+
+    Attributes:
+        effective: when the blood was taken, as FHIR's dateTime, or empty.
+        issued: when the result was made available, as FHIR's instant, or empty.
+        patient_system: URI of the system of the patient ids, or empty.
+    """
+
+    effective: str = ""
+    issued: str = ""
+    patient_system: str = ""
+
+    def __post_init__(self) -> None:
+        for name, text, is_instant in (
+            ("effective", self.effective, False),
+            ("issued", self.issued, True),
+        ):
+            if text and not _is_time(text, is_instant=is_instant):
+                raise SpherodetectError(
+                    f"FHIR {name} time: expected a time as 2026-11-30T09:00:00+01:00, "
+                    f"got {quoted(text)}"
+                )
+        if self.patient_system and not _URI.fullmatch(self.patient_system):
+            raise SpherodetectError(
+                "FHIR patient system: expected a URI such as https://hospital.example/patients, "
+                f"got {quoted(self.patient_system)}"
+            )
+
+
+def _is_time(text: str, *, is_instant: bool) -> bool:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    is_date = len(text) == len("2026-11-30") and text.count("-") == 2
+    has_zone = "T" in text and time.tzinfo is not None and len(text) >= len("2026-11-30T09:00:00Z")
+    return has_zone or (is_date and not is_instant)
+
+
+def to_observation(score: PatientScore, context: FhirContext | None = None) -> dict[str, Any]:
+    """Return the Observation as a JSON object, with the patient id as identifier.
+
+    Args:
+        score: of one patient.
+        context: times and the system of the patient ids; by default no time is stated.
 
     >>> to_observation(score)["code"]["coding"][0]["code"]  # doctest: +SKIP
     '802-9'
     """
+    context = context or FhirContext()
+    times = {"effectiveDateTime": context.effective, "issued": context.issued}
+    identifier = {
+        "system": context.patient_system or PATIENTS,
+        "value": score.patient_id or "unknown",
+    }
+    notes = [RESEARCH_USE, FIXED_SENTENCE]
     if score.grade:
+        notes.append(f"Status: {score.status}")
         value: dict[str, Any] = {
             "valueCodeableConcept": {"text": f"{score.grade} ({score.grade_scheme})"}
         }
     else:
         reason = f"not graded: {score.status}"
+        code = _ABSENT_CODES.get(str(score.status), "unknown")
         value = {
-            "dataAbsentReason": {"coding": [{"system": _ABSENT, "code": "unknown"}], "text": reason}
+            "dataAbsentReason": {"coding": [{"system": _ABSENT, "code": code}], "text": reason}
         }
     return {
         "resourceType": "Observation",
@@ -57,9 +132,10 @@ def to_observation(score: PatientScore) -> dict[str, Any]:
             ],
             "text": "Spherocytes",
         },
-        "subject": {"type": "Patient", "identifier": {"value": score.patient_id or "unknown"}},
+        "subject": {"type": "Patient", "identifier": identifier},
+        **{name: time for name, time in times.items() if time},
         **value,
-        "note": [{"text": RESEARCH_USE}, {"text": FIXED_SENTENCE}],
+        "note": [{"text": note} for note in notes],
         "method": {"text": _method(score)},
         "device": {"reference": "#method"},
         "component": _components(score),

@@ -18,14 +18,18 @@ import numpy as np
 from spherodetect.examined import Examined
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
-from spherodetect.report.coco import coco_head
-from spherodetect.report.fhir import to_observation
-from spherodetect.report.results import Result, ResultsFolder
+from spherodetect.report.coco import coco_head, to_result
+from spherodetect.report.fhir import FhirContext, to_observation
+from spherodetect.report.results import Result, ResultsFolder, pseudonym_key_path
 from spherodetect.report.streams import JsonList, TableFiles
 from spherodetect.safety import atomic_write, csv_cell, safe_name, write_json
 from spherodetect.score.counts import PatientScore
 
 _TABLES = ("cells", "quality", "counts", "objects")
+#: Said in cells.geojson.
+_ALL_FIELDS = (
+    "Cells of all fields, each in the pixels of its own image. For QuPath: geojson/FIELD.geojson"
+)
 
 
 class CellFiles:
@@ -53,7 +57,9 @@ class CellFiles:
         self._results = results
         self._open = contextlib.ExitStack()
         self._tables: dict[str, TableFiles] = {}
-        self._images, self._annotations, self._features = (JsonList() for _ in range(3))
+        self._images, self._annotations, self._detections, self._features = (
+            JsonList() for _ in range(4)
+        )
         self._class_names: tuple[str, ...] | None = None
         self._n_images = self._n_annotations = 0
         self.written: dict[str, Path] = {}
@@ -61,7 +67,7 @@ class CellFiles:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self._open.close)
-            for one in (self._images, self._annotations, self._features):
+            for one in (self._images, self._annotations, self._detections, self._features):
                 self._open.callback(one.close)
             for name in _TABLES:
                 paths = {file: self._results.path(file) for file in _table_files(name)}
@@ -69,6 +75,10 @@ class CellFiles:
                 self._tables[name] = self._open.enter_context(TableFiles(*paths.values()))
             undo.pop_all()
         return self
+
+    def add_unreadable(self, field: Examined) -> None:
+        """Write the row of a field that could not be read."""
+        self._tables["quality"].add(tables.quality_frame([_quality_row(field)]))
 
     def add(self, field: Examined) -> None:
         """Write one field.
@@ -87,7 +97,7 @@ class CellFiles:
         )
         self._tables["objects"].add(tables.objects_frame(cells))
         self._add_coco(field)
-        collection = interop.to_geojson(cells)
+        collection = interop.to_geojson(cells, accepted=accepted)
         for feature in collection["features"]:
             self._features.add(feature)
         path = self._results.field_path
@@ -106,7 +116,8 @@ class CellFiles:
             raise ValueError(
                 f"{field.field_id!r}: expected the classes {self._class_names}, got {names}"
             )
-        coco = interop.to_coco([field.cells], patient_ids=[field.patient_id])
+        counted = replace(field.cells, countable=field.counted)
+        coco = interop.to_coco([counted], patient_ids=[field.patient_id])
         self._n_images += 1
         for image in coco["images"]:
             self._images.add(image | {"id": self._n_images})
@@ -114,6 +125,7 @@ class CellFiles:
             self._n_annotations += 1
             ids = {"id": self._n_annotations, "image_id": self._n_images}
             self._annotations.add(annotation | ids)
+            self._detections.add(to_result(annotation | ids))
 
     def _finish(self) -> None:
         """Write the files that need the items of all fields."""
@@ -121,8 +133,11 @@ class CellFiles:
         images, annotations = self._images.text(), self._annotations.text()
         coco |= {"images": images, "annotations": annotations}
         _write_object(self._place("coco.json"), coco)
-        features = {"type": "FeatureCollection", "features": self._features.text()}
-        _write_object(self._place("cells.geojson"), features)
+        with atomic_write(self._place("coco_results.json"), text=True) as file:
+            file.writelines([*self._detections.text(), "\n"])
+        collection: dict[str, Any] = {"type": "FeatureCollection", "description": _ALL_FIELDS}
+        features = {"features": self._features.text()}
+        _write_object(self._place("cells.geojson"), collection | features)
 
     def _place(self, name: str) -> Path:
         """Return the path of a file of all fields, and record it."""
@@ -156,8 +171,15 @@ def _write_object(path: Path, members: dict[str, Any]) -> None:
         file.write("}\n")
 
 
-def write_patients(scores: Sequence[PatientScore], results: ResultsFolder) -> dict[str, Path]:
+def write_patients(
+    scores: Sequence[PatientScore], results: ResultsFolder, *, fhir: FhirContext | None = None
+) -> dict[str, Path]:
     """Write patients.csv and patients.parquet, and each score as fhir/PATIENT.json.
+
+    Args:
+        scores: one a patient.
+        results: the folder.
+        fhir: times and the system of the patient ids for the latter.
 
     Returns:
         name to path of the tables.
@@ -167,7 +189,7 @@ def write_patients(scores: Sequence[PatientScore], results: ResultsFolder) -> di
     """
     for score in scores:
         path = results.path("fhir", f"{safe_name(score.patient_id)}.json")
-        write_json(to_observation(score), path)
+        write_json(to_observation(score, fhir), path)
     paths = {file: results.path(file) for file in _table_files("patients")}
     with TableFiles(*paths.values()) as table:
         table.add(tables.patients_frame(scores))
@@ -205,6 +227,7 @@ def write_scores(
     scheme: Any,
     problems: Sequence[str],
     pseudonymise: bool = False,
+    fhir: FhirContext | None = None,
 ) -> Result:
     """Write the tables of the patients and index.html for scores without images.
 
@@ -213,8 +236,9 @@ def write_scores(
         out: the folder, or None to write nothing.
         scheme: the table of the grades.
         problems: a line for each file or label that was left out.
-        pseudonymise: write a number in place of each patient id, and pseudonym_key.csv with the
-            patient ids.
+        pseudonymise: write a number in place of each patient id, and a key with the patient ids
+            beside the folder.
+        fhir: for the Observations.
 
     Returns:
         the scores, the problems and the files that were written.
@@ -226,20 +250,21 @@ def write_scores(
 
     if out is None:
         return Result(tuple(scores), tuple(problems))
+    key = pseudonym_key_path(out) if pseudonymise else None
     with ResultsFolder(out) as results:
-        if pseudonymise:
+        if key:
             numbers = {score.patient_id: f"patient_{i:03d}" for i, score in enumerate(scores, 1)}
-            with atomic_write(out / "pseudonym_key.csv", text=True) as file:
+            with atomic_write(key, text=True) as file:
                 rows = csv.writer(file, lineterminator="\n")
                 rows.writerow(("pseudonym", "patient_id"))
                 rows.writerows(
                     (pseudonym, csv_cell(patient)) for patient, pseudonym in numbers.items()
                 )
             scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
-        written = write_patients(scores, results)
+        written = write_patients(scores, results, fhir=fhir)
         index = results.path("index.html")
         write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
-        return Result(tuple(scores), tuple(problems), written, index)
+        return Result(tuple(scores), tuple(problems), written, index, key)
 
 
 __all__ = ["CellFiles", "write_patients", "write_scores"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import Cells
+from spherodetect.geometry import largest_part
 
 #: RGB of each class, from the colour-blind safe palette of Okabe and Ito (Color Universal Design,
 #: 2008).
@@ -30,28 +31,42 @@ def class_colour(name: str) -> tuple[int, int, int]:
     return CLASS_COLOURS.get(name, OTHER_COLOUR)
 
 
-def to_geojson(fields: Cells | Iterable[Cells]) -> dict[str, Any]:
+def to_geojson(
+    fields: Cells | Iterable[Cells], *, accepted: bool | np.ndarray = True
+) -> dict[str, Any]:
     """Return a GeoJSON FeatureCollection as QuPath 0.4 and later reads it.
 
-    Each cell is one detection, with its class, its measurements and its field_id. An outline runs
-    midway between the last pixel inside and the first pixel outside; the pixels whose centres lie
-    within it are exactly the mask. A cell without a pixel has its box as outline.
+    Each cell is one detection with its class and its measurements. The measurement `countable` is 1
+    for the cells that the score counts. The metadata are the field_id, and the exclusion_reason of
+    a cell that does not count. An outline runs midway between the last pixel inside and the first
+    pixel outside; the pixels whose centres lie within it are exactly the largest part of the mask.
+    A cell without a pixel has its box as outline.
+
+    Args:
+        fields: the cells, one element a field.
+        accepted: whether the cells of a field that passed quality control, or (N,) of a scan.
 
     >>> geojson = to_geojson(cells)  # doctest: +SKIP
     """
     fields = [fields] if isinstance(fields, Cells) else fields
     return {
         "type": "FeatureCollection",
-        "features": [feature for cells in fields for feature in _features(cells)],
+        "features": [feature for cells in fields for feature in _features(cells, accepted)],
     }
 
 
-def _features(cells: Cells) -> Iterator[dict[str, Any]]:
+def _features(cells: Cells, accepted: bool | np.ndarray) -> Iterator[dict[str, Any]]:
     """Yield the feature of each cell."""
-    names = cells.names
-    for i, (mask, (y0, x0)) in enumerate(cells.pixel_masks()):
-        name = str(names[i])
-        numbers = {"confidence": cells.confidence[i], "p_spherocyte": cells.p_spherocyte[i]}
+    names, reasons = cells.names, cells.reason_in(accepted)
+    for i, (whole, (y0, x0)) in enumerate(cells.pixel_masks()):
+        name, mask = str(names[i]), largest_part(whole)
+        numbers = {
+            "confidence": cells.confidence[i],
+            "p_spherocyte": cells.p_spherocyte[i],
+            "countable": not reasons[i],
+        }
+        metadata = {"field_id": cells.field_id}
+        metadata |= {"exclusion_reason": str(reasons[i])} if reasons[i] else {}
         numbers |= {key: values[i] for key, values in cells.measurements.items()}
         yield {
             "type": "Feature",
@@ -66,29 +81,24 @@ def _features(cells: Cells) -> Iterator[dict[str, Any]]:
                 "measurements": {
                     key: round(float(v), 6) for key, v in numbers.items() if np.isfinite(v)
                 },
-                "field_id": cells.field_id,
+                "metadata": metadata,
             },
         }
 
 
 def _geometry(mask: np.ndarray, origin_yx: tuple[int, int]) -> dict[str, Any]:
-    """Return the outline of a mask that has a pixel; origin_yx is the place of its first pixel."""
-    from scipy.ndimage import label
+    """Return the outline of a mask of one part; origin_yx is the place of its first pixel."""
     from skimage.measure import find_contours
 
     # A 4-connected part has one outer ring and one ring a hole. GeoJSON wants the outer ring first;
     # it is the largest.
-    parts, n_parts = label(np.pad(mask, 1))
-    polygons = []
-    for part in range(1, n_parts + 1):
-        rings = find_contours(parts == part, 0.5)
-        rings.sort(key=lambda ring: np.prod(np.ptp(ring, axis=0)), reverse=True)
-        polygons.append(
-            [(_corners(ring)[:, ::-1] + origin_yx[::-1] - 0.5).tolist() for ring in rings]
-        )
-    if n_parts == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
+    rings = find_contours(np.pad(mask, 1), 0.5)
+    rings.sort(key=lambda ring: np.prod(np.ptp(ring, axis=0)), reverse=True)
+    shift = np.array(origin_yx[::-1]) - 0.5
+    return {
+        "type": "Polygon",
+        "coordinates": [(_corners(ring)[:, ::-1] + shift).tolist() for ring in rings],
+    }
 
 
 def _corners(ring: np.ndarray) -> np.ndarray:

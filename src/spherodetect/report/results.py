@@ -8,7 +8,9 @@ run is interrupted. Files that this program did not write are never changed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from spherodetect.errors import SpherodetectError
+from spherodetect.fields.names import IMAGE_SUFFIXES
 from spherodetect.safety import atomic_write, inside, quoted, safe_name
 from spherodetect.score.counts import PatientScore
 
@@ -35,6 +38,13 @@ _MARKER_TEXT = (
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
+def pseudonym_key_path(results: Path) -> Path:
+    """Return the place of the key of the pseudonyms: beside the folder of the results, so that the
+    folder can be given away."""
+    folder = Path(os.path.abspath(results))
+    return folder.with_name(f"{folder.name}_pseudonym_key.csv")
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """The outcome of a run.
@@ -44,6 +54,7 @@ class Result:
         problems: a line for each file or label that was left out.
         tables: name to path of the files that were written; empty if nothing was written.
         report: the page to open first, or None.
+        key: the key of the pseudonyms, or None.
         cells_in_memory: the table of cells of a run that wrote nothing, else None.
     """
 
@@ -51,6 +62,7 @@ class Result:
     problems: tuple[str, ...] = ()
     tables: Mapping[str, Path] = field(default_factory=dict)
     report: Path | None = None
+    key: Path | None = None
     cells_in_memory: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
@@ -102,6 +114,9 @@ class ResultsFolder:
         self._journal = root / HIDDEN / "written.txt"
         self._old: set[str] = set()
         self._new: set[str] = set()
+        #: The name of each field's files, and all of them in lower case.
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._taken: set[str] = set()
         self._open = contextlib.ExitStack()
         self._journal_file: IO[str] | None = None
 
@@ -159,10 +174,27 @@ class ResultsFolder:
     def field_path(self, folder: str, field_id: str, suffix: str) -> Path:
         """Return FOLDER/FIELD.suffix, with the field's sub-folders, and record it.
 
-        Each part of field_id becomes a safe name, so that the file stays inside the folder.
+        FIELD is field_id without the suffix of its image. Where several images have the same name
+        but for the suffix, only the first loses it. Each part of field_id becomes a safe name, so
+        that the file stays inside the folder.
         """
-        *parents, name = (safe_name(part) for part in field_id.split("/"))
+        if field_id not in self._names:
+            self._names[field_id] = self._new_name(field_id)
+        *parents, name = self._names[field_id]
         return self.path(folder, *parents, name + suffix)
+
+    def _new_name(self, field_id: str) -> tuple[str, ...]:
+        *parents, last = field_id.split("/")
+        path = PurePosixPath(last)
+        stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else last
+        numbered = (f"{last}~{n}" for n in itertools.count(2))
+        for name in itertools.chain((stem, last), numbered):
+            parts = tuple(safe_name(part) for part in (*parents, name))
+            # Some file systems do not distinguish upper and lower case.
+            if (key := "/".join(parts).casefold()) not in self._taken:
+                self._taken.add(key)
+                return parts
+        raise AssertionError  # the numbers do not end
 
     def _lock(self) -> None:
         """Lock the folder against other runs until this one ends."""
@@ -201,4 +233,4 @@ class ResultsFolder:
                     folder.rmdir()  # fails on purpose if the folder is not empty
 
 
-__all__ = ["HIDDEN", "MARKER", "Result", "ResultsFolder"]
+__all__ = ["HIDDEN", "MARKER", "Result", "ResultsFolder", "pseudonym_key_path"]

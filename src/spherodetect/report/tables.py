@@ -33,7 +33,8 @@ CELL_COLUMNS: Mapping[str, str | int] = {
     "patient_id": TEXT, "field_id": TEXT, "cell_id": COUNT, "class_name": TEXT, "confidence": 4,
     "p_spherocyte": 4, "x_px": 2, "y_px": 2, "xmin_px": 2, "ymin_px": 2, "xmax_px": 2, "ymax_px": 2,
     "area_px": 1, "diameter_px": 2, "diameter_um": 3, "relative_diameter": 4, "circularity": 4,
-    "solidity": 4, "aspect_ratio": 4, "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4,
+    "solidity": 4, "aspect_ratio": 4, "perimeter_px": 2, "major_axis_px": 2, "minor_axis_px": 2,
+    "integrated_od": 2, "nearest_px": 2, "pallor_fraction": 4, "center_rim_ratio": 4, "mean_od": 4,
     "relative_od": 4, "countable": COUNT, "exclusion_reason": TEXT,
 }  # fmt: skip
 PATIENT_COLUMNS: Mapping[str, str | int] = {
@@ -77,8 +78,6 @@ def cells_frame(
     ymin, xmin, ymax, xmax = cells.box_yxyx.T
     unknown = np.full(len(cells), np.nan)
     diameter_px = np.asarray(cells.measurements.get("diameter_px", unknown), float)
-    reason = cells.exclusion_reason
-    reason[cells.countable & ~np.asarray(accepted)] = "field"
     columns = {
         **cells.measurements,
         "patient_id": patient_id,
@@ -93,7 +92,7 @@ def cells_frame(
         "ymax_px": ymax,
         "diameter_um": diameter_px * cells.um_per_px if cells.um_per_px else unknown,
         "countable": cells.countable & accepted,
-        "exclusion_reason": reason,
+        "exclusion_reason": cells.reason_in(accepted),
     }
     return _frame({name: columns.get(name, unknown) for name in CELL_COLUMNS}, len(cells))
 
