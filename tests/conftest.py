@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def _refuse_network(event: str, args: tuple) -> None:
 
 sys.addaudithook(_refuse_network)
 
+
+# A busy machine is no defect: no example of a property has to be quick.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 #: The files that take longest, the longest first.
 _LONGEST = (
