@@ -227,7 +227,15 @@ def dataset_a(layout: str, tmp_path: Path) -> Path | Recipe:
 
 
 @pytest.mark.skipif(not DATASET_A.is_dir(), reason="the labels of Dataset A are not here")
-@pytest.mark.parametrize("layout", ["here", "recipe", "folders", "zip"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "here",
+        "zip",
+        pytest.param("recipe", marks=pytest.mark.slow),
+        pytest.param("folders", marks=pytest.mark.slow),
+    ],
+)
 def test_dataset_a_by_the_exact_counts(layout, tmp_path):
     findings = [f for f in lint(dataset_a(layout, tmp_path)) if f.code != "labels-without-image"]
     counts = {(f.code, f.split): f.count for f in findings}

@@ -238,6 +238,7 @@ def test_training_runs_from_records_to_a_model(run):
     assert "average precision" in _shown(done, "text/html")["page"][0].lower()
 
 
+@pytest.mark.slow
 def test_scoring_runs_from_photographs_to_a_report(run):
     done = run("3_score_patient")
     assert {"fields", "interval", "overlay", "gallery"} <= set(_shown(done, "image/png"))

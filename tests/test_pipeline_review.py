@@ -585,6 +585,7 @@ def test_pseudonymised_results_are_reviewed_without_names(tmp_path):
     assert scores["patient_001"].basis == "reviewed" and not problems
 
 
+@pytest.mark.slow
 def test_rates_of_a_laboratory(tmp_path):
     for patient in range(3):
         for k in range(3):
