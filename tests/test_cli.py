@@ -3,6 +3,7 @@ goes wrong."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ class Result:
     scores: tuple = ()
     tables: dict[str, Path] = field(default_factory=dict)
     report: Path | None = None
+    key: Path | None = None
 
 
 @pytest.fixture
@@ -121,6 +123,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
     assert cli.main(argv) == 0
     ((args, options),) = calls
     assert callable(options.pop("progress"))
+    assert not any(vars(options.pop("fhir")).values())
     assert args == ([Path("a"), Path("b")],)
     assert options == {
         "out": tmp_path,
@@ -242,7 +245,11 @@ def test_training_commands_say_what_is_missing(monkeypatch, tmp_path, capsys):
 
 
 def test_train_evaluate_and_export_hand_their_options_on(stand_in, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: object() if name == "official" else find_spec(name, *rest),
+    )
     trained = stand_in("spherodetect.training.api", "train", tmp_path / "ckpt-9")
     argv = [
         "train",
@@ -456,7 +463,8 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     code = (
         "import sys, types; from spherodetect import cli; stand = types.ModuleType('p');"
         "stand.demo = lambda out, progress, by_model: types.SimpleNamespace("
-        "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, problems=());"
+        "scores=(), tables={str(n): 'x' * 100 for n in range(9999)}, report=None, key=None, "
+        "problems=());"
         "sys.modules['spherodetect.pipeline.demo'] = stand; "
         "sys.exit(cli.main(['demo', '--out', sys.argv[1]]))"
     )

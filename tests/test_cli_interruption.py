@@ -21,7 +21,9 @@ from spherodetect import cli
 stand = types.ModuleType("p")
 def demo(out, progress, by_model):
     {body}
-    return types.SimpleNamespace(scores=(), tables={{}}, report=None, problems=("left out",))
+    return types.SimpleNamespace(
+        scores=(), tables={{}}, report=None, key=None, problems=("left out",)
+    )
 stand.demo = demo
 sys.modules["spherodetect.pipeline.demo"] = stand
 sys.argv[1:] = ["demo", "--out", sys.argv[1]]
@@ -78,7 +80,9 @@ def test_a_full_disk_behind_stdout_is_one_line(tmp_path):
 
 def test_streams_that_are_none(monkeypatch, tmp_path):
     stand = types.ModuleType("p")
-    result = types.SimpleNamespace(scores=(), tables={}, report=None, problems=("left out",))
+    result = types.SimpleNamespace(
+        scores=(), tables={}, report=None, key=None, problems=("left out",)
+    )
     stand.demo = lambda out, progress, by_model: result
     monkeypatch.setitem(sys.modules, "spherodetect.pipeline.demo", stand)
     monkeypatch.setattr(sys, "stdout", None)

@@ -100,11 +100,11 @@ def test_the_label_image_is_that_of_the_whole_scan_and_the_overlay_a_small_copy(
     scored, model, slide
 ):
     _, out = scored
-    labels = tifffile.imread(out / "masks" / "p1" / "slide.tif.tif")
+    labels = tifffile.imread(out / "masks" / "p1" / "slide.tif")
     cells = model.detect_file(slide, UM_PER_PX)
     assert labels.shape == (1300, 2600)
     np.testing.assert_array_equal(labels, cells.label_image())
-    with Image.open(out / "overlays" / "p1" / "slide.tif.png") as overlay:
+    with Image.open(out / "overlays" / "p1" / "slide.png") as overlay:
         assert overlay.width == 2600 and overlay.height > 1300
     assert "slide.tif" in (out / "reports" / "p1.html").read_text()
 
@@ -112,10 +112,10 @@ def test_the_label_image_is_that_of_the_whole_scan_and_the_overlay_a_small_copy(
 def test_a_second_run_takes_what_the_first_found(scored, slide, monkeypatch):
     result, out = scored
     monkeypatch.setattr(Model, "detect_tiles", lambda *_, **__: pytest.fail("looked again"))
-    (out / "overlays" / "p1" / "slide.tif.png").unlink()
+    (out / "overlays" / "p1" / "slide.png").unlink()
     again = pipeline.score_patients(slide.parents[1], out=out, um_per_px=UM_PER_PX)
     assert repr(again.scores) == repr(result.scores)
-    assert (out / "overlays" / "p1" / "slide.tif.png").is_file()
+    assert (out / "overlays" / "p1" / "slide.png").is_file()
 
 
 def test_what_shows_no_cell_and_what_has_outlines_are_named(model, small_scans, slide, tmp_path):
