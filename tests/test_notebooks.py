@@ -206,6 +206,7 @@ def _complaints(notebook: Any) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_labels_run_from_an_export_to_records(run):
     done = run("1_labels")
     assert {"drawn", "repaired", "read"} <= set(_shown(done, "image/png"))

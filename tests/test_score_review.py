@@ -408,6 +408,7 @@ def _check(outcomes, n_patients):
     assert np.mean(patients) >= 0.95
 
 
+@pytest.mark.slow
 def test_simulated_reviews_hold():
     _check(simulate(25), 25)
 
