@@ -128,7 +128,6 @@ def _export(args: argparse.Namespace) -> int:
         from spherodetect.training.stock import wrap
 
         options: dict[str, Any] = {"canvas": Canvas.parse(args.static)} if args.static else {}
-
         names = [name.strip() for name in args.classes.split(",")]
         options |= {"class_names": names, "rbc_px": args.rbc_px, "experiment": args.experiment}
         model = wrap(args.source, args.out, **options)
