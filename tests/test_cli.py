@@ -421,8 +421,13 @@ def test_thousands_of_lost_labels_are_summed_up():
         for a in range(3)
     ]
     spare = [{"file": "0.rf.jpg", "reason": "augmented-copy", "annotation_id": "1"}]
-    lines = cli.labels._lost_labels({"dropped_items": lost + spare})
-    assert lines[0] == "'0.jpg': 3 labels left out: malformed"
+    findings = [{"file": "0.jpg", "code": "malformed", "message": "expected a number"}]
+    manifest = {"dropped_items": lost + spare, "findings": findings}
+    lines = cli.labels._lost_labels(manifest)
+    assert lines[:2] == [
+        "'0.jpg': 3 labels left out: malformed (expected a number)",
+        "'1.jpg': 3 labels left out: malformed",
+    ]
     assert len(lines) == 21
     assert lines[-1] == "5 files more; manifest.json names them all"
 

@@ -120,9 +120,12 @@ def print_splits(manifest: Mapping[str, Any]) -> None:
         for name, s in splits.items()
     ]
     _print_table(head, rows, numbers=set(range(1, len(head))))
-    dropped = sum(labels["dropped"].values())
-    read = counted(labels["read"], "label")
-    print(f"{read} read, {labels['written']:,} written, {dropped:,} dropped")
+    dropped = labels["dropped"]
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in dropped.items())
+    print(
+        f"{counted(labels['read'], 'label')} read, {labels['written']:,} written, "
+        f"{sum(dropped.values()):,} dropped" + (f" ({reasons})" if reasons else "")
+    )
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -157,7 +160,8 @@ def _finding_lines(same: Sequence[Finding]) -> list[str]:
             if 0 < len(f.annotation_ids) <= 3
             else ""
         )
-        places.setdefault(f.message, []).append(f"{quoted(f.file)}{split}{few or times}")
+        place = "all files" if f.file == "." else quoted(f.file)
+        places.setdefault(f.message, []).append(f"{place}{split}{few or times}")
     lines = []
     for message, where in itertools.islice(places.items(), _FINDINGS_OF_A_KIND):
         more = len(where) - _FINDINGS_OF_A_KIND

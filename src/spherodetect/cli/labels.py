@@ -181,8 +181,10 @@ def _lost_labels(manifest: dict[str, Any]) -> list[str]:
     lost = Counter(
         (i["file"], i["reason"]) for i in manifest["dropped_items"] if i["reason"] not in _SPARE
     )
+    why = {(f["file"], f["code"]): f["message"] for f in reversed(manifest["findings"])}
     lines = [
         f"{quoted(file)}: {counted(n, 'label')} left out: {reason}"
+        + (f" ({why[file, reason]})" if (file, reason) in why else "")
         for (file, reason), n in lost.items()
     ]
     more = len(lines) - _MOST_LINES

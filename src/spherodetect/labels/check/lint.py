@@ -173,9 +173,15 @@ def _unknown_classes(labels: LabelSet, recipe: Recipe) -> Iterator[Finding]:
                 (),
                 f"the class name {quoted(name)} is not known; "
                 f"known: {', '.join(recipe.class_names)}, their usual names and finer red cells",
-                "rename it, or map it in a recipe (classes, red_cells or unknown) "
-                "or with --classes FILE",
+                _mend_of_a_name(name),
             )
+
+
+def _mend_of_a_name(name: str) -> str:
+    mend = "map it in a recipe (classes, red_cells or unknown) or with --classes FILE"
+    if not name.isdecimal():
+        return f"rename it, or {mend}"
+    return f"put the data.yaml, classes.txt or *.names of the export beside the labels, or {mend}"
 
 
 def _turned_images(fields: Iterable[LabelledField]) -> Iterator[Finding]:
