@@ -76,3 +76,18 @@ def test_ctrl_c_to_a_group_ends_it_without_tracebacks(tmp_path, seconds):
         # The pipe is closed when the last process of the group has ended.
         assert process.communicate(timeout=60)[1] == "interrupted\n"
         assert process.returncode == 130
+
+
+def test_the_workers_of_a_process_that_is_ended_end_without_a_warning(tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text(_INTERRUPTED)
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "on\n"
+        process.terminate()
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == -signal.SIGTERM

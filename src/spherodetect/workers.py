@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +55,7 @@ def working(n: int, *, chunk: int = 1) -> Iterator[Mapped]:
     before = set(multiprocessing.active_children())
     # Forking a process that runs TensorFlow's threads can hang.
     spawn = multiprocessing.get_context("spawn")
+    _start_tracker()
     executor = ProcessPoolExecutor(n, spawn, initializer=_end_with_parent)
     try:
         yield lambda function, arguments: _Calls(executor, function, arguments, n, chunk).results()
@@ -116,13 +118,23 @@ def _without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # The tracker starts with the first worker, and unblocks the signal.
+    # If it is not running yet, the tracker starts with the first worker, and unblocks the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start Python's tracker of semaphores, which outlives a parent that is killed and would then
+    warn on its stderr."""
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def _end_with_parent() -> None:
