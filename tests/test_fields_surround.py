@@ -52,6 +52,24 @@ def _round(image: np.ndarray, radius: float, soft: float = 1.0):
     return (image * light + 6 * (1 - light)).astype(np.uint8), distance > radius
 
 
+@pytest.mark.parametrize("mode", ["reflect", "symmetric"])
+@pytest.mark.parametrize("across", [False, True])
+def test_bands_that_mirror_the_field_are_found_to_the_pixel(field, mode, across):
+    widths = ((0, 0), (60, 81)) if across else ((60, 81), (0, 0))
+    mirrored = np.pad(field.image, (*widths, (0, 0)), mode=mode)
+    outside = np.pad(np.zeros(field.image.shape[:2], bool), widths, constant_values=True)
+    for image in (mirrored, _jpeg(mirrored)):
+        np.testing.assert_array_equal(find_surround(image), outside)
+
+
+def test_slide_and_gradients_are_no_mirror_image():
+    rng = np.random.default_rng(2)
+    slide = rng.normal(225, 2, (200, 300, 3)).clip(0, 255).astype(np.uint8)
+    slope = slide - np.linspace(0, 60, 300).astype(np.uint8)[:, None]
+    for image in (slide, slope, np.swapaxes(slope, 0, 1)):
+        assert find_surround(image) is None
+
+
 @pytest.mark.parametrize("colour", [0, 255, 114, (20, 30, 40)])
 @pytest.mark.parametrize("across", [False, True])
 def test_the_bands_of_a_letterbox_are_found_to_the_pixel(field, colour, across):

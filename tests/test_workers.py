@@ -82,10 +82,7 @@ def test_the_workers_of_a_process_that_is_ended_end_without_a_warning(tmp_path):
     script = tmp_path / "work.py"
     script.write_text(_INTERRUPTED)
     with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "on\n"
         process.terminate()

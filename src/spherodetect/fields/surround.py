@@ -1,9 +1,10 @@
 """The part of an image outside of the field of view: a black or flat frame, or an eyepiece's edge.
 
-Such a part is neither slide nor cell. Two kinds are found: bands of one colour along the sides, as
-programs add them to fill a square (letterbox), and the dark surround of a round or cut-off field of
-view. A pointer is dark and reaches the edge too, but it stands inside of the field of view, whose
-outline is convex without it.
+Such a part is neither slide nor cell. Three kinds are found: bands of one colour along the sides,
+as programs add them to fill a square (letterbox); bands that repeat the image beside them as a
+mirror does (Roboflow's "fit, reflect edges"), whose cells would be counted twice; and the dark
+surround of a round or cut-off field of view. A pointer is dark and reaches the edge too, but it
+stands inside of the field of view, whose outline is convex without it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ _BLURRED_PX = 8
 #: Shares of a line that have the band's colour: at least in a band, and at most beyond it. Lines of
 #: saturated slide between cells have shares in between.
 _IN_BAND, _BEYOND = 0.97, 0.3
+#: Smallest mirrored band as a part of the image's side, and in pixels; the largest one.
+_MIN_MIRROR, _MIN_MIRROR_PX, _MAX_MIRROR = 0.02, 8, 0.4
+#: Grey levels by which a mirrored band differs from its original, on average; compression adds
+#: some. If the axis is moved by so many half pixels, the two differ by more than twice as much.
+_MIRROR_LEVELS, _MIRROR_SHIFT, _MIRROR_LEAST = 4.0, 4, 1.5
 #: Longest side of the copy on which a dark surround is searched.
 _COARSE_PX = 480
 #: Dark is below this part of the slide's brightness, in all channels. Nuclei keep more of the blue.
@@ -55,15 +61,16 @@ def find_surround(image: np.ndarray) -> np.ndarray | None:
 
 
 def bottom_band(image: np.ndarray) -> int:
-    """The height of a band of one colour at the lower edge, without text; 0 if there is none."""
+    """The height of a band at the lower edge, without text; 0 if there is none."""
     return _bands(image)[1]
 
 
 def _bands(image: np.ndarray) -> tuple[int, int]:
-    """The number of rows at the upper and at the lower edge that are a band of one colour."""
+    """The number of rows at the upper and at the lower edge that are a band of one colour or a
+    mirrored one."""
     # 200 columns suffice to tell whether a row is flat.
     lines = image[:, :: max(1, image.shape[1] // 200)]
-    top, bottom = _band(lines), _band(lines[::-1])
+    top, bottom = (_band(one) or _mirrored(one) for one in (lines, lines[::-1]))
     return (top, bottom) if len(image) - top - bottom >= _MIN_LEFT * len(image) else (0, 0)
 
 
@@ -79,6 +86,29 @@ def _band(lines: np.ndarray) -> int:
     # The edges of cells next to empty slide are round: there the share falls over many lines.
     is_sharp = end - flawless <= _BLURRED_PX and flat[end : end + _BLURRED_PX].mean() <= _BEYOND
     return end if is_band and is_sharp else 0
+
+
+def _mirrored(lines: np.ndarray) -> int:
+    """The number of first rows that repeat the rows after them in reverse order."""
+    grey = lines[..., 1].astype(np.float32)
+    smallest = max(_MIN_MIRROR_PX, round(_MIN_MIRROR * len(grey)))
+    # Row i is the mirror image of row `both` - i.
+    sums = np.arange(2 * smallest, round(2 * _MAX_MIRROR * len(grey)))
+    if not len(sums):
+        return 0
+    outermost = np.abs(grey[sums] - grey[0]).mean(axis=1)
+    likely = sums[outermost <= 2 * _MIRROR_LEVELS]
+    differences = [(_mirror_difference(grey, both), int(both)) for both in likely]
+    difference, both = min(differences, default=(np.inf, 0))
+    # A band of empty slide, or of a large cell, resembles its mirror image wherever the axis is.
+    moved = [_mirror_difference(grey, both + by) for by in (-_MIRROR_SHIFT, _MIRROR_SHIFT) if both]
+    is_sharp = difference <= _MIRROR_LEVELS and min(moved) >= 2 * difference + _MIRROR_LEAST
+    return (both + 1) // 2 if is_sharp else 0
+
+
+def _mirror_difference(grey: np.ndarray, both: int) -> float:
+    n = (both + 1) // 2
+    return float(np.abs(grey[:n] - grey[both : both - n : -1]).mean())
 
 
 def _dark_surround(image: np.ndarray) -> np.ndarray | None:
