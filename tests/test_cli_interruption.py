@@ -11,6 +11,7 @@ import types
 import pytest
 
 from spherodetect import cli
+from spherodetect.cli.streams import libraries_log_to
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import naming, system_reason
 
@@ -106,3 +107,34 @@ def test_errors_of_tensorflow_that_come_from_the_disk_are_the_systems(tmp_path):
     expected = r"a\.tfrecord': cannot be written \(No space left"
     with pytest.raises(SpherodetectError, match=expected), naming(tmp_path / "a.tfrecord"):
         raise problem
+
+
+_CHATTER = """
+import os, sys
+from pathlib import Path
+from spherodetect.cli.streams import libraries_log_to, unheard_streams
+with unheard_streams(), libraries_log_to(Path(sys.argv[1])):
+    os.write(2, b"I0000 of C++\\n")
+    print("progress", file=sys.stderr)
+    if len(sys.argv) > 2:
+        os.abort()
+print("after", file=sys.stderr)
+os.write(2, b"and C++ again\\n")
+"""
+
+
+def test_messages_of_libraries_go_to_the_log_and_those_of_the_command_to_stderr(tmp_path):
+    log = tmp_path / "run" / "log.txt"
+    command = [sys.executable, "-c", _CHATTER, str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "progress\nafter\nand C++ again\n"
+    assert log.read_text() == "I0000 of C++\n"
+    # The last words of a library that aborts are kept.
+    subprocess.run([*command, "abort"], capture_output=True, text=True, check=False)
+    assert log.read_text() == 2 * "I0000 of C++\n"
+
+
+def test_a_command_without_messages_leaves_no_log(tmp_path):
+    with libraries_log_to(tmp_path / "run" / "log.txt"):
+        pass
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spherodetect.cli.options import DONE, add, add_out, positive, require_model_garden
+from spherodetect.cli.streams import libraries_log_to
 from spherodetect.console import progress_of, shown
 from spherodetect.errors import SpherodetectError
 
@@ -91,7 +92,7 @@ def _train(args: argparse.Namespace) -> int:
     from spherodetect.training.api import train
 
     # The training tells the time left itself: it knows what validations and graphs take.
-    with progress_of("training", clock=False) as progress:
+    with libraries_log_to(args.out / "log.txt"), progress_of("training", clock=False) as progress:
         trained = train(
             args.experiment,
             args.out,

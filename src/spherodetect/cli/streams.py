@@ -12,8 +12,10 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO, cast
 
+_STDERR = 2
 #: Errors of a stream whose reader has left, or whose terminal is gone.
 _READER_LEFT = frozenset({errno.EPIPE, errno.EBADF, errno.EIO})
 
@@ -35,6 +37,42 @@ def unheard_streams() -> Iterator[None]:
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def libraries_log_to(file: Path) -> Iterator[None]:
+    """Within this context, what TensorFlow's C++ code says on stderr is appended to a file.
+
+    It has no switch for some of its messages, and no user can act on them. Python's own stderr
+    stays where it is.
+    """
+    is_new = not file.parent.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(_STDERR)
+    with file.open("ab") as log, contextlib.ExitStack() as stack:
+        if _is_descriptor(sys.stderr, _STDERR):
+            stream = os.fdopen(os.dup(_STDERR), "w", buffering=1, encoding=sys.stderr.encoding)
+            stack.enter_context(stream)
+            stack.enter_context(contextlib.redirect_stderr(_unheard(stream)))
+        os.dup2(log.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, _STDERR)
+            os.close(terminal)
+            if not file.stat().st_size:
+                file.unlink()
+                if is_new:
+                    with contextlib.suppress(OSError):
+                        file.parent.rmdir()
+
+
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):
+        return False
 
 
 def _open_descriptors() -> None:
