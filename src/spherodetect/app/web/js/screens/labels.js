@@ -117,7 +117,7 @@ function labelRows(set, show) {
     return h(
       "tr",
       {},
-      h("th", { scope: "row" }, markOf(app.look(label.id), { size: 18 })),
+      h("td", {}, markOf(app.look(label.id), { size: 18 })),
       h(
         "td",
         {},

@@ -121,11 +121,9 @@ function fieldsText(one) {
 
 function reviewed(one) {
   const href = `#/review${one.reviews?.length ? `/${one.reviews[0]}` : `?patient=${encodeURIComponent(one.patient)}`}`;
-  return h("a", {
-    href,
-    text: one.n_reviewed ? num(one.n_reviewed, 0) : "Review",
-    "aria-label": `Review ${one.patient}`,
-  });
+  const text = one.n_reviewed ? num(one.n_reviewed, 0) : "Review";
+  const says = one.n_reviewed ? `${text} reviewed cells of` : text;
+  return h("a", { href, text, "aria-label": `${says} ${one.patient}` });
 }
 
 function queue(one) {
