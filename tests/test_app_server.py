@@ -559,6 +559,28 @@ def test_figures_share_no_patient_with_training(client):
     assert len(document["coef"][0]) == len(document["features"])
 
 
+def test_each_set_has_its_predictions_and_a_deleted_label_leaves_none(client):
+    _label_by_truth(client)
+    finished(client, client.post("/api/classifiers", json={"reviewer": "anna"}))
+    sphere = names(client)["spherocyte"]
+    before = [one["classifier"]["label"] for one in objects_of(client)]
+    made = client.post("/api/label-sets", json={"name": "other"}).json()["set"]["id"]
+    client.patch(f"/api/label-sets/{made}", json={"active": True})
+    assert all(one["classifier"] is None for one in objects_of(client))
+    client.patch("/api/label-sets/1", json={"active": True})
+    assert [one["classifier"]["label"] for one in objects_of(client)] == before
+    run(client, "watershed", [1])
+    assert all(one["classifier"] for one in objects_of(client)), "new outlines are predicted too"
+    assert client.delete(f"/api/labels/{sphere}").status_code == 409
+    # Of a label that no event names, such as one that only reviews answered, nothing is left.
+    base = client.project.base
+    rows = base.rows("SELECT * FROM label WHERE name = 'wbc'")
+    with base.writing():
+        base.execute("UPDATE prediction SET label_id = ? WHERE object_id = 1", (rows[0]["id"],))
+    assert client.delete(f"/api/labels/{rows[0]['id']}").status_code == 204
+    assert next(one for one in objects_of(client) if one["id"] == 1)["classifier"] is None
+
+
 def test_too_few_patients_are_said_plainly(client):
     _label_by_truth(client, fields=range(1, 5))  # two patients
     overview = client.get("/api/training").json()

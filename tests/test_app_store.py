@@ -29,6 +29,7 @@ from spherodetect.app.store.labels import (
 )
 from spherodetect.app.store.objects import objects_by_id, objects_in
 from spherodetect.app.store.outlines import Outline, cut_masks, drawn_mask, polygon_xy, read_mask
+from spherodetect.app.store.schema import MIGRATIONS, VERSION
 from spherodetect.errors import SpherodetectError
 from spherodetect.rle import pack_runs, run_lengths
 
@@ -413,14 +414,32 @@ def test_an_older_file_is_migrated_after_a_copy(tmp_path, monkeypatch):
     first.close()
     monkeypatch.setattr(
         "spherodetect.app.store.database.MIGRATIONS",
-        (None, "CREATE TABLE added (id INTEGER);\nINSERT INTO added VALUES (7);\n"),
+        (*MIGRATIONS, "CREATE TABLE added (id INTEGER);\nINSERT INTO added VALUES (7);\n"),
     )
-    monkeypatch.setattr("spherodetect.app.store.database.VERSION", 2)
+    monkeypatch.setattr("spherodetect.app.store.database.VERSION", VERSION + 1)
     later = Database(tmp_path)
     assert later.number("SELECT id FROM added") == 7
-    assert later.number("PRAGMA user_version") == 2
-    assert (tmp_path / "review-version-1.sqlite").is_file()
+    assert later.number("PRAGMA user_version") == VERSION + 1
+    assert (tmp_path / f"review-version-{VERSION}.sqlite").is_file()
     later.close()
+
+
+def test_predictions_of_the_first_version_are_kept_without_those_of_deleted_labels(tmp_path):
+    with sqlite3.connect(tmp_path / "review.sqlite") as old:
+        old.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1;")
+        old.executescript(
+            "INSERT INTO label_set VALUES (1, 'a');"
+            "INSERT INTO label VALUES (1, 1, 'x', '#000000', NULL, 'class', 0);"
+            "INSERT INTO field (id, sha256, patient, name, path, height, width)"
+            " VALUES (1, 'f', 'p', 'n', 'n', 9, 9);"
+            "INSERT INTO object VALUES (1, 1, 0, 1, 1, 1, NULL), (2, 1, 0, 1, 1, 1, NULL);"
+            "INSERT INTO classifier VALUES (1, 1, '', 'anna', '{}', '{}');"
+            "INSERT INTO prediction VALUES (1, 1, 1, 0.9, 0.1), (2, 1, 77, 0.9, 0.1);"
+        )
+    base = Database(tmp_path)
+    rows = [tuple(row) for row in base.rows("SELECT * FROM prediction")]
+    assert rows == [(1, 1, 1, 1, 0.9, 0.1)]
+    base.close()
 
 
 _WRITER = """

@@ -15,9 +15,10 @@ import numpy as np
 
 from spherodetect.app.errors import Conflict
 from spherodetect.app.jobs import Job, Work
+from spherodetect.app.predictions import features_of
 from spherodetect.app.selection import Seen, seen_objects
 from spherodetect.app.store.database import Database
-from spherodetect.app.training import examples, features_of, split_of
+from spherodetect.app.training import examples, split_of
 
 _LEAST = 3
 _PERPLEXITY = 30.0

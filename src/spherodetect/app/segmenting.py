@@ -11,6 +11,7 @@ import numpy as np
 from spherodetect.app.jobs import Job, Work
 from spherodetect.app.methods import Found, Method
 from spherodetect.app.patients import score_by_model
+from spherodetect.app.predictions import predict_field
 from spherodetect.app.project import Project
 from spherodetect.app.store.attach import add_run, attach
 from spherodetect.app.store.fields import CELLS, MEASURED, FieldRow
@@ -117,6 +118,7 @@ def _store(project: Project, field: FieldRow, found: Found, run_id: int) -> np.n
                 (found.um_per_px, found.scale_source, field.id, MEASURED),
             )
             base.changed("scale")
+        predict_field(base, field.id)
     return np.array([attached.n_objects, attached.n_attached, attached.n_queued])
 
 

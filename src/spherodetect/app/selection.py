@@ -60,7 +60,8 @@ def seen_objects(
     base: Database, *, field_id: int | None = None, patient: str | None = None
 ) -> list[Seen]:
     """The visible objects of fields that are there, in order of fields and ids."""
-    where, values = "", [active_set(base)]
+    set_id = active_set(base)
+    where, values = "", [set_id, set_id]
     if field_id is not None:
         where, values = " AND o.field_id = ?", [*values, field_id]
     rows = base.rows(
@@ -69,7 +70,8 @@ def seen_objects(
         "c.label_id AS human, s.seen, p.label_id AS guess, p.doubt FROM object o "
         "JOIN field f ON f.id = o.field_id JOIN outline t ON t.id = o.outline_id "
         "LEFT JOIN current_label c ON c.object_id = o.id AND c.set_id = ? "
-        "LEFT JOIN step s ON s.id = c.step_id LEFT JOIN prediction p ON p.object_id = o.id "
+        "LEFT JOIN step s ON s.id = c.step_id "
+        "LEFT JOIN prediction p ON p.object_id = o.id AND p.set_id = ? "
         f"WHERE o.visible = 1 AND f.present = 1{where}",
         values,
     )

@@ -19,14 +19,10 @@ import numpy as np
 
 from spherodetect.app.errors import Conflict
 from spherodetect.app.jobs import Job, Work
+from spherodetect.app.predictions import FEATURES, features_of, predict_all, predicted
 from spherodetect.app.store.database import Database, now
 from spherodetect.app.store.labels import Label, active_set, label_named, labels_of
 
-#: Measurements that do not depend on the camera; see `measure`.
-FEATURES = (
-    "relative_diameter", "circularity", "solidity", "aspect_ratio", "pallor_fraction",
-    "center_rim_ratio", "mean_od", "relative_od",
-)  # fmt: skip
 PATIENT, FIELD = "patient", "field"
 #: Fewer labelled patients cannot give figures for a patient that was never seen.
 MIN_GROUPS = 3
@@ -34,7 +30,6 @@ MIN_GROUPS = 3
 _ONE_IN = 4
 _LEAST_EXAMPLES = 2
 _FORMAT = 1
-_CHUNK = 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +92,6 @@ def examples(base: Database, *, include_reviewed: bool = False) -> Examples:
         features_of([json.loads(one[4]["measurements"]) for one in found]),
         np.array([one[5] for one in found], bool),
     )
-
-
-def features_of(measurements: Sequence[Mapping[str, float]]) -> np.ndarray:
-    """(N, 8) float64, NaN for what was not measured."""
-    rows = [[one.get(name, np.nan) for name in FEATURES] for one in measurements]
-    return np.array(rows, float).reshape(-1, len(FEATURES))
 
 
 def split_of(base: Database, labelled: Examples, *, freeze: bool = False) -> Split:
@@ -182,21 +171,11 @@ def train(base: Database, reviewer: str, *, include_reviewed: bool) -> Work:
             )
         yield
         job.progress(1, 2, "applying")
-        yield from _applied(base, added, model)
+        yield from predict_all(base, added, model)
         job.progress(2, 2)
         job.result = {"classifier": classifier_view(base, added)}
 
     return work
-
-
-def predicted(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
-    """(N, K) probabilities of the model's labels, in their order."""
-    values = np.where(np.isfinite(features), features, np.array(model["median"]))
-    scaled = (values - np.array(model["mean"])) / np.array(model["scale"])
-    logits = scaled @ np.array(model["coef"]).T + np.array(model["intercept"])
-    logits -= logits.max(axis=1, keepdims=True)
-    raised = np.exp(logits)
-    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def judged(model: Mapping[str, Any], validation: Examples) -> dict[str, Any] | None:
@@ -289,40 +268,6 @@ def _fitted(training: Examples) -> dict[str, Any]:
     }
 
 
-def _applied(base: Database, classifier_id: int, model: Mapping[str, Any]) -> Generator[None]:
-    """Predict every object, a step for some thousands."""
-    last = 0
-    while True:
-        rows = base.rows(
-            "SELECT o.id, t.measurements FROM object o JOIN outline t ON t.id = o.outline_id "
-            "WHERE o.id > ? ORDER BY o.id LIMIT ?",
-            (last, _CHUNK),
-        )
-        if not rows:
-            break
-        last = rows[-1]["id"]
-        p = predicted(model, features_of([json.loads(row["measurements"]) for row in rows]))
-        best, ordered = p.argmax(axis=1), np.sort(p, axis=1)
-        doubt = 1 - (ordered[:, -1] - ordered[:, -2])
-        with base.writing():
-            for k, row in enumerate(rows):
-                base.execute(
-                    "INSERT OR REPLACE INTO prediction VALUES (?, ?, ?, ?, ?)",
-                    (
-                        row["id"],
-                        classifier_id,
-                        int(model["labels"][best[k]]),
-                        round(float(ordered[k, -1]), 5),
-                        round(float(doubt[k]), 5),
-                    ),
-                )
-        yield
-    with base.writing():
-        for row in base.rows("SELECT id FROM field WHERE present = 1"):
-            base.changed("field", row["id"])
-        base.changed("classifier")
-
-
 def _previous(base: Database, kind: str, validation: Examples) -> dict[str, Any] | None:
     """The last classifier, judged on the same validation examples.
 
@@ -372,15 +317,12 @@ def _reviewed(base: Database, labels: Sequence[Label]) -> dict[int, int | None]:
 
 
 __all__ = [
-    "FEATURES",
     "Examples",
     "Split",
     "classifier_view",
     "examples",
-    "features_of",
     "judged",
     "newest",
-    "predicted",
     "split_of",
     "train",
     "why_not_ready",

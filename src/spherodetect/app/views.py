@@ -44,7 +44,9 @@ def object_views(
     people = _by_reviewer(base, ids, names.set_id)
     predicted = {
         row["object_id"]: row
-        for row in base.rows_of("SELECT * FROM prediction WHERE object_id IN (?)", ids)
+        for row in base.rows_of(
+            f"SELECT * FROM prediction WHERE set_id = {int(names.set_id)} AND object_id IN (?)", ids
+        )
     }
     queued = _queued(base, {one.field_id for one in objects})
     um_per_px = _pixel_sizes(base, {one.field_id for one in objects})

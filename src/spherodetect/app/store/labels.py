@@ -164,7 +164,7 @@ def change_label(base: Database, label_id: int, changes: dict[str, Any]) -> None
 
 
 def delete_label(base: Database, label_id: int) -> None:
-    """Delete a label that no event names."""
+    """Delete a label that no event names, and what classifiers predicted of it."""
     with base.writing():
         label = one_label(base, label_id)
         used = base.number("SELECT count(*) FROM label_event WHERE label_id = ?", (label_id,))
@@ -173,7 +173,15 @@ def delete_label(base: Database, label_id: int) -> None:
                 f"{quoted(label.name)}: {used} events name this label, undone ones included, so it "
                 "is kept; rename it instead"
             )
+        fields = base.rows(
+            "SELECT DISTINCT o.field_id FROM prediction p JOIN object o ON o.id = p.object_id "
+            "WHERE p.label_id = ?",
+            (label_id,),
+        )
+        base.execute("DELETE FROM prediction WHERE label_id = ?", (label_id,))
         base.execute("DELETE FROM label WHERE id = ?", (label_id,))
+        for row in fields:
+            base.changed("field", row["field_id"])
         base.changed("labels")
 
 

@@ -199,6 +199,25 @@ MIGRATIONS = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref INTEGER NOT NULL
     );
     """,
+    # The classifier of each label set predicts for itself.
+    """
+    CREATE TABLE prediction_of_set (
+        object_id INTEGER NOT NULL REFERENCES object (id),
+        set_id INTEGER NOT NULL REFERENCES label_set (id),
+        classifier_id INTEGER NOT NULL REFERENCES classifier (id),
+        label_id INTEGER NOT NULL,
+        p REAL NOT NULL,
+        doubt REAL NOT NULL,
+        PRIMARY KEY (object_id, set_id)
+    ) WITHOUT ROWID;
+    INSERT INTO prediction_of_set
+        SELECT p.object_id, k.set_id, p.classifier_id, p.label_id, p.p, p.doubt
+        FROM prediction p JOIN classifier k ON k.id = p.classifier_id;
+    DROP TABLE prediction;
+    ALTER TABLE prediction_of_set RENAME TO prediction;
+    DELETE FROM prediction WHERE label_id NOT IN (SELECT id FROM label);
+    CREATE INDEX prediction_label ON prediction (label_id);
+    """,
 )
 VERSION = len(MIGRATIONS)
 
