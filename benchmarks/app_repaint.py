@@ -98,7 +98,7 @@ def press_all(
         x, y = places[index]
         page.mouse.click(left + x * scale, top + y * scale)
         wait(page, 2 * done + 1)
-        page.keyboard.press("21"[done % 2])
+        page.keyboard.press("23"[done % 2])  # the outlines have the label of key 1
         wait(page, 2 * done + 2)
     assert page.evaluate("window.same") == 0, "every press changes the picture"
     times = page.evaluate("window.times")
