@@ -119,20 +119,28 @@ def _by_name(fields: Sequence[FieldRow]) -> dict[str, FieldRow]:
 def _outline(annotation: Annotation, field: FieldRow) -> Outline | None:
     """The outline of an annotation, the box where there is no other; None without pixels."""
     height, width = field.size_hw
-    mask = None
     if annotation.mask is not None:
-        mask = np.asarray(annotation.mask)
+        mask, corner = np.asarray(annotation.mask), (0, 0)
+        if mask.shape != field.size_hw:
+            return None
     elif annotation.polygons:
-        mask = np.zeros(field.size_hw, bool)
-        for polygon in annotation.polygons:
-            mask ^= fill_polygon(np.clip(polygon, 0, [height, width]), field.size_hw)
+        polygons = [np.clip(one, 0, [height, width]) for one in annotation.polygons]
+        # Only the box is filled: a field may hold thousands of outlines.
+        low = np.floor(np.min([one.min(axis=0) for one in polygons], axis=0)).astype(int)
+        high = np.ceil(np.max([one.max(axis=0) for one in polygons], axis=0)).astype(int)
+        mask, corner = np.zeros(high - low, bool), (int(low[0]), int(low[1]))
+        for polygon in polygons:
+            mask ^= fill_polygon(polygon - low, mask.shape)
     elif annotation.box_yxyx is not None:
         y0, x0, y1, x1 = np.clip(annotation.box_yxyx, 0, [height, width, height, width])
-        mask = np.zeros(field.size_hw, bool)
-        mask[round(y0) : round(y1), round(x0) : round(x1)] = True
-    if mask is None or mask.shape != field.size_hw or not mask.any():
+        corner = (round(y0), round(x0))
+        mask = np.ones((round(y1) - corner[0], round(x1) - corner[1]), bool)
+    else:
         return None
-    return Outline(*trimmed(mask, (0, 0)))
+    if not mask.any():
+        return None
+    box, tight = trimmed(mask, corner)
+    return Outline(box, tight.copy())
 
 
 def _label_id(project: Project, name: str) -> int:
