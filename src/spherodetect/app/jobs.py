@@ -29,6 +29,10 @@ _FIRST_GUESS_S = 5.0
 _UNEXPECTED = "an unexpected error ended this job; the terminal of the server says more"
 
 
+class Cancelled(Exception):
+    """Ends a job that was cancelled inside of a step."""
+
+
 @dataclass(eq=False)
 class Job:
     """One job; the worker changes it, others read it.
@@ -58,6 +62,15 @@ class Job:
     def progress(self, done: int, total: int, label: str = "") -> None:
         """Note what is done; the job calls it."""
         self.done, self.total, self.label = done, total, label
+
+    def check(self) -> None:
+        """End the job here if it was cancelled; a step that takes long calls it.
+
+        Raises:
+            Cancelled: it was.
+        """
+        if self.cancelled:
+            raise Cancelled
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; False if it did not come in time."""
@@ -183,6 +196,8 @@ class Worker:
             next(steps)
         except StopIteration:
             self._end(job, DONE)
+        except Cancelled:
+            self._end(job, CANCELLED)
         except SpherodetectError as error:
             job.error = str(error)
             self._end(job, FAILED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
+from spherodetect.app.corrected import corrected_field
 from spherodetect.app.errors import Conflict
 from spherodetect.app.jobs import Job, Work
 from spherodetect.app.methods.mask_rcnn import examined
@@ -13,18 +14,15 @@ from spherodetect.app.project import RESULTS, Project
 from spherodetect.app.reviews import patient_review_of
 from spherodetect.app.store.database import Database
 from spherodetect.app.store.fields import FieldRow, all_fields
-from spherodetect.app.store.labels import active_set, labels_of
-from spherodetect.corrections import Correction
 from spherodetect.examined import Examined
 from spherodetect.fields.field import Field, FieldList
 from spherodetect.pipeline.overlay_files import OverlayFiles
-from spherodetect.pipeline.patient import corrected
 from spherodetect.pipeline.patients_run import PatientsRun
 from spherodetect.pipeline.review_score import Reviews
 from spherodetect.report.results import ResultsFolder
+from spherodetect.safety import quoted
 from spherodetect.score.grades import load_grade_scheme
 from spherodetect.score.patient_review import PatientReview
-from spherodetect.vocabulary import canonical_name
 
 
 class _StoredReviews(Reviews):
@@ -58,7 +56,8 @@ def write_reports(project: Project) -> Work:
             lab=None,
             reviews=_StoredReviews(project.base),
         )
-        read = _corrected(project, fields, job)
+        problems: list[str] = []
+        read = _corrected(project, fields, job, problems)
         with ResultsFolder(out) as results:
             overlays = OverlayFiles(results)
             result = run.into(results, overlays, read)
@@ -67,51 +66,31 @@ def write_reports(project: Project) -> Work:
         job.result = {
             "folder": out.name,
             "files": sorted([*files, f"{out.name}/index.html"]),
-            "problems": list(result.problems),
+            "problems": [*result.problems, *problems],
         }
         yield from ()
 
     return work
 
 
-def corrections_of(project: Project, field: FieldRow, one: Examined) -> list[Correction]:
-    """What people changed about the cells that the model found in a field.
-
-    A label of the meaning ignore, or a deleted outline, removes a cell; a label of an unknown class
-    leaves it as it is.
-    """
-    base = project.base
-    labels = {label.id: label for label in labels_of(base, active_set(base))}
-    rows = base.rows(
-        "SELECT t.cell_id, o.visible, c.label_id FROM outline t "
-        "JOIN object o ON o.id = t.object_id "
-        "LEFT JOIN current_label c ON c.object_id = o.id AND c.set_id = ? "
-        "WHERE o.field_id = ? AND t.run_id = ? ORDER BY t.cell_id",
-        (active_set(base), field.id, field.model_run_id),
-    )
-    there = set(one.cells.cell_id.tolist())
-    found = []
-    for row in rows:
-        label = labels.get(row["label_id"])
-        name = canonical_name(label.name) if label else None
-        if row["cell_id"] not in there:
-            continue
-        if not row["visible"] or (label and label.meaning == "ignore"):
-            found.append(Correction(row["cell_id"], removed=True))
-        elif label and label.meaning == "class" and name in one.cells.class_names:
-            found.append(Correction(row["cell_id"], class_name=name))
-    return found
-
-
-def _corrected(project: Project, fields: Sequence[FieldRow], job: Job) -> Iterator[Examined]:
+def _corrected(
+    project: Project, fields: Sequence[FieldRow], job: Job, problems: list[str]
+) -> Iterator[Examined]:
+    """The corrected fields; `problems` gets a sentence for what is left out."""
     for number, field in enumerate(fields):
+        job.check()
         job.progress(number, len(fields), field.name)
         one = examined(project, field)
         if one.problem:
             yield one
             continue
-        changes = corrections_of(project, field, one)
-        yield corrected(replace(one, image=project.path_of(field)), changes)
+        one, n_left = corrected_field(project, field, one)
+        if n_left:
+            drawn = "1 drawn outline" if n_left == 1 else f"{n_left} drawn outlines"
+            problems.append(
+                f"{quoted(field.name)}: {drawn} without a label of the model's classes left out"
+            )
+        yield replace(one, image=project.path_of(field))
 
 
-__all__ = ["corrections_of", "write_reports"]
+__all__ = ["write_reports"]
