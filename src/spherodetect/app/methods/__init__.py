@@ -1,6 +1,7 @@
-"""Methods that find objects in a field: watershed, Mask R-CNN, and label images.
+"""Methods that find objects in a field: watershed, Mask R-CNN, label images, and SAM.
 
-Modules: `method` (what a method is, its parameters), `watershed`, `mask_rcnn`, `label_images`.
+Modules: `method` (what a method is, its parameters), `watershed`, `mask_rcnn`, `label_images`,
+`sam`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from spherodetect.app.errors import NotThere
 from spherodetect.app.methods.label_images import LabelImages
 from spherodetect.app.methods.mask_rcnn import MaskRCNN
 from spherodetect.app.methods.method import Found, Method, Parameter
+from spherodetect.app.methods.sam import Sam
 from spherodetect.app.methods.watershed import Watershed
 
-METHODS: tuple[Method, ...] = (Watershed(), MaskRCNN(), LabelImages())
+METHODS: tuple[Method, ...] = (Watershed(), MaskRCNN(), LabelImages(), Sam())
 
 
 def method_named(name: str) -> Method:
