@@ -20,11 +20,18 @@ pytest.importorskip("fastapi", reason="needs the extra [app]")
 
 from fastapi.testclient import TestClient
 
+from spherodetect import score_patients
+from spherodetect.app.corrected import corrected_field
+from spherodetect.app.methods.mask_rcnn import examined as examined_field
 from spherodetect.app.project import Project
 from spherodetect.app.security import Access
 from spherodetect.app.server import create_app
+from spherodetect.errors import SpherodetectError
 from spherodetect.labels.recipe import load_recipe
 from spherodetect.labels.source import read_labels
+from spherodetect.pipeline.review import apply_review
+from spherodetect.pipeline.review_answers import read_answers
+from spherodetect.pipeline.review_record import ReviewRecord
 
 
 @pytest.fixture(scope="module")
@@ -527,6 +534,57 @@ def test_a_review_goes_on_without_a_cell_twice(client):
     assert page.status_code == 404
 
 
+def _answer_all(client, review, said="other", reviewer="anna"):
+    for page in range(1, review["n_pages"] + 1):
+        items = client.get(f"/api/reviews/{review['id']}/pages/{page}").json()["items"]
+        answers = [{"n": one["n"], "answer": said} for one in items]
+        step = {"kind": "answer", "review": review["id"], "page": page, "answers": answers}
+        steps(client, step, reviewer=reviewer)
+
+
+def test_the_answers_are_a_file_that_review_apply_reads(client, tmp_path):
+    review = _review(client)
+    path = f"/api/reviews/{review['id']}/answers.json?reviewer="
+    assert client.get(f"{path}anna").status_code == 409
+    _answer_all(client, review)
+    answer = client.get(f"{path}anna")
+    assert answer.headers["content-disposition"].endswith('answers-p1-anna.json"')
+    (tmp_path / "a.json").write_bytes(answer.content)
+    (read,) = read_answers(tmp_path / "a.json")
+    assert (read.patient_id, read.reviewer, read.seed, read.batches) == ("p1", "anna", 3, (50,))
+    assert len(read.answers) == 50
+    photographs = client.post("/api/exports/reviews", json={"reviewer": "anna"})
+    assert "folder of results" in finished(client, photographs)["error"]
+
+
+@pytest.mark.slow
+def test_reviews_reach_the_score_of_the_results(drawn, tmp_path):
+    folder, truth = drawn
+    score_patients(folder, model=truth, out=tmp_path / "results")
+    with client_of(tmp_path / "results", truth) as client:
+        run(client, "model")
+        _answer_all(client, _review(client))
+        shown = client.get("/api/patients").json()["patients"][0]
+        ben = client.get("/api/reviews/1/answers.json?reviewer=anna").json() | {"reviewer": "ben"}
+        answer = client.post("/api/exports/reviews", json={"reviewer": "anna"})
+        job = finished(client, answer)
+        assert job["state"] == "done", job
+        assert job["result"] == {"n_reviewed_patients": 1, "patients": ["p1"], "problems": []}
+    with (tmp_path / "results" / "patients.csv").open(encoding="utf-8") as file:
+        rows = {row["patient_id"]: row for row in csv.DictReader(file)}
+    assert rows["p1"]["basis"] == "reviewed"
+    assert rows["p2"]["basis"] == "model"
+    assert float(rows["p1"]["hs_score_high"]) == pytest.approx(shown["hs_score_high"], abs=0.01)
+    # The same answers once more change nothing; those of other cells are refused.
+    (tmp_path / "ben.json").write_text(json.dumps(ben))
+    apply_review(tmp_path / "results", [tmp_path / "ben.json"], model=truth)
+    assert ReviewRecord.open(tmp_path / "results", "p1").readers == ["anna", "ben"]
+    for wrong in ({"cells_sha256": "0"}, {"seed": 4}, {"batches": [99999]}):
+        (tmp_path / "wrong.json").write_text(json.dumps(ben | wrong))
+        with pytest.raises(SpherodetectError, match=r"wrong\.json.* expected .*; "):
+            apply_review(tmp_path / "results", [tmp_path / "wrong.json"], model=truth)
+
+
 # Training.
 
 
@@ -685,6 +743,34 @@ def test_the_recipe_is_one_that_lint_and_tfrecords_read(client, tmp_path):
     labels = read_labels(recipe)
     assert sum(len(field.annotations) for field in labels.fields) > 100
     assert {field.patient_id for field in labels.fields} == {"p1", "p2", "p3"}
+
+
+def test_drawn_outlines_are_cells_of_the_corrected_field(client):
+    by_name = names(client)
+    cells = [one for one in objects_of(client) if one["model"]["name"] == "rbc"]
+    ymin, xmin, ymax, xmax = cells[0]["box_yxyx"]
+    middle = (xmin + xmax) / 2
+    cut = {"kind": "cut", "object": cells[0]["id"], "line_xy": [middle, ymin - 2, middle, ymax + 2]}
+    pieces = [one["id"] for one in steps(client, cut)["objects"] if one["visible"]]
+    square = [5.0, 5.0, 25.0, 5.0, 25.0, 25.0, 5.0, 25.0]
+    steps(
+        client,
+        label(pieces[:1], by_name["spherocyte"]),
+        label([cells[1]["id"]], by_name["spherocyte"]),
+        {"kind": "draw", "field": 1, "polygon_xy": square, "label": by_name["rbc"]},
+        {"kind": "delete", "objects": [cells[2]["id"]]},
+    )
+    field = client.project.field(1)
+    one = examined_field(client.project, field)
+    after, n_left = corrected_field(client.project, field, one)
+    assert n_left == 1, "the other piece has no label"
+    # Cut, one piece kept; one deleted; one drawn.
+    assert len(after.cells) == len(one.cells) - 2 + 2
+    assert len(set(after.cells.cell_id.tolist())) == len(after.cells)
+    spheres = [int((e.cells.names == "spherocyte").sum()) for e in (one, after)]
+    assert spheres[1] == spheres[0] + 2
+    assert after.cells.measurements["area_px"][-1] == 400
+    assert list(after.cells.measurements) == list(one.cells.measurements)
 
 
 @pytest.mark.slow

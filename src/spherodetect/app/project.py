@@ -22,7 +22,7 @@ from spherodetect.app.jobs import Job
 from spherodetect.app.store.database import Database
 from spherodetect.app.store.fields import FieldRow, add_field, known_files, one_field, set_present
 from spherodetect.app.store.labels import make_first_set
-from spherodetect.detect.detector import Detector, as_detector
+from spherodetect.detect.detector import Detector, as_detector, with_convention
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.fields.field import Field, FieldList
 from spherodetect.fields.find import find_fields
@@ -51,8 +51,8 @@ class Project:
 
     Args:
         folder: is made if there is none.
-        detector: a model folder, a loaded model, or an object with `detect`; by default the bundled
-            model, which is loaded when it is first needed.
+        detector: a model folder, a loaded model, or an object with `detect`; by default that of the
+            results, or the bundled model. It is loaded when it is first needed.
 
     Raises:
         SpherodetectError: the folder cannot be used.
@@ -127,18 +127,28 @@ class Project:
         return self.folder / HIDDEN
 
     @property
+    def is_results(self) -> bool:
+        """Whether the folder is what `spherodetect score` wrote."""
+        return (self.hidden / RUN_FILE).is_file()
+
+    @property
     def model_is_loaded(self) -> bool:
         return self._loaded
 
     def detector(self) -> Detector:
-        """The detector; the first call loads a model.
+        """The detector; the first call loads a model, that of the results where it is of some.
 
         Raises:
             SpherodetectError: the model cannot be used.
         """
         with self._loading:
             if not self._loaded:
-                self._detector = as_detector(self._detector)
+                if self._detector is None and self.is_results:
+                    settings = load_run(self.folder)
+                    found = as_detector(settings.model)
+                    self._detector = with_convention(found, settings.convention)
+                else:
+                    self._detector = as_detector(self._detector)
                 self._loaded = True
         assert isinstance(self._detector, Detector)
         return self._detector
@@ -187,7 +197,7 @@ class Project:
 
     def find(self) -> FieldList:
         """The photographs that lie in the folder, or that its results are of."""
-        if (self.hidden / RUN_FILE).is_file():
+        if self.is_results:
             settings = load_run(self.folder)
             by_path = settings.label_images
             found = settings.found

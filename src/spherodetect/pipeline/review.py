@@ -12,12 +12,14 @@ from pathlib import Path
 
 from spherodetect.detect.detector import Detector, name_of
 from spherodetect.errors import SpherodetectError
+from spherodetect.pipeline.examine import examine
 from spherodetect.pipeline.review_answers import Answered, checked, missing, read_answers
 from spherodetect.pipeline.review_draw import Drawn, DrawResult, draw_review, reviewed_run
-from spherodetect.pipeline.review_record import ReviewRecord, all_records
+from spherodetect.pipeline.review_record import Draw, ReviewRecord, all_records, frozen_cells
 from spherodetect.pipeline.run import Progress, no_progress, score_again
 from spherodetect.pipeline.run_file import RunSettings
-from spherodetect.report.results import Result
+from spherodetect.pipeline.store import FieldStore
+from spherodetect.report.results import HIDDEN, Result
 from spherodetect.safety import csv_cell, quoted, write_json
 from spherodetect.score.lab_rates import ReviewedCells, lab_rates
 
@@ -58,7 +60,7 @@ def apply_review(
         for answered in parts:
             patient_id = names.get(answered.patient_id, answered.patient_id)
             try:
-                record = _take_in(results, answered, patient_id, settings)
+                record = _take_in(results, answered, patient_id, settings, detector)
             except SpherodetectError as error:
                 problems.append(str(error))
                 continue
@@ -80,7 +82,7 @@ def apply_review(
 
 
 def _take_in(
-    results: Path, answered: Answered, patient_id: str, settings: RunSettings
+    results: Path, answered: Answered, patient_id: str, settings: RunSettings, detector: Detector
 ) -> ReviewRecord:
     if patient_id not in settings.found.patients:
         raise SpherodetectError(
@@ -88,12 +90,60 @@ def _take_in(
             f"{quoted(answered.patient_id)}; name the results that the page was drawn from"
         )
     record = ReviewRecord.open(results, patient_id)
+    if answered.batches:
+        _draw_as(answered, record, results, patient_id, settings, detector)
     answers = checked(answered, record)
     before = record.answers.get(answered.reviewer, {})
     # A file that was applied before, or a page saved twice, says nothing new.
     if new := {key: answer for key, answer in answers.items() if key not in before}:
         record.add_answers(answered.reviewer, new, answered.file_sha256)
     return record
+
+
+def _draw_as(
+    answered: Answered,
+    record: ReviewRecord,
+    results: Path,
+    patient_id: str,
+    settings: RunSettings,
+    detector: Detector,
+) -> None:
+    """Note the draw of the app with these results, if it is of their very cells.
+
+    Raises:
+        SpherodetectError: it is of other cells, or a review with another seed was begun here.
+    """
+    where = f"{quoted(answered.file)}, patient {quoted(patient_id)}"
+    draw = record.draw
+    if draw is None:
+        fields = examine(
+            settings.found.patients[patient_id],
+            detector,
+            store=FieldStore(results / HIDDEN / "fields"),
+            scale_bar_um=settings.scale_bar_um,
+            label_images=settings.label_images,
+        )
+        found = frozen_cells([replace(one, photograph=None) for one in fields if not one.problem])
+        draw = Draw(patient_id, answered.seed or 0, found)
+    if draw.seed != answered.seed:
+        raise SpherodetectError(
+            f"{where}: expected the seed {draw.seed} with which a review was begun here, got "
+            f"{answered.seed}; begin the review in the app with that seed"
+        )
+    if draw.cells_sha256 != answered.cells_sha256:
+        raise SpherodetectError(
+            f"{where}: expected answers about the cells of {quoted(results)}, got some about cells "
+            "that another model or another run found; name the results of the same run"
+        )
+    if answered.batches[-1] > len(draw.order):
+        raise SpherodetectError(
+            f"{where}: expected batches of at most {len(draw.order)} cells, got "
+            f"{answered.batches[-1]}; save the answers again"
+        )
+    if record.draw is None:
+        record.add_draw(draw)
+    if answered.batches[-1] > record.shown:
+        record.add_shown([*record.batches, *(n for n in answered.batches if n > record.shown)])
 
 
 def write_lab_rates(results: str | Path, path: str | Path, *, model: Detector | None = None) -> int:

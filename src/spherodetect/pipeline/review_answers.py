@@ -38,6 +38,8 @@ class Answered:
         answers: (line or number, field_id, cell_id, answer, x_px, y_px); places are None where the
             file does not state them.
         draw: the name of the draw, empty where the file does not state it.
+        seed, cells_sha256, batches: of a draw that the app made by itself, which these results may
+            not have yet: its seed, a checksum of its cells, and where its batches end.
     """
 
     file: Path
@@ -45,6 +47,9 @@ class Answered:
     patient_id: str
     reviewer: str
     draw: str = ""
+    seed: int | None = None
+    cells_sha256: str = ""
+    batches: tuple[int, ...] = ()
     answers: list[tuple[str, str, str, str, float | None, float | None]] = field(
         default_factory=list
     )
@@ -71,8 +76,15 @@ def _from_json(path: Path) -> Answered:
             file_sha256(path),
             str(read["patient_id"]),
             _reviewer(str(read["reviewer"]), path),
-            str(read["draw"]),
+            str(read.get("draw", "")),
         )
+        if "batches" in read:
+            answered.seed, answered.cells_sha256 = int(read["seed"]), str(read["cells_sha256"])
+            answered.batches = tuple(int(n) for n in read["batches"])
+            if not answered.batches or list(answered.batches) != sorted(set(answered.batches)):
+                raise ValueError("batches")
+        elif not answered.draw:
+            raise KeyError("draw")
         for number, one in enumerate(read["answers"], 1):
             answered.answers.append(
                 (

@@ -84,6 +84,12 @@ class Draw:
         return sha256(json.dumps([self.patient_id, self.seed, rows]).encode())[:16]
 
     @cached_property
+    def cells_sha256(self) -> str:
+        """A checksum of the cells in any order: other programs may list the fields otherwise."""
+        rows = sorted([cell.key, cell.p, cell.group] for cell in self.cells)
+        return sha256(json.dumps(rows).encode())
+
+    @cached_property
     def p(self) -> np.ndarray:
         """(M,) probabilities."""
         return np.array([cell.p for cell in self.cells])

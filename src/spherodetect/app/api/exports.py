@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from spherodetect.app.api.bodies import Reviewed
 from spherodetect.app.exports import cells_rows, coco_pieces, recipe_zip, statistics_rows
+from spherodetect.app.hand_over import hand_over
 from spherodetect.app.imports import import_coco
 from spherodetect.app.reports import write_reports
 from spherodetect.app.state import State, reply
@@ -43,6 +44,11 @@ def export_routes(state: State) -> APIRouter:
     @routes.post("/exports/reports", summary="Write the reports with corrections")
     def reports(body: Reviewed) -> Response:
         job = state.worker.submit("reports", "Writing the reports", write_reports(project))
+        return reply({"job": job.to_json()}, 202)
+
+    @routes.post("/exports/reviews", summary="Take the answers of reviews into the results")
+    def reviews(body: Reviewed) -> Response:
+        job = state.worker.submit("reviews", "Taking in the reviews", hand_over(project))
         return reply({"job": job.to_json()}, 202)
 
     @routes.post("/imports/coco", summary="Take in labels: a COCO file is the body")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from spherodetect.app.api.bodies import PathId, ReviewBody
 from spherodetect.app.errors import Conflict
+from spherodetect.app.hand_over import answers_file
 from spherodetect.app.patients import finite, model_score, score_of
 from spherodetect.app.reviews import (
     PER_PAGE,
@@ -23,6 +24,7 @@ from spherodetect.app.state import State, reply
 from spherodetect.app.store.database import Database
 from spherodetect.app.store.fields import all_fields
 from spherodetect.report.review_page import WINDOW_DIAMETERS
+from spherodetect.safety import quoted, safe_name
 from spherodetect.score.counts import PatientScore
 
 Reviewer = Annotated[str, Query(max_length=60)]
@@ -74,7 +76,22 @@ def review_routes(state: State) -> APIRouter:
     def result(review_id: PathId, reviewer: Reviewer = "") -> Response:
         return reply(_result(base, one_review(base, review_id), reviewer))
 
+    @routes.get("/{review_id}/answers.json", summary="The answers, for `spherodetect review`")
+    def answers(review_id: PathId, reviewer: Reviewer = "") -> Response:
+        review = one_review(base, review_id)
+        said = answers_of(base, review).get(reviewer)
+        if not said:
+            raise Conflict(f"{quoted(reviewer)} answered nothing in this review")
+        name = f"answers-{safe_name(review.patient)}-{safe_name(reviewer)}.json"
+        header = {"Content-Disposition": f'attachment; filename="{_ascii(name)}"'}
+        return reply(answers_file(review, reviewer, said), headers=header)
+
     return routes
+
+
+def _ascii(name: str) -> str:
+    """A file name that a header can hold."""
+    return name.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
 
 
 def _view(base: Database, review: Review, reviewer: str) -> dict[str, Any]:

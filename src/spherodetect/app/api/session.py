@@ -50,6 +50,7 @@ def session_routes(state: State) -> APIRouter:
                 "n_patients": len({field.patient for field in fields}),
                 "n_fields": len(fields),
                 "problems": state.project.problems,
+                "is_results": state.project.is_results,
                 "methods": methods,
                 "limits": {
                     "steps": MAX_STEPS,

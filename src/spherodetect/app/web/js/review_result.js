@@ -1,8 +1,10 @@
 /* What a review proves: the interval before and after it. */
 
-import { at, call } from "./api.js";
+import { at, call, download } from "./api.js";
 import { app } from "./app.js";
 import { count, h, num, put } from "./dom.js";
+import { runJob } from "./jobs.js";
+import { notify } from "./notify.js";
 
 /* Show the result of a review; while answers are on their way, what the server says instead.
 
@@ -52,6 +54,50 @@ export async function showResult(root, review, { signal, goOn }) {
         : null,
       h("a", { class: "button", href: "#/patients", text: "Patients" }),
     ),
+    results(review, signal),
+  );
+}
+
+/* The way of the answers to the results of `spherodetect score`. */
+function results(review, signal) {
+  const said = h("p", { class: "note", role: "status" });
+  const save = async () => {
+    try {
+      await download(at(`reviews/${review.id}/answers.json`, { reviewer: app.reviewer }));
+      said.textContent =
+        "Saved. spherodetect review RESULTS --apply FILE takes it into a folder of results.";
+    } catch (error) {
+      notify(error.message, { problem: true });
+    }
+  };
+  const take = async () => {
+    try {
+      const done = await runJob("exports/reviews", { reviewer: app.reviewer }, { signal });
+      if (done)
+        said.textContent = `The tables and pages of this folder rest on the reviews of ${count(done.n_reviewed_patients, "patient")} now. ${done.problems.join(" ")}`;
+    } catch (error) {
+      if (!signal.aborted) notify(error.message, { problem: true });
+    }
+  };
+  return h(
+    "section",
+    {},
+    h("h2", { text: "Results" }),
+    h("p", {
+      class: "note",
+      text: app.session.is_results
+        ? "The reports of this folder still show the score by the model until the reviews are taken in."
+        : "The reports on the screen Statistics rest on the reviews. For results in another folder, download the answers.",
+    }),
+    h(
+      "div",
+      { class: "row" },
+      app.session.is_results
+        ? h("button", { class: "main", text: "Take the reviews into the results", onclick: take })
+        : null,
+      h("button", { text: "Download the answers", onclick: save }),
+    ),
+    said,
   );
 }
 

@@ -39,7 +39,7 @@ async function showStart(root, query, signal) {
     patients.map((one) => [one, one]),
     query.patient,
   );
-  const cells = numberInput({ value: 100, min: 10, max: 300, step: 10 });
+  const cells = numberInput({ value: 100, min: 50, max: 300, step: 10 });
   const begin = async () => {
     if (!app.reviewer) return app.tell("who");
     const body = {
