@@ -1,7 +1,7 @@
 """Draws the pictures of the app's screens from drawn smears: `make figures`. Needs chromium.
 
 A folder of drawn smears is served by `spherodetect app`, a person labels some cells, and the
-screens are photographed. The pictures have 64 colours, which keeps them small.
+screens are photographed. The pictures have few colours, which keeps them small.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from app_server import FLAGS, AppServer, as_reviewer, draw_project  # noqa: E402
+from spherodetect.app.store.labels import BLOOD_SMEAR  # noqa: E402
 
 FIGURES = Path(__file__).parent / "figures"
 CHROMIUM = "/usr/bin/chromium"
@@ -61,7 +62,7 @@ def photograph(page: Page, server: AppServer) -> None:
         page.keyboard.press(key)
     save(page, "app-review.png")
     show(page, server, "patients")
-    save(page, "app-patients.png")
+    save(page, "app-patients.png", height=330)
 
 
 def show(page: Page, server: AppServer, screen: str) -> None:
@@ -69,12 +70,19 @@ def show(page: Page, server: AppServer, screen: str) -> None:
     page.wait_for_selector(f"main[data-screen={screen.partition('/')[0]}] > *")
 
 
-def save(page: Page, name: str) -> None:
-    """Photograph the window once nothing is under way."""
+def save(page: Page, name: str, *, height: int = VIEW["height"]) -> None:
+    """Photograph the upper part of the window once nothing is under way."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot.quantize(64, dither=Image.Dither.NONE).save(FIGURES / name, optimize=True)
+    shot = shot.crop((0, 0, shot.width, height))
+    # The small marks of the labels keep their colours.
+    colours = Image.new("RGB", (shot.width, shot.height + 20 * len(BLOOD_SMEAR)))
+    colours.paste(shot)
+    for k, (_, colour, *_rest) in enumerate(BLOOD_SMEAR):
+        colours.paste(colour, (0, shot.height + 20 * k, shot.width, shot.height + 20 * k + 20))
+    few = shot.quantize(palette=colours.quantize(96), dither=Image.Dither.NONE)
+    few.save(FIGURES / name, optimize=True)
 
 
 if __name__ == "__main__":

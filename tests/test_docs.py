@@ -201,7 +201,10 @@ def test_the_citation_says_what_the_package_says():
 
 
 def test_the_pictures_are_there_and_of_a_size_to_be_read():
-    for name in ("overview.png", "traps.png", "repair.png", "report.png", "review.png"):
+    names = ["overview.png", "traps.png", "repair.png", "report.png", "review.png"]
+    shown = re.findall(r"figures/(app-[a-z]+\.png)", (DOCS / "app.md").read_text())
+    assert len(shown) == 4
+    for name in [*names, *shown]:
         with Image.open(DOCS / "figures" / name) as picture:
             assert picture.width >= 900
             assert not picture.info.get("Software")

@@ -142,7 +142,7 @@ export class FieldPanel {
       h(
         "p",
         { class: "note" },
-        `${picker.place + 1} of ${picker.fields.length}, patient ${field.patient || "\u2013"}. `,
+        `${picker.place + 1} of ${picker.fields.length}, of ${field.patient || "\u2013"}. `,
         h("span", { class: "counts" }),
       ),
     );

@@ -15,11 +15,18 @@ const ANSWERS = [
     name: "Spherocyte",
     means: "round and dense, no central pallor",
   },
-  { value: "other", key: "o", name: "Other red cell", means: "any other whole, single red cell" },
+  {
+    value: "other",
+    key: "o",
+    name: "Other red cell",
+    short: "Other",
+    means: "any other whole, single red cell",
+  },
   {
     value: "excluded",
     key: "x",
     name: "Not a single cell",
+    short: "Not single",
     means: "cut, overlapping, blurred or no red cell: left out of the share",
   },
   { value: "unsure", key: "u", name: "Unsure", means: "left out of the share, and counted" },
@@ -170,7 +177,9 @@ export class ReviewPage {
     tile.setAttribute("aria-label", `Cell ${place + 1}, ${answer ? answer.name : "not named"}`);
     put(
       tile.lastChild,
-      answer ? [h("kbd", { text: answer.key.toUpperCase() }), answer.name] : "\u00a0",
+      answer
+        ? [h("kbd", { text: answer.key.toUpperCase() }), answer.short || answer.name]
+        : "\u00a0",
     );
   }
 

@@ -45,8 +45,11 @@ async function show(root, signal) {
         {
           title: "HS score",
           class: "n",
+          // A score of an unknown stain or too few cells does not stand out.
           cell: (one) =>
-            h("b", { text: one.hs_score === null ? "\u2013" : `${num(one.hs_score)} %` }),
+            h(one.status === "ok" ? "b" : "span", {
+              text: one.hs_score === null ? "\u2013" : `${num(one.hs_score)} %`,
+            }),
         },
         {
           title: "95 % interval",
@@ -80,7 +83,7 @@ async function show(root, signal) {
         })
       : null,
     problems(),
-    h("footer", {}, h("p", {}, h("strong", { text: researchUse }))),
+    h("footer", { class: "narrow" }, h("p", {}, h("strong", { text: researchUse }))),
   );
 }
 

@@ -57,7 +57,7 @@ async function showStart(root, query, signal) {
       "li",
       {},
       h("a", { href: `#/review/${review.id}`, text: review.patient }),
-      ` ${sum(review.answered)} of ${count(review.n_cells, "cell")} by ${app.reviewer || "you"}${review.done ? ", finished" : ""}`,
+      `: ${sum(review.answered)} of ${count(review.n_cells, "cell")} by ${app.reviewer || "you"}${review.done ? ", finished" : ""}`,
     ),
   );
   put(
@@ -74,7 +74,7 @@ async function showStart(root, query, signal) {
       "div",
       { class: "row" },
       labelled("Patient", patient),
-      labelled("Cells", cells, "of a patient whose review has begun: further cells"),
+      labelled("Cells", cells),
       h("button", {
         class: "main",
         text: "Begin or go on",
@@ -82,6 +82,10 @@ async function showStart(root, query, signal) {
         onclick: begin,
       }),
     ),
+    h("p", {
+      class: "note",
+      text: "A review begins with 50 cells or more. Of a patient whose review has begun, these are further cells.",
+    }),
     rows.length
       ? h("section", {}, h("h2", { text: "Reviews" }), h("ul", { class: "plain" }, rows))
       : null,

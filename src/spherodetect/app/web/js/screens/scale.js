@@ -177,6 +177,7 @@ class ScaleScreen {
       this.picker.element,
       this.stateBox(),
       h("h2", { text: "Ends" }),
+      h("p", { class: "note", text: foundText(scale) }),
       h("div", { class: "row tools" }, this.ofEnds),
       this.lens,
       h(
@@ -288,6 +289,14 @@ class ScaleScreen {
     this.scale = await call(at(`fields/${this.field.id}/scale`), { signal: this.ended.signal });
     this.build();
   }
+}
+
+/* What was found on the photograph, and what to do with the ends. */
+function foundText({ line, bar, strip_rows: strip }) {
+  if (line) return "The ends that somebody measured.";
+  if (bar) return "The scale bar that was found. Check both ends.";
+  const where = strip ? ", though a strip of text was found" : "";
+  return `No scale bar was found${where}. Put the ends on something of known length.`;
 }
 
 /* The ends and the length to begin with: what a person measured, else the bar that was found. */

@@ -69,8 +69,26 @@ class SegmentScreen {
     this.said.textContent = "";
     this.canvas.show({ size: [this.field.width, this.field.height], outlines: new Outlines([]) });
     const { field } = this;
+    this.showStored();
     const image = await fieldImage(field.id);
     if (field === this.field) this.canvas.setImage(image);
+  }
+
+  /* The outlines that the field has; a preview takes their place. */
+  async showStored() {
+    const { field } = this;
+    const { objects } = await call(at(`fields/${field.id}/objects`), {
+      signal: this.ended.signal,
+    });
+    if (field !== this.field || this.said.textContent) return;
+    this.showOutlines(objects);
+  }
+
+  showOutlines(objects) {
+    this.canvas.outlines = new Outlines(
+      objects.map((one, i) => makeOutline(i, [one.polygon_xy])),
+    );
+    this.canvas.paint();
   }
 
   build() {
@@ -116,23 +134,22 @@ class SegmentScreen {
       this.picker.element,
       radios,
       this.form,
-      h(
-        "div",
-        { class: "row" },
-        h("button", { onclick: () => this.preview() }, "Preview", h("kbd", { text: "P" })),
-      ),
-      this.said,
-      h("h2", { text: "Run" }),
-      h(
-        "div",
-        { class: "row middle" },
-        this.where,
-        h("button", { class: "main", text: "Run", onclick: () => this.run() }),
-      ),
       h("p", {
         class: "note",
         text: "A new run never loses labels: they go over to the new outlines where these overlap; what splits, merges or is gone waits in the queue.",
       }),
+      h(
+        "div",
+        { class: "go" },
+        this.said,
+        h(
+          "div",
+          { class: "row middle" },
+          h("button", { onclick: () => this.preview() }, "Preview", h("kbd", { text: "P" })),
+          this.where,
+          h("button", { class: "main", text: "Run", onclick: () => this.run() }),
+        ),
+      ),
     );
     this.buildForm();
   }
@@ -196,10 +213,7 @@ class SegmentScreen {
       this.said.textContent = "";
       return;
     }
-    this.canvas.outlines = new Outlines(
-      result.objects.map((one, i) => makeOutline(i, [one.polygon_xy])),
-    );
-    this.canvas.paint();
+    this.showOutlines(result.objects);
     this.said.textContent = `${count(result.n, "outline")} in ${num(result.seconds, 1)} s. Nothing is stored yet.`;
   }
 
@@ -219,7 +233,8 @@ class SegmentScreen {
     app.fieldList = null;
     if (!result) return undefined;
     result.problems.forEach((text) => notify(text, { problem: true }));
-    this.said.textContent = `${count(result.n_objects, "outline")} on ${count(result.n_fields, "field")}. ${count(result.n_attached, "label")} went over, ${num(result.n_queued, 0)} wait in the queue.`;
+    this.said.textContent = `${count(result.n_objects, "outline")} on ${count(result.n_fields, "field")}. ${num(result.n_attached, 0)} were known before and keep their labels, ${num(result.n_queued, 0)} wait in the queue.`;
+    await this.reload();
     notify(this.said.textContent, {
       action: [
         "Field",
@@ -229,6 +244,14 @@ class SegmentScreen {
       ],
     });
     return undefined;
+  }
+
+  /* Show what a run stored. */
+  async reload() {
+    const said = this.said.textContent;
+    this.said.textContent = "";
+    await this.showStored();
+    this.said.textContent = said;
   }
 
   async job(path, body) {
