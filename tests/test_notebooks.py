@@ -115,7 +115,7 @@ def installed(tmp_path, monkeypatch) -> Any:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_installs_a_name_a_wheel_a_folder_or_an_address(path, installed, tmp_path):
-    extra = "[train]" if path.stem in ("1_labels", "2_train") else ""
+    extra = {"3_score_patient": "[app]", "4_savedmodel_only": ""}.get(path.stem, "[train]")
     assert installed(path) == f"spherodetect{extra}"
     (tmp_path / "src" / "spherodetect").mkdir(parents=True)
     assert installed(path) == f"{tmp_path}{extra}", "the source code around the notebook"
