@@ -56,7 +56,7 @@ def hand_over(project: Project) -> Work:
             job.progress(done, total, label)
 
         with tempfile.TemporaryDirectory() as folder:
-            files = []
+            files: list[Path] = []
             # Of a patient who was reviewed anew, the latest review counts.
             for review in {one.patient: one for one in reviews_of(base)}.values():
                 for reviewer, said in answers_of(base, review).items():

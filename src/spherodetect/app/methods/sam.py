@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.app.methods.method import COMMON, Found, Parameter, within_limits
+from spherodetect.app.methods.watershed import DARK, GROUND
 from spherodetect.app.project import Project
 from spherodetect.app.store.fields import FieldRow
 from spherodetect.app.store.objects import objects_in
@@ -58,6 +59,7 @@ class Sam:
                      (_KNOWN, "the boxes of the outlines that are there"),
                      (_GRID, "a grid")),
         ),
+        GROUND,
         Parameter(
             "points_per_side",
             "Points per side",
@@ -98,6 +100,7 @@ class Sam:
     def find(self, project: Project, field: FieldRow, params: Mapping[str, Any]) -> Found:
         photograph = project.photograph(field)
         picture = photograph.image[: photograph.rows]
+        dark = params["ground"] == DARK
         diameter = params["diameter_px"] or photograph.rbc_diameter_px
         if not np.isfinite(diameter):
             raise SpherodetectError(
@@ -107,17 +110,21 @@ class Sam:
         wanted = params["prompts"]
         boxes = None
         if wanted == _WATERSHED:
-            boxes = _boxes_of_labels(segment(picture, rbc_diameter_px=diameter).labels)
+            boxes = _boxes_of_labels(
+                segment(255 - picture if dark else picture, rbc_diameter_px=diameter).labels
+            )
         elif wanted == _KNOWN:
             there = [one.box_yxyx for one in objects_in(project.base, field.id)]
             boxes = np.array(there, float).reshape(-1, 4)
+        # The network looks for the light thing in a box: of a washer on paper, for the hole.
+        shown = picture if dark else 255 - picture
         found: list[tuple[Outline, float]] = []
         for core, window in tiles(picture.shape[:2], n_tiles, margin_px=float(diameter)):
             if boxes is None:
                 own = grid(core, params["points_per_side"], float(diameter))
             else:
                 own = boxes[_inside(boxes, core)]
-            found += _answers(picture, window, own, float(diameter), strict=boxes is None)
+            found += _answers(shown, window, own, float(diameter), strict=boxes is None)
         outlines = _distinct(found, field.size_hw)
         cells = cells_of(outlines, range(1, len(outlines) + 1), field.size_hw)
         cells = replace(cells, field_id=field.name, um_per_px=field.um_per_px)
@@ -195,7 +202,8 @@ def _answers(
         if area < MIN_AREA_PX:
             continue
         if strict:
-            stable = np.count_nonzero(logits > 1) / max(np.count_nonzero(logits > -1), 1)
+            unsteady = int(np.count_nonzero(logits > -1)) or 1
+            stable = int(np.count_nonzero(logits > 1)) / unsteady
             sized = _AREAS[0] * usual <= area <= _AREAS[1] * usual
             if trust < _LEAST_TRUST or stable < _LEAST_STABLE or not sized:
                 continue

@@ -15,7 +15,16 @@ from spherodetect.measure import measure
 from spherodetect.photograph import Photograph
 from spherodetect.segment import segment
 
-_LIGHT, _DARK = "light", "dark"
+LIGHT, DARK = "light", "dark"
+GROUND = Parameter(
+    "ground",
+    "Ground",
+    "What the objects lie on.",
+    type="choice",
+    default=LIGHT,
+    choices=((LIGHT, "dark objects on a light ground"),
+             (DARK, "light objects on a dark ground")),
+)  # fmt: skip
 
 
 class Watershed:
@@ -33,15 +42,7 @@ class Watershed:
             least=4,
             most=5000,
         ),
-        Parameter(
-            "ground",
-            "Ground",
-            "What the objects lie on.",
-            type="choice",
-            default=_LIGHT,
-            choices=((_LIGHT, "dark objects on a light ground"),
-                     (_DARK, "light objects on a dark ground")),
-        ),
+        GROUND,
         *COMMON,
     )  # fmt: skip
 
@@ -51,7 +52,7 @@ class Watershed:
     def find(self, project: Project, field: FieldRow, params: Mapping[str, Any]) -> Found:
         photograph = project.photograph(field)
         picture = photograph.image[: photograph.rows]
-        if params["ground"] == _DARK:
+        if params["ground"] == DARK:
             picture = 255 - picture
             photograph = Photograph(255 - photograph.image)
         labels = segment(picture, rbc_diameter_px=params["diameter_px"]).labels
@@ -74,4 +75,4 @@ def cells_of_labels(labels: np.ndarray, field: FieldRow) -> Cells:
     )
 
 
-__all__ = ["Watershed", "cells_of_labels"]
+__all__ = ["DARK", "GROUND", "LIGHT", "Watershed", "cells_of_labels"]
