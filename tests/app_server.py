@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,9 @@ def proxy(port: int, *, prefix: str = "/", delay_s: float = 0.0) -> Iterator[str
                 got = behind.getresponse()
                 self.answer(got.status, got.getheaders(), got.read())
             except OSError:
-                self.answer(502, [], b"nobody is behind the proxy")
+                # The browser may have gone away itself.
+                with suppress(OSError):
+                    self.answer(502, [], b"nobody is behind the proxy")
             finally:
                 behind.close()
 

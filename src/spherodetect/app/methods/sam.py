@@ -116,15 +116,18 @@ class Sam:
         elif wanted == _KNOWN:
             there = [one.box_yxyx for one in objects_in(project.base, field.id)]
             boxes = np.array(there, float).reshape(-1, 4)
-        # The network looks for the light thing in a box: of a washer on paper, for the hole.
-        shown = picture if dark else 255 - picture
         found: list[tuple[Outline, float]] = []
         for core, window in tiles(picture.shape[:2], n_tiles, margin_px=float(diameter)):
             if boxes is None:
                 own = grid(core, params["points_per_side"], float(diameter))
             else:
                 own = boxes[_inside(boxes, core)]
-            found += _answers(shown, window, own, float(diameter), strict=boxes is None)
+            seen = picture[window[0] : window[2], window[1] : window[3]]
+            if boxes is None:
+                own = _moved_to_objects(seen, own, window, float(diameter))
+            # The network looks for the light thing in a box: of a washer on paper, for the hole.
+            seen = seen if dark else 255 - seen
+            found += _answers(seen, window, own, float(diameter), strict=boxes is None)
         outlines = _distinct(found, field.size_hw)
         cells = cells_of(outlines, range(1, len(outlines) + 1), field.size_hw)
         cells = replace(cells, field_id=field.name, um_per_px=field.um_per_px)
@@ -174,29 +177,24 @@ def _boxes_of_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _answers(
-    picture: np.ndarray,
+    seen: np.ndarray,
     window: tuple[int, int, int, int],
     boxes: np.ndarray,
     diameter_px: float,
     *,
     strict: bool,
 ) -> list[tuple[Outline, float]]:
-    """The mask of each box, and how far the network trusts it.
+    """The mask of each box, and how far the network trusts it; with strict, only sure ones.
 
-    With strict, the boxes are those of a grid: they are moved to what they hit, and only sure masks
-    are kept.
+    Args:
+        seen: the window of the picture.
     """
     if not len(boxes):
         return []
-    ymin, xmin, ymax, xmax = window
+    ymin, xmin = window[:2]
     usual = np.pi * diameter_px**2 / 4
     found = []
-    asked = _network(picture[ymin:ymax, xmin:xmax])
-    local = boxes - [ymin, xmin] * 2
-    if strict:
-        for _ in range(_MOVES):
-            local = _moved([_largest(logits > 0) for logits, _ in asked(local)], diameter_px)
-    for logits, trust in asked(local):
+    for logits, trust in _network(seen)(boxes - [ymin, xmin] * 2):
         mask = _largest(logits > 0)
         area = np.count_nonzero(mask)
         if area < MIN_AREA_PX:
@@ -210,6 +208,21 @@ def _answers(
         box, tight = trimmed(mask, (ymin, xmin))
         found.append((Outline(box, tight.copy()), trust))
     return found
+
+
+def _moved_to_objects(
+    seen: np.ndarray, boxes: np.ndarray, window: tuple[int, int, int, int], diameter_px: float
+) -> np.ndarray:
+    """The boxes of a grid, moved to what the network found in them."""
+    corner = [window[0], window[1]] * 2
+    asked = _network(seen)
+    local = boxes - corner
+    for _ in range(_MOVES):
+        if not len(local):
+            break
+        local = _moved([_largest(logits > 0) for logits, _ in asked(local)], diameter_px)
+    moved: np.ndarray = local + corner
+    return moved
 
 
 def _moved(masks: Sequence[np.ndarray], diameter_px: float) -> np.ndarray:
