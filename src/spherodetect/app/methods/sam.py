@@ -47,7 +47,7 @@ class Sam:
 
     id = "sam"
     name = "SAM (LiteMedSAM)"
-    cost = "about 1 s a tile and 0.07 s a prompt on two CPU cores; the extra [sam] takes 5 GB"
+    cost = "about 1 s a tile and 0.15 s a prompt on two CPU cores; the extra [sam] takes 5 GB"
     parameters: tuple[Parameter, ...] = (
         Parameter(
             "prompts",
