@@ -78,7 +78,11 @@ def _require_writable(out: Path) -> None:
             f"{quoted(out)}: expected a folder to write to, got a file; name another folder"
         )
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir():
+        raise SpherodetectError(
+            f"{quoted(out)}: cannot be written, {quoted(existing)} is a file; name another folder"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise SpherodetectError(
             f"{quoted(out)}: cannot be written, {quoted(existing)} has no write permission; "
             "name another folder"
