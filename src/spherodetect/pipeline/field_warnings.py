@@ -19,16 +19,27 @@ class FieldWarnings:
         self._first: dict[str, tuple[str, str]] = {}
         self._n: dict[str, int] = {}
         self._unread: list[Scale] = []
+        # SHA-256 of a file to the first field and patient that has it.
+        self._files: dict[str, tuple[str, str]] = {}
 
     def add(self, field: Examined) -> None:
         """Record the notes and the scale of one field."""
-        for warning in filter(None, (*field.notes, field.scale.warning)):
+        for warning in filter(None, (*field.notes, field.scale.warning, self._copy_of(field))):
             # Warnings that differ only in their figures are of one kind.
             kind = re.sub(r"\d", "", warning)
             self._first.setdefault(kind, (field.field_id, warning))
             self._n[kind] = self._n.get(kind, 0) + 1
         if field.scale.unread_bar_px:
             self._unread.append(field.scale)
+
+    def _copy_of(self, field: Examined) -> str:
+        """Empty, or that the same file was counted before."""
+        first, patient = self._files.setdefault(field.sha256, (field.field_id, field.patient_id))
+        if not field.sha256 or first == field.field_id:
+            return ""
+        if patient == field.patient_id:
+            return "the same file as another field of its patient; both are counted, delete one"
+        return "the same file as a field of another patient; check whose photograph it is"
 
     def log(self) -> None:
         """Log one warning of each kind."""
