@@ -6,6 +6,8 @@ matched surely; it is listed for a person to decide.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +19,9 @@ from spherodetect.safety import quoted
 #: Two masks are one cell from this intersection over union on. Of two disjoint masks at most one
 #: can overlap a third by more than a half, so the match is one to one.
 MIN_MASK_IOU = 0.5
+#: From this on, if neither of the two meets another mask and most of the smaller one lies in the
+#: larger: an outline that is much tighter or wider.
+_MIN_ALONE_IOU, _WITHIN = 0.3, 0.8
 #: A mask that covers less than this share of another has nothing to do with it.
 _TOUCHES = 0.1
 
@@ -59,8 +64,9 @@ def keep_ids(before: Cells, after: Cells) -> Redetected:
     ids = np.zeros(len(after), np.int32)
     taken: set[int] = set()
     near: dict[int, list[int]] = {}
-    for a, b, iou, share in sorted(overlap, key=lambda one: (-one[2], one[1], one[0])):
-        if iou >= MIN_MASK_IOU and not ids[b] and a not in taken:
+    sure = sure_pairs(overlap)
+    for a, b, _, share in sorted(overlap, key=lambda one: (-one[2], one[1], one[0])):
+        if (a, b) in sure and not ids[b] and a not in taken:
             ids[b] = before.cell_id[a]
             taken.add(a)
         elif share >= _TOUCHES:
@@ -72,6 +78,18 @@ def keep_ids(before: Cells, after: Cells) -> Redetected:
     unsure = {int(ids[b]): tuple(sorted(near[b])) for b in new.tolist() if b in near}
     gone = np.setdiff1d(before.cell_id, matched)
     return Redetected(replace(after, cell_id=ids), matched, gone, unsure)
+
+
+def sure_pairs(overlaps: Sequence[tuple[int, int, float, float]]) -> set[tuple[int, int]]:
+    """The pairs of masks that may be one cell, from what `mask_overlaps` returns."""
+    meeting = [(a, b) for a, b, _, share in overlaps if share >= _TOUCHES]
+    n_of_a, n_of_b = Counter(a for a, _ in meeting), Counter(b for _, b in meeting)
+
+    def least_iou(a: int, b: int, share: float) -> float:
+        is_alone = n_of_a[a] == n_of_b[b] == 1
+        return _MIN_ALONE_IOU if is_alone and share >= _WITHIN else MIN_MASK_IOU
+
+    return {(a, b) for a, b, iou, share in overlaps if iou >= least_iou(a, b, share)}
 
 
 def mask_overlaps(before: Cells, after: Cells) -> list[tuple[int, int, float, float]]:
@@ -99,4 +117,4 @@ def mask_overlaps(before: Cells, after: Cells) -> list[tuple[int, int, float, fl
     return found
 
 
-__all__ = ["MIN_MASK_IOU", "Redetected", "keep_ids", "mask_overlaps"]
+__all__ = ["Redetected", "keep_ids", "mask_overlaps", "sure_pairs"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from spherodetect.app.store.database import Database, now
 from spherodetect.app.store.objects import ObjectRow, add_object, add_outline, objects_in, refresh
 from spherodetect.app.store.outlines import Outline, cells_of
-from spherodetect.detect.identity import MIN_MASK_IOU, mask_overlaps
+from spherodetect.detect.identity import mask_overlaps, sure_pairs
 
 #: A new outline has to do with an old one if they share this part of the smaller of the two.
 _RELATED = 0.3
@@ -117,8 +117,9 @@ def _matches(
         in_use = before[old].visible or before[old].base
         return not in_use, -iou, new, old
 
-    for old, new, iou, _ in sorted(overlaps, key=order):
-        if iou >= MIN_MASK_IOU and old not in matched and new not in taken:
+    sure = sure_pairs(overlaps)
+    for old, new, _, _ in sorted(overlaps, key=order):
+        if (old, new) in sure and old not in matched and new not in taken:
             matched[old] = new
             taken.add(new)
     return matched

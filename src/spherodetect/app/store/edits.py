@@ -15,7 +15,7 @@ from spherodetect.app.store.labels import active_set, one_label
 from spherodetect.app.store.objects import ObjectRow, add_object, objects_by_id, objects_in
 from spherodetect.app.store.outlines import Outline, cells_of, cut_masks, joined_mask
 from spherodetect.app.store.steps import Done, Events, Who, append
-from spherodetect.detect.identity import MIN_MASK_IOU, mask_overlaps
+from spherodetect.detect.identity import mask_overlaps, sure_pairs
 
 #: Field id and outline to the same outline, measured.
 Measured = Callable[[int, Outline], Outline]
@@ -119,9 +119,10 @@ def import_objects(
             cells_of([outline for outline, _ in items], range(len(items)), size_hw),
         )
         matched: dict[int, int] = {}
-        for old, new, iou, _ in sorted(overlaps, key=lambda pair: (-pair[2], pair[1], pair[0])):
+        sure = sure_pairs(overlaps)
+        for old, new, _, _ in sorted(overlaps, key=lambda pair: (-pair[2], pair[1], pair[0])):
             free = there[old].id not in matched.values() and new not in matched
-            if iou >= MIN_MASK_IOU and free:
+            if (old, new) in sure and free:
                 matched[new] = there[old].id
         for new, (outline, label_id) in enumerate(items):
             object_id = matched.get(new)
