@@ -119,11 +119,13 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
         "--rates",
         "LAB.json",
         "--pseudonymise",
+        "--excel",
     ]
     assert cli.main(argv) == 0
     ((args, options),) = calls
     assert callable(options.pop("progress"))
     assert not any(vars(options.pop("fhir")).values())
+    assert vars(options.pop("extras")) == {"excel": True}
     assert args == ([Path("a"), Path("b")],)
     assert options == {
         "out": tmp_path,

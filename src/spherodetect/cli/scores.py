@@ -60,6 +60,8 @@ def add_score_commands(commands: Commands) -> None:
     )
 
     add_classes(one)
+    text = "also write results.xlsx: patients, cells by class, quality; needs the extra [excel]"
+    one.add_argument("--excel", action="store_true", help=text)
     text = "when the blood was taken, for FHIR: a date, or a time as 2026-11-30T09:00:00+01:00"
     one.add_argument("--effective", metavar="TIME", default="", help=text)
     text = "when the result was issued, for FHIR: a time with its zone"
@@ -132,6 +134,7 @@ def _detect(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from spherodetect.pipeline.run import score_patients
+    from spherodetect.report.extras import Extras
     from spherodetect.report.fhir import FhirContext
 
     fhir = FhirContext(args.effective, args.issued, args.patient_system)
@@ -149,6 +152,7 @@ def _score(args: argparse.Namespace) -> int:
             classes=classes_of(args),
             convention=args.convention,
             fhir=fhir,
+            extras=Extras(excel=args.excel),
             progress=progress,
         )
     return _finish(result)

@@ -28,6 +28,7 @@ from spherodetect.pipeline.counted import CountedField
 from spherodetect.pipeline.from_coco import from_results, tool_name
 from spherodetect.pipeline.from_table import from_table
 from spherodetect.pipeline.label_images import split_label_images
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext
 from spherodetect.report.files import write_scores
 from spherodetect.report.results import Result
@@ -64,6 +65,7 @@ def score_cells(
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
     fhir: FhirContext | None = None,
+    extras: Extras | None = None,
     classes: Mapping[str, str] | None = None,
 ) -> Result:
     """Score the patients of COCO results and tables of cells.
@@ -80,6 +82,7 @@ def score_cells(
         patient_regex: a pattern that finds the patient in a field's path.
         pseudonymise: write numbers for patients, and a file that is the key to them.
         fhir: times and the system of the patient ids for the FHIR Observations.
+        extras: outputs on request.
 
     Raises:
         SpherodetectError: a file that is none of these, a class that is unknown, or nothing to
@@ -118,7 +121,13 @@ def score_cells(
         for counted in [[f for f in mine if not f.rejected]]
     ]
     return write_scores(
-        scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise, fhir=fhir
+        scores,
+        out,
+        scheme=scheme,
+        problems=problems,
+        pseudonymise=pseudonymise,
+        fhir=fhir,
+        extras=extras,
     )
 
 

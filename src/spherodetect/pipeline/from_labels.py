@@ -25,6 +25,7 @@ from spherodetect.labels.readers.files import listed
 from spherodetect.labels.readers.ledger import LabelSet
 from spherodetect.labels.source import read_unmapped, recipe_for
 from spherodetect.pipeline.counted import known_class_names
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext
 from spherodetect.report.files import write_scores
 from spherodetect.report.results import Result
@@ -40,6 +41,7 @@ def score_labels(
     patient_regex: re.Pattern[str] | None = None,
     pseudonymise: bool = False,
     fhir: FhirContext | None = None,
+    extras: Extras | None = None,
     classes: Mapping[str, str] | None = None,
 ) -> Result:
     """Score the patients of label files.
@@ -51,6 +53,7 @@ def score_labels(
         patient_regex: a pattern that finds the patient in a file name.
         pseudonymise: write numbers for patients, and a file that is the key to them.
         fhir: times and the system of the patient ids for the FHIR Observations.
+        extras: outputs on request.
         classes: names to classes, in addition to the known names.
 
     Raises:
@@ -87,7 +90,13 @@ def score_labels(
         raise BadLabelsError(f"no label could be counted: {problems[0]}")
     scores = [_score(patient, mine, scheme, classes) for patient, mine in sorted(patients.items())]
     return write_scores(
-        scores, out, scheme=scheme, problems=problems, pseudonymise=pseudonymise, fhir=fhir
+        scores,
+        out,
+        scheme=scheme,
+        problems=problems,
+        pseudonymise=pseudonymise,
+        fhir=fhir,
+        extras=extras,
     )
 
 

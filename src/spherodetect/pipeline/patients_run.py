@@ -24,6 +24,7 @@ from spherodetect.pipeline.patient import (
     score_patient,
 )
 from spherodetect.pipeline.review_score import Reviews
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext
 from spherodetect.report.results import Result, ResultsFolder
 from spherodetect.report.tables import cells_frame, joined, no_cells_frame
@@ -55,9 +56,11 @@ class PatientsRun:
         lab: LabRates | None,
         reviews: Reviews,
         fhir: FhirContext | None = None,
+        extras: Extras | None = None,
     ) -> None:
         self.found, self.detector, self.scheme = found, detector, scheme
         self.lab, self.reviews, self.fhir = lab, reviews, fhir
+        self.extras = extras or Extras()
         self.rates = lab.rates if lab else error_rates_of(detector)
         self.scores: list[PatientScore] = []
         self.problems = list(found.problems)
@@ -79,7 +82,7 @@ class PatientsRun:
         self, results: ResultsFolder, overlays: OverlayFiles, fields: Iterator[Examined]
     ) -> Result:
         """Score, and write everything into a folder."""
-        from spherodetect.report.files import CellFiles, write_patients
+        from spherodetect.report.files import CellFiles, write_excel, write_patients
         from spherodetect.report.index import write_index
 
         rows = []
@@ -91,6 +94,8 @@ class PatientsRun:
                     rows.append(self._report(patient, results))
             problems = self._all_problems()
         written = files.written | write_patients(self.scores, results, fhir=self.fhir)
+        if self.extras.excel:
+            written |= write_excel(self.scores, results, written)
         index = results.path("index.html")
         write_index(index, rows, scheme=self.scheme, problems=problems)
         return Result(tuple(self.scores), problems, written, index)

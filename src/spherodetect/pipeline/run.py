@@ -34,6 +34,7 @@ from spherodetect.pipeline.pseudonyms import pseudonymised
 from spherodetect.pipeline.review_score import Reviews
 from spherodetect.pipeline.run_file import RunSettings, save_run
 from spherodetect.pipeline.store import FieldStore
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext
 from spherodetect.report.results import HIDDEN, Result, ResultsFolder, pseudonym_key_path
 from spherodetect.safety import quoted
@@ -129,6 +130,7 @@ def score_patients(
     classes: Mapping[str, str] | None = None,
     convention: str | None = None,
     fhir: FhirContext | None = None,
+    extras: Extras | None = None,
     progress: Progress = no_progress,
 ) -> Result:
     """Score the patients of folders, manifests, labels, or cells that another tool found.
@@ -155,6 +157,7 @@ def score_patients(
         convention: name of the laboratory's convention; by default that of the films that look
             alike.
         fhir: times and the system of the patient ids for the FHIR Observations.
+        extras: outputs on request, such as a workbook; they need `out`.
         progress: told of every field.
 
     Returns:
@@ -173,6 +176,8 @@ def score_patients(
     folder = Path(out) if out is not None else None
     if pseudonymise and folder is None:
         raise SpherodetectError("pseudonymise: expected a folder for the key; pass out")
+    extras = extras or Extras()
+    extras.check()
     scheme = grade_scheme
     if not isinstance(scheme, GradeScheme):
         scheme = load_grade_scheme(scheme)
@@ -193,6 +198,7 @@ def score_patients(
             pseudonymise=pseudonymise,
             classes=classes,
             fhir=fhir,
+            extras=extras,
         )
     if any(labels):
         if not all(labels):
@@ -209,6 +215,7 @@ def score_patients(
             pseudonymise=pseudonymise,
             classes=classes,
             fhir=fhir,
+            extras=extras,
         )
     found = find_fields(
         sources,
@@ -238,6 +245,7 @@ def score_patients(
         pseudonymise,
         convention,
         fhir,
+        extras,
     )
     result = _scored(settings, detector, folder, progress)
     return _with_key(result, pseudonym_key_path(folder)) if pseudonymise and folder else result
@@ -268,8 +276,16 @@ def _scored(
     settings: RunSettings, detector: Detector, folder: Path | None, progress: Progress
 ) -> Result:
     found, lab = settings.found, settings.lab
+    if settings.extras:
+        settings.extras.check()
     run = PatientsRun(
-        found, detector, settings.scheme, lab=lab, reviews=Reviews(folder), fhir=settings.fhir
+        found,
+        detector,
+        settings.scheme,
+        lab=lab,
+        reviews=Reviews(folder),
+        fhir=settings.fhir,
+        extras=settings.extras,
     )
 
     def examined(store: FieldStore | None = None) -> Iterator[Examined]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.field import Field, FieldList
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext
 from spherodetect.report.results import HIDDEN, pseudonym_key_path
 from spherodetect.safety import quoted, read_json, write_json
@@ -43,6 +44,7 @@ class RunSettings:
         pseudonymised: whether paths are in the key file.
         convention: the stated convention of a laboratory, or None.
         fhir: what was stated for the FHIR Observations, or None.
+        extras: outputs on request, or None.
     """
 
     found: FieldList
@@ -55,6 +57,7 @@ class RunSettings:
     pseudonymised: bool = False
     convention: str | None = None
     fhir: FhirContext | None = None
+    extras: Extras | None = None
 
 
 def save_run(results: Path, settings: RunSettings) -> None:
@@ -92,6 +95,7 @@ def save_run(results: Path, settings: RunSettings) -> None:
         "pseudonymised": settings.pseudonymised,
         "convention": settings.convention,
         "fhir": asdict(settings.fhir) if settings.fhir else None,
+        "extras": asdict(settings.extras) if settings.extras else None,
         "label_images": bool(settings.label_images),
     }
     write_json(data, results / HIDDEN / FILE, indent=None)
@@ -141,6 +145,7 @@ def load_run(results: Path) -> RunSettings:
             bool(read["pseudonymised"]),
             read.get("convention"),
             FhirContext(**read["fhir"]) if read.get("fhir") else None,
+            Extras(**read["extras"]) if read.get("extras") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise SpherodetectError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from spherodetect.examined import Examined
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
 from spherodetect.report.coco import coco_head, to_result
+from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext, to_observation
 from spherodetect.report.results import Result, ResultsFolder, pseudonym_key_path
 from spherodetect.report.streams import JsonList, TableFiles
@@ -196,6 +197,30 @@ def write_patients(
     return paths
 
 
+def write_excel(
+    scores: Sequence[PatientScore], results: ResultsFolder, written: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Write results.xlsx from the scores and the tables that were written.
+
+    Returns:
+        name to path of the workbook.
+
+    Raises:
+        SpherodetectError: the file cannot be written.
+    """
+    import pandas as pd
+
+    from spherodetect.report import workbook
+
+    sheets = {"patients": tables.patients_frame(scores)}
+    if "cells.parquet" in written:
+        sheets["cells"] = workbook.cell_summary(written["cells.parquet"])
+        sheets["quality"] = pd.read_parquet(written["quality.parquet"])
+    path = results.path(workbook.FILE)
+    workbook.write_workbook(path, sheets)
+    return {workbook.FILE: path}
+
+
 def _table_files(name: str) -> tuple[str, str]:
     """Return the names of the two files of a table."""
     return f"{name}.csv", f"{name}.parquet"
@@ -228,6 +253,7 @@ def write_scores(
     problems: Sequence[str],
     pseudonymise: bool = False,
     fhir: FhirContext | None = None,
+    extras: Extras | None = None,
 ) -> Result:
     """Write the tables of the patients and index.html for scores without images.
 
@@ -239,6 +265,7 @@ def write_scores(
         pseudonymise: write a number in place of each patient id, and a key with the patient ids
             beside the folder.
         fhir: for the Observations.
+        extras: outputs on request; of these files, the workbook.
 
     Returns:
         the scores, the problems and the files that were written.
@@ -262,9 +289,11 @@ def write_scores(
                 )
             scores = [replace(score, patient_id=numbers[score.patient_id]) for score in scores]
         written = write_patients(scores, results, fhir=fhir)
+        if extras and extras.excel:
+            written |= write_excel(scores, results, {})
         index = results.path("index.html")
         write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
         return Result(tuple(scores), tuple(problems), written, index, key)
 
 
-__all__ = ["CellFiles", "write_patients", "write_scores"]
+__all__ = ["CellFiles", "write_excel", "write_patients", "write_scores"]

@@ -215,6 +215,11 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         writer.writerows(csv_rows(frame))
 
 
+def column_kind(name: str) -> str | int:
+    """Return the kind of a column of this module: TEXT, COUNT or the number of decimals."""
+    return _KINDS[name]
+
+
 def csv_rows(frame: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     """Yield the rows of a table of this module as the texts of a CSV file."""
     columns = [_cells(frame[name], _KINDS[name]) for name in frame.columns]

@@ -1,0 +1,34 @@
+"""`Extras`, the outputs of a run that are written on request only.
+
+Each needs a package or a program that spherodetect itself does not need. `Extras.check` says which
+one is missing before a run begins.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from spherodetect.errors import SpherodetectError
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Outputs on request.
+
+    Attributes:
+        excel: results.xlsx, the tables of patients, cells by class, and quality as one workbook.
+    """
+
+    excel: bool = False
+
+    def check(self) -> None:
+        """Raise SpherodetectError if what an output needs is missing."""
+        if self.excel and importlib.util.find_spec("openpyxl") is None:
+            raise SpherodetectError(
+                "--excel: expected the package openpyxl, got none; "
+                "pip install 'spherodetect[excel]', or open the CSV files"
+            )
+
+
+__all__ = ["Extras"]
