@@ -125,7 +125,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
     ((args, options),) = calls
     assert callable(options.pop("progress"))
     assert not any(vars(options.pop("fhir")).values())
-    assert vars(options.pop("extras")) == {"excel": True}
+    assert vars(options.pop("extras")) == {"excel": True, "pdf": False}
     assert args == ([Path("a"), Path("b")],)
     assert options == {
         "out": tmp_path,
@@ -464,6 +464,22 @@ def test_the_time_left_follows_the_pace_of_late(capsys, monkeypatch):
             progress(done, 100, f"{done}.jpg")
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "scoring: 79 of 100 79.jpg (0:00:42 left)"
+
+
+def test_the_first_step_tells_nothing_of_the_time_left(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    with console.progress_of("scoring") as progress:
+        progress(0, 100, "0.jpg")
+        for done, seconds in enumerate((110, 10, 10), 1):  # the first one also loads the model
+            now[0] += seconds
+            progress(done, 100, f"{done}.jpg")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "scoring: 1 of 100 1.jpg"
+    assert others == [
+        "scoring: 2 of 100 2.jpg (0:16:20 left)",
+        "scoring: 3 of 100 3.jpg (0:16:10 left)",
+    ]
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):

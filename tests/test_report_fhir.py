@@ -95,6 +95,12 @@ def test_a_wrong_option_is_named(wrong):
         FhirContext(**wrong)
 
 
+def test_who_made_the_results_is_the_performer():
+    assert "performer" not in to_observation(a_score())
+    observation = to_observation(a_score(), FhirContext(made_by="Laboratory 1"))
+    assert observation["performer"] == [{"display": "Laboratory 1"}]
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_an_observation_is_valid_fhir(status):
     fhir = pytest.importorskip("fhir.resources.R4B.observation")

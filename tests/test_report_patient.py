@@ -13,6 +13,7 @@ from PIL import Image
 from reporting import HOSTILE, NOTHING, Page, a_field, a_quality, a_score, noise, some_cells
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
+from spherodetect.report.fhir import FhirContext
 from spherodetect.report.languages import STATUS_TEXTS
 from spherodetect.report.patient import MAX_FLAGGED, MAX_GALLERY, MAX_NEAREST, write_patient_report
 from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE, STATUSES
@@ -217,6 +218,18 @@ def test_a_picture_and_its_cell_in_the_field_lead_to_each_other(tmp_path):
     assert marks and marks <= targets, "each mark is reached from a picture"
     back = {f"k{name}" for name in marks} & set(ids)
     assert back and back <= targets, "each picture of the list is reached from its mark"
+
+
+def test_the_page_says_when_and_by_whom_it_was_made_if_that_is_stated(tmp_path):
+    _report(tmp_path)
+    plain = (tmp_path / "report.html").read_text()
+    assert "Issued" not in plain and "@top-right" not in plain and 'class="made"' not in plain
+    context = FhirContext("2026-11-29", "2026-11-30T09:00:00+01:00", made_by="<b>Dr. A")
+    page = _report(tmp_path, context=context)
+    words = "Blood taken 2026-11-29, issued 2026-11-30 09:00 +01:00, made by <b>Dr. A"
+    assert words in page.text
+    html = (tmp_path / "report.html").read_text()
+    assert "<b>Dr. A" not in html and "@top-right" in html
 
 
 def test_every_status_is_told_in_every_language():

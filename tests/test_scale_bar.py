@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from spherodetect.fields.strip import image_rows
+from spherodetect.scale import bar as bar_module
 from spherodetect.scale import ocr
 from spherodetect.scale.bar import ScaleBar, find_scale_bar
 from spherodetect.scale.ocr import read_length_um
@@ -111,6 +112,23 @@ def test_the_bar_of_a_drawn_smear_gives_its_pixel_size():
     for seed in range(6):
         bar = find_scale_bar(_smear(seed, overlays=1.0))
         assert bar.length_px * 0.193 in [pytest.approx(um, rel=0.02) for um in (5, 8, 10, 20)]
+
+
+def test_the_text_of_a_camera_is_no_bar(monkeypatch):
+    smear, strokes = _smear(), 0
+    for size in (28, 40, 60):
+        font = ImageFont.load_default(size)
+        for text in ("x1000 MGG  T_01", "LEFT 2018-11-05", "Gain: 1.0x_--_AUTO"):
+            picture = Image.fromarray(smear)
+            place = (8, smear.shape[0] - 6)
+            ImageDraw.Draw(picture).text(place, text, fill=(255, 255, 0), font=font, anchor="lb")
+            assert find_scale_bar(np.asarray(picture)) is None, (size, text)
+            with monkeypatch.context() as patch:
+                patch.setattr(bar_module, "_in_text", lambda image, bar: False)
+                strokes += find_scale_bar(np.asarray(picture)) is not None
+    assert strokes >= 2  # these texts have strokes that look like bars
+    plain = _burn(smear, tick=0)
+    assert find_scale_bar(plain).length_px == pytest.approx(100, abs=0.5)
 
 
 def test_cells_arrows_hairs_and_empty_slides_have_no_bar():

@@ -153,14 +153,19 @@ def test_cells_give_the_scale_if_nothing_else_does():
     )
 
 
-def test_unread_bars_are_reported_once_with_their_length():
-    assert unread_bars([]) == unread_bars([Scale(0.2, "given"), Scale(None)]) == ""
-    one = unread_bars([Scale(None, unread_bar_px=102.9), Scale(None)])
-    assert all(part in one for part in ("103 px", "1 field,", "--scale-bar-um"))
-    alike = unread_bars(Scale(None, unread_bar_px=px) for px in (103.4, 102.5, 102.9))
-    assert all(part in alike for part in ("103 px", "3 fields"))
-    different = unread_bars(Scale(None, unread_bar_px=px) for px in (103, 41.5))
-    assert all(part in different for part in ("42 to 103 px", "2 fields"))
+def test_unread_bars_are_reported_once_with_their_length_and_fields():
+    def told(*lengths: float | None) -> str:
+        scales = [Scale(None, unread_bar_px=length) for length in lengths]
+        return unread_bars({f"{k}.jpg": scale for k, scale in enumerate(scales)})
+
+    assert told() == told(None, None) == ""
+    one = told(102.9, None)
+    assert all(part in one for part in ("103 px", "1 field ('0.jpg'),", "--scale-bar-um"))
+    alike = told(103.4, 102.5, 102.9, 103)
+    assert "103 px" in alike
+    assert "4 fields ('0.jpg', '1.jpg', '2.jpg' and 1 more)" in alike
+    different = told(103, None, 41.5)
+    assert "42 to 103 px" in different and "2 fields ('0.jpg', '2.jpg')" in different
 
 
 def test_the_error_of_a_scale_from_cells_holds_the_bar_of_real_fields(shared_data):

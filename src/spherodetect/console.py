@@ -224,15 +224,17 @@ def _line_writer(what: str, *, clock: bool) -> Callable[..., None]:
     """Return update(done, total, label), which prints a line from time to time."""
     last = time.monotonic()
     # Only the last steps: fields that an earlier run finished pass at once, and would make the
-    # estimate of the remaining time too short.
-    recent = deque([(last, 0)], maxlen=_STEPS_OF_SPEED)
+    # estimate of the remaining time too short. The first step of all does not count either: it also
+    # loads the model or starts the processes, and takes many times as long as the others.
+    recent: deque[tuple[float, int]] = deque(maxlen=_STEPS_OF_SPEED)
 
     def update(done: int, total: int, label: object = "") -> None:
         nonlocal last
         now = time.monotonic()
-        recent.append((now, done))
+        if done:
+            recent.append((now, done))
         if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
-            last, (then, before) = now, recent[0]
+            last, (then, before) = now, recent[0] if recent else (now, done)
             left = (total - done) * (now - then) / (done - before) if total > done > before else 0
             remaining = f" ({timedelta(seconds=round(left))} left)" if left and clock else ""
             line = f"{what}: {done} of {total} {label}".strip() + remaining

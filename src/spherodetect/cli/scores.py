@@ -62,10 +62,17 @@ def add_score_commands(commands: Commands) -> None:
     add_classes(one)
     text = "also write results.xlsx: patients, cells by class, quality; needs the extra [excel]"
     one.add_argument("--excel", action="store_true", help=text)
-    text = "when the blood was taken, for FHIR: a date, or a time as 2026-11-30T09:00:00+01:00"
+    text = "also write the page of each patient as PDF; needs Chromium, Chrome or Edge"
+    one.add_argument("--pdf", action="store_true", help=text)
+    text = (
+        "when the blood was taken, for pages and FHIR: a date, or a time as "
+        "2026-11-30T09:00:00+01:00"
+    )
     one.add_argument("--effective", metavar="TIME", default="", help=text)
-    text = "when the result was issued, for FHIR: a time with its zone"
+    text = "when the result was issued, for pages and FHIR: a time with its zone"
     one.add_argument("--issued", metavar="TIME", default="", help=text)
+    text = "who made the results, for pages and FHIR"
+    one.add_argument("--made-by", metavar="NAME", default="", help=text)
     text = "system of the patient ids, for FHIR: the URI of the hospital's numbers"
     one.add_argument("--patient-system", metavar="URI", default="", help=text)
 
@@ -137,7 +144,7 @@ def _score(args: argparse.Namespace) -> int:
     from spherodetect.report.extras import Extras
     from spherodetect.report.fhir import FhirContext
 
-    fhir = FhirContext(args.effective, args.issued, args.patient_system)
+    fhir = FhirContext(args.effective, args.issued, args.patient_system, args.made_by)
     with progress_of("scoring") as progress:
         result = score_patients(
             args.paths,
@@ -152,7 +159,7 @@ def _score(args: argparse.Namespace) -> int:
             classes=classes_of(args),
             convention=args.convention,
             fhir=fhir,
-            extras=Extras(excel=args.excel),
+            extras=Extras(excel=args.excel, pdf=args.pdf),
             progress=progress,
         )
     return _finish(result)

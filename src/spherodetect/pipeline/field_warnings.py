@@ -18,7 +18,7 @@ class FieldWarnings:
     def __init__(self) -> None:
         self._first: dict[str, tuple[str, str]] = {}
         self._n: dict[str, int] = {}
-        self._unread: list[Scale] = []
+        self._unread: dict[str, Scale] = {}
         # SHA-256 of a file to the first field and patient that has it.
         self._files: dict[str, tuple[str, str]] = {}
 
@@ -30,7 +30,7 @@ class FieldWarnings:
             self._first.setdefault(kind, (field.field_id, warning))
             self._n[kind] = self._n.get(kind, 0) + 1
         if field.scale.unread_bar_px:
-            self._unread.append(field.scale)
+            self._unread[field.field_id] = field.scale
 
     def _copy_of(self, field: Examined) -> str:
         """Empty, or that the same file was counted before."""

@@ -123,7 +123,7 @@ def scale_note(fields: Sequence[Examined]) -> str:
         if doubts
         else ""
     )
-    unread = unread_bars(s.scale for s in fields)
+    unread = unread_bars({s.field_id: s.scale for s in fields})
     unread_note = f" {unread[:1].upper()}{unread[1:]}." if unread else ""
     return f"Pixel size: {', '.join(known)}.{doubt}{unread_note}"
 

@@ -97,7 +97,7 @@ class PatientsRun:
         if self.extras.excel:
             written |= write_excel(self.scores, results, written)
         index = results.path("index.html")
-        write_index(index, rows, scheme=self.scheme, problems=problems)
+        write_index(index, rows, scheme=self.scheme, problems=problems, context=self.fhir)
         return Result(tuple(self.scores), problems, written, index)
 
     def _patients(
@@ -140,6 +140,7 @@ class PatientsRun:
     ) -> tuple[PatientScore, str]:
         """Write the page of one patient; returns the row of the index."""
         from spherodetect.report.patient import write_patient_report
+        from spherodetect.report.pdf import write_pdf
 
         readable = [one for one in patient if not one.problem]
         review = self.reviews.of(readable[0].patient_id, readable)
@@ -167,7 +168,10 @@ class PatientsRun:
             if sum(countable)
             else None,
             review=review,
+            context=self.fhir,
         )
+        if self.extras.pdf:
+            write_pdf(page, results.path("reports", f"{safe_name(score.patient_id)}.pdf"))
         return score, page.relative_to(results.root).as_posix()
 
     def _all_problems(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from spherodetect.errors import SpherodetectError
+from spherodetect.report.pdf import BROWSER_VARIABLE, find_browser
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class Extras:
 
     Attributes:
         excel: results.xlsx, the tables of patients, cells by class, and quality as one workbook.
+        pdf: the page of each patient as PDF.
     """
 
     excel: bool = False
+    pdf: bool = False
 
     def check(self) -> None:
         """Raise SpherodetectError if what an output needs is missing."""
@@ -28,6 +31,12 @@ class Extras:
             raise SpherodetectError(
                 "--excel: expected the package openpyxl, got none; "
                 "pip install 'spherodetect[excel]', or open the CSV files"
+            )
+        if self.pdf and find_browser() is None:
+            raise SpherodetectError(
+                "--pdf: expected Chromium, Chrome or Edge, got none; install one (on Debian: "
+                f"apt-get install chromium), name it in {BROWSER_VARIABLE}, or print the page from "
+                "any browser"
             )
 
 

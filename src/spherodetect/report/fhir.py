@@ -1,4 +1,4 @@
-"""A patient's score as a FHIR R4 Observation.
+"""A patient's score as a FHIR R4 Observation, and `FhirContext`, which the pages show too.
 
 LOINC 802-9, spherocytes in blood by light microscopy, is ordinal: its value is the grade, never a
 percentage. LOINC has no codes for the percentage, the interval and the counts, so they are
@@ -43,17 +43,19 @@ _ABSENT_CODES = {
 
 @dataclass(frozen=True)
 class FhirContext:
-    """What a laboratory knows about its Observations.
+    """What a laboratory states about its results, for the Observations and the pages.
 
     Attributes:
         effective: when the blood was taken, as FHIR's dateTime, or empty.
         issued: when the result was made available, as FHIR's instant, or empty.
         patient_system: URI of the system of the patient ids, or empty.
+        made_by: the person or laboratory that made the results, or empty.
     """
 
     effective: str = ""
     issued: str = ""
     patient_system: str = ""
+    made_by: str = ""
 
     def __post_init__(self) -> None:
         for name, text, is_instant in (
@@ -134,6 +136,7 @@ def to_observation(score: PatientScore, context: FhirContext | None = None) -> d
         },
         "subject": {"type": "Patient", "identifier": identifier},
         **{name: time for name, time in times.items() if time},
+        **({"performer": [{"display": context.made_by}]} if context.made_by else {}),
         **value,
         "note": [{"text": note} for note in notes],
         "method": {"text": _method(score)},

@@ -292,7 +292,8 @@ def write_scores(
         if extras and extras.excel:
             written |= write_excel(scores, results, {})
         index = results.path("index.html")
-        write_index(index, [(score, None) for score in scores], scheme=scheme, problems=problems)
+        rows = [(score, None) for score in scores]
+        write_index(index, rows, scheme=scheme, problems=problems, context=fhir)
         return Result(tuple(scores), tuple(problems), written, index, key)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spherodetect.report.fhir import FhirContext
 from spherodetect.report.funnel_plot import funnel_plot
 from spherodetect.report.page import axis_end, href, write_page
 from spherodetect.report.status_text import status_words
@@ -39,6 +40,7 @@ def write_index(
     title: str = "Patients",
     scheme: GradeScheme = ICSH2015,
     problems: Sequence[str] = (),
+    context: FhirContext | None = None,
 ) -> None:
     """Write the page of all patients.
 
@@ -49,6 +51,7 @@ def write_index(
         title: the heading of the page.
         scheme: the table of the grades.
         problems: a line for each file or label that was left out.
+        context: when and by whom the page was made.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -79,6 +82,7 @@ def write_index(
     write_page(
         path,
         "index.html.j2",
+        context=context,
         rows=entries,
         columns=_SORT_WORDS,
         axis=end,

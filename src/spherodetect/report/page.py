@@ -1,8 +1,8 @@
 """HTML pages from the templates of this folder.
 
 A page is one file: it contains its style and pictures and no script, and it loads nothing from
-elsewhere. It contains no time, so that the same result gives the same bytes. Text from outside is
-escaped, and its characters that are not printable are shown as U+FFFD.
+elsewhere. It contains no time but the stated ones, so that the same result gives the same bytes.
+Text from outside is escaped, and its characters that are not printable are shown as U+FFFD.
 """
 
 from __future__ import annotations
@@ -24,9 +24,19 @@ from spherodetect.score.counts import FIXED_SENTENCE, RESEARCH_USE
 if TYPE_CHECKING:
     import jinja2
 
+    from spherodetect.report.fhir import FhirContext
 
-def write_page(path: str | Path, template: str, **values: Any) -> None:
+
+def write_page(
+    path: str | Path, template: str, *, context: FhirContext | None = None, **values: Any
+) -> None:
     """Fill in a template of this folder with escaped values, and write the page.
+
+    Args:
+        path: the HTML file.
+        template: its name.
+        context: times and the person that the page states.
+        values: of the template.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -34,10 +44,40 @@ def write_page(path: str | Path, template: str, **values: Any) -> None:
     page = (
         _templates()
         .get_template(template)
-        .render(fixed_sentence=FIXED_SENTENCE, research_use=RESEARCH_USE, **values)
+        .render(
+            fixed_sentence=FIXED_SENTENCE,
+            research_use=RESEARCH_USE,
+            made=_made(context) if context else "",
+            issued=_time(context.issued) if context else "",
+            **values,
+        )
     )
     with atomic_write(path, text=True) as file:
         file.write(page)
+
+
+def _made(context: FhirContext) -> str:
+    """Return when the blood was taken, and when and by whom the page was made, in words."""
+    parts = [
+        f"blood taken {_time(context.effective)}" if context.effective else "",
+        f"issued {_time(context.issued)}" if context.issued else "",
+        f"made by {context.made_by}" if context.made_by else "",
+    ]
+    words = ", ".join(filter(None, parts))
+    return words[:1].upper() + words[1:]
+
+
+def _time(text: str) -> str:
+    """Return an ISO time as people read it, to the minute.
+
+    >>> _time("2026-11-30T09:00:00+01:00"), _time("2026-11-30")
+    ('2026-11-30 09:00 +01:00', '2026-11-30')
+    """
+    date, has_time, rest = text.partition("T")
+    if not has_time:
+        return date
+    zone = rest[len(rest.rstrip("Z0123456789:")) - 1 :] if rest[-1] != "Z" else "UTC"
+    return f"{date} {rest[:5]} {zone}"
 
 
 @lru_cache(maxsize=1)

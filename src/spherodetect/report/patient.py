@@ -12,6 +12,7 @@ from typing import Any
 
 from spherodetect.examined import Examined
 from spherodetect.report.distributions import panels
+from spherodetect.report.fhir import FhirContext
 from spherodetect.report.grade_scale import graded_scale
 from spherodetect.report.languages import STATUS_TEXTS
 from spherodetect.report.marks import marks
@@ -46,6 +47,7 @@ def write_patient_report(
     limit_of_blank: float = math.nan,
     more_fields: int | None = 0,
     review: PatientReview | None = None,
+    context: FhirContext | None = None,
 ) -> None:
     """Write one patient's report.
 
@@ -61,6 +63,7 @@ def write_patient_report(
         more_fields: the result of `score.more_fields_needed`: how many more fields would be enough,
             or None if no number would.
         review: what people named, if score.basis is "reviewed".
+        context: when and by whom the page was made.
 
     Raises:
         SpherodetectError: the file cannot be written, or a picture cannot be read.
@@ -75,6 +78,7 @@ def write_patient_report(
     write_page(
         path,
         "patient.html.j2",
+        context=context,
         score=score,
         status=status_words(score),
         languages={name: texts[score.status] for name, texts in STATUS_TEXTS.items()},

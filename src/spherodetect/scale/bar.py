@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from spherodetect.fields.strip import block_mean, image_rows
 from spherodetect.scale.bar_ends import CUT, Line, paint_ends, tick_ends
@@ -26,6 +27,13 @@ _LEAST_PX = 20
 #: its size: at least 940 for 95 % of the bars. Straight pieces of the outlines of cells, with
 #: something like ticks, in the same fields: at most 800 for 95 % of them.
 _LEAST_INK = 900
+#: A line without ticks is the stroke of a letter if so many marks of its colour stand beside it, at
+#: most so far away and with a height in this range, both in lengths of the line. A bar is longer
+#: than its number is high.
+_LETTERS, _LETTER_APART, _LETTER_HEIGHTS, _SAME_INK = 2, 3.0, (0.6, 3.0), 30
+#: A letter may end so many lengths above an underscore, or begin below the top of a capital. It
+#: fills less of its box than a cell.
+_LETTER_DROP, _LETTER_FILL = 0.8, 0.7
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,12 @@ def find_scale_bar(image: np.ndarray) -> ScaleBar | None:
     depth = round(_ZONE * rows)
     zones = [(rows, height)] if rows < height else [(0, depth), (rows - depth, rows)]
     unit = unit_px(image)
-    found = [bar for top, bottom in zones for bar in _bars(image[top:bottom], top, unit)]
+    found = [
+        (rank, bar)
+        for top, bottom in zones
+        for rank, bar in _bars(image[top:bottom], top, unit)
+        if rank[0] or not _in_text(image, bar)
+    ]
     if not found:
         return None
     best = max(found, key=lambda item: item[0])[1]
@@ -114,6 +127,32 @@ def _bars(zone: np.ndarray, top: int, unit: int) -> Iterator[tuple[tuple[bool, f
                 box = (top + y0, line.left, top + y1, line.right)
                 has_ticks = y1 - y0 > line.bottom - line.top
                 yield (has_ticks, contrast * length), ScaleBar(length, box, (red, green, blue))
+
+
+def _in_text(image: np.ndarray, bar: ScaleBar) -> bool:
+    """Whether a line is a stroke of burnt-in text, such as a camera's: letters stand beside it."""
+    top, left, bottom, right = bar.box_yxyx
+    length = right - left
+    low, high = (factor * length for factor in _LETTER_HEIGHTS)
+    reach, beside = round(high), round(_LETTER_APART * length)
+    y0, x0 = max(0, top - reach), max(0, left - beside)
+    window = image[y0 : bottom + reach, x0 : right + beside]
+    ink = (np.abs(window.astype(np.int16) - np.array(bar.colour)) < _SAME_INK).all(axis=2)
+    # The strokes of letters are narrow, and the dark parts of cells are not.
+    size = THICK_PX * unit_px(image) + 1
+    thin = [black_top_hat(one, size, axis=a) for one in (window, 255 - window) for a in (0, 1)]
+    ink &= np.max(thin, axis=(0, 3)) > CUT
+    own = slice(left - x0, right - x0)
+    ink[:, own] = False
+    marks = ndimage.find_objects(ndimage.label(ink, np.ones((3, 3)))[0])
+    letters = [
+        low <= y.stop - y.start <= high
+        and y.start < bottom - y0 + _LETTER_DROP * length
+        and y.stop > top - y0 - _LETTER_DROP * length
+        and ink[y, x].mean() < _LETTER_FILL
+        for y, x in marks
+    ]
+    return sum(letters) >= _LETTERS
 
 
 def _greenness(image: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ uncertainty. Sizes relative to the patient's own cells are therefore right, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,8 @@ MIN_FILE_DIAMETER_UM, MAX_FILE_DIAMETER_UM = 4.0, 12.0
 _BAR_ERROR_PX = 0.5
 #: Bars whose lengths differ by less than this part are the same bar in several fields.
 _SAME_BAR = 0.05
+#: Fields with a bar that a message names.
+_NAMED_FIELDS = 3
 
 
 @dataclass(frozen=True)
@@ -185,15 +187,21 @@ def from_cells(diameter_px: np.ndarray) -> Scale:
     )
 
 
-def unread_bars(scales: Iterable[Scale]) -> str:
-    """One sentence on the bars with unknown numbers and on the option that uses them.
+def unread_bars(scales: Mapping[str, Scale]) -> str:
+    """One sentence on the bars with unknown numbers, their fields, and the option that uses them.
 
     The result is empty if there is no such bar.
+
+    Args:
+        scales: name of each field to its scale.
     """
-    lengths = sorted(scale.unread_bar_px for scale in scales if scale.unread_bar_px)
-    if not lengths:
+    bars = {name: scale.unread_bar_px for name, scale in scales.items() if scale.unread_bar_px}
+    if not bars:
         return ""
-    fields = f"{len(lengths)} field{'s' * (len(lengths) != 1)}"
+    lengths = sorted(bars.values())
+    named = ", ".join(map(quoted, list(bars)[:_NAMED_FIELDS]))
+    more = f" and {len(bars) - _NAMED_FIELDS} more" if len(bars) > _NAMED_FIELDS else ""
+    fields = f"{len(bars)} field{'s' * (len(bars) != 1)} ({named}{more})"
     if lengths[-1] - lengths[0] < _SAME_BAR * lengths[0]:
         size = f"{lengths[len(lengths) // 2]:.0f} px"
         return (
