@@ -66,12 +66,13 @@ clean:
 	@$(call install,.[train$(comma)dev])
 	@touch $@ .venv/using.ok
 
-# Playwright drives the chromium of the machine. axe-core finds barriers; its test is skipped without it.
+# Playwright drives the chromium of the machine. axe-core finds barriers, vnu-jar (with java) errors of the
+# pages; their tests are skipped without them.
 .venv/browser.ok: .venv/all.ok
 	@$(call install,.[train$(comma)dev$(comma)browser])
 	@if npm --version >/dev/null 2>&1; then \
-		npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4.14.1 \
-			|| echo "axe-core was not fetched, so its test is skipped"; fi
+		npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4.14.1 vnu-jar@26.9.27 \
+			|| echo "axe-core and vnu-jar were not fetched, so their tests are skipped"; fi
 	@touch $@
 
 .venv/bin/python:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import itertools
 import json
 import os
@@ -186,9 +187,10 @@ def test_a_bar_that_nobody_read_is_said_once_and_a_stated_one_used(
         caplog.clear()
         pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out")
         (sentence,) = caplog.messages
-        assert all(part in sentence for part in ("81 px", "2 fields", "--scale-bar-um"))
+        assert all(part in sentence for part in ("81 px", "2 fields", "p1_02", "--scale-bar-um"))
     # The report has the same sentence, with a capital letter.
-    assert f"{sentence[1:]}." in (tmp_path / "out" / "reports" / "p1.html").read_text()
+    page = html.unescape((tmp_path / "out" / "reports" / "p1.html").read_text())
+    assert f"{sentence[1:]}." in page
     caplog.clear()
     pipeline.score_patients(barred.parent, model=model, out=tmp_path / "out", scale_bar_um=15.6)
     assert caplog.messages == []
