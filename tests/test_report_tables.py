@@ -41,7 +41,7 @@ QUALITY = {
 }  # fmt: skip
 COUNTS = {
     "patient_id": "text", "field_id": "text", "class_name": "text", "n_cells": "count",
-    "n_countable": "count",
+    "n_countable": "count", "mean_area_px": 1,
 }  # fmt: skip
 OBJECTS = {
     "File": "text", "Class": "text", "Object Number": "count", "Area": "count",
@@ -250,12 +250,13 @@ def test_quality_csv(tmp_path):
 
 
 def test_counts_by_class_also_of_what_is_not_there(tmp_path):
-    rows = _written(tables.counts_frame(_cells(), patient_id="7"), tmp_path)
+    cells = _cells(measurements={"area_px": np.array([900.0, 841.5, np.nan, 1000.0])})
+    rows = _written(tables.counts_frame(cells, patient_id="7"), tmp_path)
     assert [tuple(row.values()) for row in rows] == [
-        ("7", "'=p/1.jpg", "rbc", "2", "1"),
-        ("7", "'=p/1.jpg", "spherocyte", "1", "0"),
-        ("7", "'=p/1.jpg", "wbc", "0", "0"),
-        ("7", "'=p/1.jpg", "platelet", "1", "0"),
+        ("7", "'=p/1.jpg", "rbc", "2", "1", "950.0"),
+        ("7", "'=p/1.jpg", "spherocyte", "1", "0", "841.5"),
+        ("7", "'=p/1.jpg", "wbc", "0", "0", ""),
+        ("7", "'=p/1.jpg", "platelet", "1", "0", ""),
     ]
     rejected = _written(tables.counts_frame(_cells(), patient_id="7", accepted=False), tmp_path)
     assert [row["n_countable"] for row in rejected] == ["0"] * 4

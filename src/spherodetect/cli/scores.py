@@ -33,6 +33,7 @@ def add_score_commands(commands: Commands) -> None:
     one.add_argument("paths", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
     add_out(one, "DIR", "folder for the results")
     add_model_options(one)
+    _add_names(one)
 
     one = add(commands, "score", _score, "score patients")
     text = (
@@ -60,6 +61,7 @@ def add_score_commands(commands: Commands) -> None:
     )
 
     add_classes(one)
+    _add_names(one)
     text = "also write results.xlsx: patients, cells by class, quality; needs the extra [excel]"
     one.add_argument("--excel", action="store_true", help=text)
     text = "also write the page of each patient as PDF; needs Chromium, Chrome or Edge"
@@ -123,6 +125,11 @@ def add_score_commands(commands: Commands) -> None:
     )
 
 
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    text = "name overlays, masks and the table of objects as HemaDetect does"
+    parser.add_argument("--hemadetect-names", action="store_true", help=text)
+
+
 def _detect(args: argparse.Namespace) -> int:
     from spherodetect.pipeline.run import detect_images
 
@@ -134,6 +141,7 @@ def _detect(args: argparse.Namespace) -> int:
             um_per_px=args.um_per_px,
             scale_bar_um=args.scale_bar_um,
             convention=args.convention,
+            hemadetect_names=args.hemadetect_names,
             progress=progress,
         )
     return _finish(result)
@@ -159,7 +167,7 @@ def _score(args: argparse.Namespace) -> int:
             classes=classes_of(args),
             convention=args.convention,
             fhir=fhir,
-            extras=Extras(excel=args.excel, pdf=args.pdf),
+            extras=Extras(args.excel, args.pdf, args.hemadetect_names),
             progress=progress,
         )
     return _finish(result)

@@ -23,6 +23,7 @@ from spherodetect.fields.strip import block_mean
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import overview
 from spherodetect.report import crops, legend, outlines, overlays
+from spherodetect.report.files import HEMADETECT_RESULT
 from spherodetect.report.results import HIDDEN, ResultsFolder
 from spherodetect.safety import atomic_write, sha256
 
@@ -37,10 +38,12 @@ class OverlayFiles:
 
     Args:
         results: the folder, while it is open.
+        hemadetect_names: name the overlays as HemaDetect does.
     """
 
-    def __init__(self, results: ResultsFolder) -> None:
+    def __init__(self, results: ResultsFolder, *, hemadetect_names: bool = False) -> None:
         self._results = results
+        self._end = HEMADETECT_RESULT if hemadetect_names else ".png"
         self._path = results.path(HIDDEN, "overlays.jsonl")
         self._recorded = _read(self._path)
         self._journal: IO[str] | None = None
@@ -51,7 +54,7 @@ class OverlayFiles:
         Raises:
             SpherodetectError: the photograph cannot be read again, or the file cannot be written.
         """
-        path = self._results.field_path("overlays", field.field_id, ".png")
+        path = self._results.field_path("overlays", field.field_id, self._end)
         name, content = path.relative_to(self._results.root).as_posix(), _content(field)
         recorded = self._recorded.get(name)
         if recorded and recorded[0] == content and _has(path, recorded[1]):

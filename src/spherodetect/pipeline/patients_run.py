@@ -86,7 +86,7 @@ class PatientsRun:
         from spherodetect.report.index import write_index
 
         rows = []
-        with CellFiles(results) as files:
+        with CellFiles(results, hemadetect_names=self.extras.hemadetect_names) as files:
             for patient in self._patients(fields, overlays.draw):
                 for one in patient:
                     (files.add_unreadable if one.problem else files.add)(one)

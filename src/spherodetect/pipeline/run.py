@@ -59,6 +59,7 @@ def detect_images(
     um_per_px: float | None = None,
     scale_bar_um: float | None = None,
     convention: str | None = None,
+    hemadetect_names: bool = False,
     progress: Progress = no_progress,
 ) -> Result:
     """Find and measure the cells of images; write cells.csv, quality.csv, overlays and the exchange
@@ -75,6 +76,7 @@ def detect_images(
         scale_bar_um: the length of burnt-in scale bars in µm, if it is known.
         convention: name of the laboratory's convention; by default that of the films that look
             alike.
+        hemadetect_names: name overlays, masks and the table of objects as HemaDetect does.
         progress: told of every field.
 
     Raises:
@@ -87,7 +89,8 @@ def detect_images(
     found = find_images(_paths(paths), um_per_px=um_per_px, exclude=[out])
     _make(out)
     detector = with_convention(as_detector(model), convention)
-    with ResultsFolder(out) as results, _examining(results) as (store, overlays):
+    names = {"hemadetect_names": hemadetect_names}
+    with ResultsFolder(out) as results, _examining(results, **names) as (store, overlays):
         fields = _reported(
             found,
             examine(
@@ -102,7 +105,7 @@ def detect_images(
         problems = list(found.problems)
         warnings = FieldWarnings()
         n_used = 0
-        with CellFiles(results) as files:
+        with CellFiles(results, **names) as files:
             for one in fields:
                 if one.problem:
                     problems.append(one.problem)
@@ -301,15 +304,24 @@ def _scored(
 
     if folder is None:
         return run.in_memory(examined())
-    with ResultsFolder(folder) as results, _examining(results) as (store, overlays):
+    names = bool(settings.extras and settings.extras.hemadetect_names)
+    with (
+        ResultsFolder(folder) as results,
+        _examining(results, hemadetect_names=names) as (store, overlays),
+    ):
         save_run(results.root, settings)
         return run.into(results, overlays, examined(store))
 
 
 @contextlib.contextmanager
-def _examining(results: ResultsFolder) -> Iterator[tuple[FieldStore, OverlayFiles]]:
+def _examining(
+    results: ResultsFolder, *, hemadetect_names: bool = False
+) -> Iterator[tuple[FieldStore, OverlayFiles]]:
     """The store and the overlays of a folder of results, tidied up if the run ends well."""
-    store, overlays = FieldStore(results.root / HIDDEN / "fields"), OverlayFiles(results)
+    store, overlays = (
+        FieldStore(results.root / HIDDEN / "fields"),
+        OverlayFiles(results, hemadetect_names=hemadetect_names),
+    )
     yield store, overlays
     store.prune()
     overlays.close()

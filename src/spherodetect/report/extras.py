@@ -20,10 +20,13 @@ class Extras:
     Attributes:
         excel: results.xlsx, the tables of patients, cells by class, and quality as one workbook.
         pdf: the page of each patient as PDF.
+        hemadetect_names: overlays, masks and the table of objects have the names that HemaDetect
+            gives them.
     """
 
     excel: bool = False
     pdf: bool = False
+    hemadetect_names: bool = False
 
     def check(self) -> None:
         """Raise SpherodetectError if what an output needs is missing."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from spherodetect.cells import Cells
 from spherodetect.examined import Examined
 from spherodetect.fields.image import MAX_PIXELS
 from spherodetect.report import interop, tables
+from spherodetect.report.charts import write_bar_chart
 from spherodetect.report.coco import coco_head, to_result
 from spherodetect.report.extras import Extras
 from spherodetect.report.fhir import FhirContext, to_observation
@@ -27,6 +30,8 @@ from spherodetect.safety import atomic_write, csv_cell, safe_name, write_json
 from spherodetect.score.counts import PatientScore
 
 _TABLES = ("cells", "quality", "counts", "objects")
+#: The name that HemaDetect gives its table, and the end of the names of its pictures.
+_HEMADETECT_TABLE, HEMADETECT_RESULT = "output_recognized_objects", "_result.png"
 #: Said in cells.geojson.
 _ALL_FIELDS = (
     "Cells of all fields, each in the pixels of its own image. For QuPath: geojson/FIELD.geojson"
@@ -40,8 +45,11 @@ class CellFiles:
     class; a slide scan has none. geojson/FIELD.geojson holds the cells that QuPath shows on that
     field. The files of all fields appear when the `with` block ends.
 
+    charts/ has two bar charts by class.
+
     Args:
         results: the folder.
+        hemadetect_names: name files as HemaDetect does.
 
     Attributes:
         written: name to path of the files of all fields.
@@ -54,8 +62,15 @@ class CellFiles:
     ...         files.add(one)
     """
 
-    def __init__(self, results: ResultsFolder) -> None:
+    def __init__(self, results: ResultsFolder, *, hemadetect_names: bool = False) -> None:
         self._results = results
+        self._table_names = {name: name for name in _TABLES}
+        self._mask_end = ".png"
+        if hemadetect_names:
+            self._table_names["objects"] = _HEMADETECT_TABLE
+            self._mask_end = HEMADETECT_RESULT
+        self._n_fields = 0
+        self._by_class: dict[str, np.ndarray] = {}
         self._open = contextlib.ExitStack()
         self._tables: dict[str, TableFiles] = {}
         self._images, self._annotations, self._detections, self._features = (
@@ -71,7 +86,9 @@ class CellFiles:
             for one in (self._images, self._annotations, self._detections, self._features):
                 self._open.callback(one.close)
             for name in _TABLES:
-                paths = {file: self._results.path(file) for file in _table_files(name)}
+                paths = {
+                    file: self._results.path(file) for file in _table_files(self._table_names[name])
+                }
                 self.written |= paths
                 self._tables[name] = self._open.enter_context(TableFiles(*paths.values()))
             undo.pop_all()
@@ -97,6 +114,7 @@ class CellFiles:
             tables.counts_frame(cells, patient_id=patient_id, accepted=accepted)
         )
         self._tables["objects"].add(tables.objects_frame(cells))
+        self._add_to_charts(cells)
         self._add_coco(field)
         collection = interop.to_geojson(cells, accepted=accepted)
         for feature in collection["features"]:
@@ -107,7 +125,27 @@ class CellFiles:
         # A PNG is encoded in memory as a whole, which a slide scan is too large for.
         if np.prod(cells.image_size_hw) <= MAX_PIXELS:
             for name in cells.class_names:
-                interop.to_class_mask(cells, name, path("masks", field.field_id, f"_{name}.png"))
+                interop.to_class_mask(
+                    cells, name, path("masks", field.field_id, f"_{name}{self._mask_end}")
+                )
+
+    def _add_to_charts(self, cells: Cells) -> None:
+        """Add up the cells of each class, their areas, and the cells of known area."""
+        self._n_fields += 1
+        areas = np.asarray(cells.measurements.get("area_px", np.full(len(cells), np.nan)), float)
+        for name in cells.class_names:
+            own = areas[cells.names == name]
+            known = own[np.isfinite(own)]
+            added = np.array([len(own), known.sum(), len(known)])
+            self._by_class[name] = self._by_class.get(name, np.zeros(3)) + added
+
+    def _write_charts(self) -> None:
+        """Write the mean number of cells in a field and the mean area of a cell, by class."""
+        counts = {name: n / self._n_fields for name, (n, _, _) in self._by_class.items()}
+        areas = {name: area / n if n else math.nan for name, (_, area, n) in self._by_class.items()}
+        path = self._results.path
+        write_bar_chart(path("charts", "mean_count.svg"), "Mean count", counts, unit="a field")
+        write_bar_chart(path("charts", "mean_area.svg"), "Mean area", areas, unit="square pixels")
 
     def _add_coco(self, field: Examined) -> None:
         """Append the field's image and annotations, with ids that continue over all fields."""
@@ -130,6 +168,8 @@ class CellFiles:
 
     def _finish(self) -> None:
         """Write the files that need the items of all fields."""
+        if self._n_fields:
+            self._write_charts()
         coco = coco_head(self._class_names or ())
         images, annotations = self._images.text(), self._annotations.text()
         coco |= {"images": images, "annotations": annotations}

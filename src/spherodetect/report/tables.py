@@ -52,7 +52,7 @@ QUALITY_COLUMNS: Mapping[str, str | int] = {
 }  # fmt: skip
 COUNT_COLUMNS: Mapping[str, str | int] = {
     "patient_id": TEXT, "field_id": TEXT, "class_name": TEXT, "n_cells": COUNT,
-    "n_countable": COUNT,
+    "n_countable": COUNT, "mean_area_px": 1,
 }  # fmt: skip
 OBJECT_COLUMNS: Mapping[str, str | int] = {
     "File": TEXT, "Class": TEXT, "Object Number": COUNT, "Area": COUNT, "Centroid": TEXT,
@@ -121,6 +121,7 @@ def counts_frame(
 ) -> pd.DataFrame:
     """Return one row a class of one field, with COUNT_COLUMNS, also for classes without cells."""
     countable = cells.countable & accepted
+    areas = np.asarray(cells.measurements.get("area_px", np.full(len(cells), np.nan)), float)
     rows = [
         {
             "patient_id": patient_id,
@@ -128,10 +129,17 @@ def counts_frame(
             "class_name": name,
             "n_cells": (cells.names == name).sum(),
             "n_countable": (countable & (cells.names == name)).sum(),
+            "mean_area_px": mean_of_known(areas[cells.names == name]),
         }
         for name in cells.class_names
     ]
     return _frame_of_rows(rows, COUNT_COLUMNS)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Return the mean of the finite values, or NaN if there is none."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def objects_frame(cells: Cells) -> pd.DataFrame:
