@@ -27,6 +27,8 @@ def saved(bundled_model) -> Any:
 
 def test_inputs_and_outputs_of_the_signatures(saved):
     taken = {name: set(s.structured_input_signature[1]) for name, s in saved.signatures.items()}
+    # Models that were exported before it have no serving_bytes.
+    assert taken.pop("serving_bytes", {"image_bytes"}) == {"image_bytes"}
     assert taken == {
         "serving_default": {"image_bytes", "um_per_px"},
         "score_patient": {"image_bytes", "um_per_px"},

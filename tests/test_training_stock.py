@@ -70,17 +70,34 @@ def test_it_detects_and_scores(wrapped):
     np.testing.assert_allclose(cells.class_probabilities.sum(axis=1), 1, atol=1e-4)
     saved = tf.saved_model.load(str(wrapped / "saved_model"))
     assert set(saved.signatures) == {
+        "serving_bytes",
         "serving_default",
         "serving_image",
         "serving_static",
         "score_patient",
     }
     data = tf.io.encode_png(field.image)
+    alone = saved.signatures["serving_bytes"](tf.stack([data]))
+    sized = saved.signatures["serving_default"](
+        image_bytes=tf.stack([data]), um_per_px=tf.zeros([1])
+    )
+    for name, value in sized.items():
+        np.testing.assert_array_equal(alone[name], value, err_msg=name)
     scored = saved.signatures["score_patient"](
         image_bytes=tf.stack([data] * 3), um_per_px=tf.fill([3], 0.2)
     )
     assert int(scored["n_cells"]) == 3 * len(cells)
     assert int(scored["n_countable"]) == 3 * cells.countable.sum()
+
+
+def test_keras_calls_it_with_one_input(wrapped):
+    keras = pytest.importorskip("keras", minversion="3")
+    import tensorflow as tf
+
+    layer = keras.layers.TFSMLayer(str(wrapped / "saved_model"), call_endpoint="serving_bytes")
+    field = draw_field(np.random.default_rng(0), n_cells=8, size_hw=(96, 128))
+    cells = layer(tf.stack([tf.io.encode_png(field.image)] * 2))
+    assert int(cells["num_detections"][0]) == int(cells["num_detections"][1]) > 0
 
 
 def test_the_card_has_no_error_rates(wrapped):

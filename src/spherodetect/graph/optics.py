@@ -124,7 +124,8 @@ def otsu(values: tf.Tensor) -> tf.Tensor:
     above = total - below
     mean_below = moment / tf.maximum(below, 1e-6)
     mean_above = (moment[-1] - moment) / tf.maximum(above, 1e-6)
-    return centers[tf.argmax(below * above * (mean_above - mean_below) ** 2)]
+    # XLA would take the index of a slice for a constant, and compile anew for each photograph.
+    return tf.gather(centers, tf.argmax(below * above * (mean_above - mean_below) ** 2))
 
 
 def median_above(values: tf.Tensor, low: tf.Tensor) -> tf.Tensor:

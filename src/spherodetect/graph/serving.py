@@ -1,9 +1,10 @@
 """The signatures of the exported SavedModel, which needs only TensorFlow.
 
 serving_image takes pixels. serving_default takes a batch of the bytes of files (JPEG or PNG, of any
-sizes). score_patient takes the files of one patient. serving_static takes pixels of one size and is
-compiled by XLA; it was tested on CPUs, not on TPUs. Boxes are in native pixels of the input image.
-um_per_px is 0 where it is unknown.
+sizes). serving_bytes takes such a batch without pixel sizes, for programs that pass one input, such
+as the TFSMLayer of Keras 3. score_patient takes the files of one patient. serving_static takes
+pixels of one size and is compiled by XLA; it was tested on CPUs, not on TPUs. Boxes are in native
+pixels of the input image. um_per_px is 0 where it is unknown.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class SmearModule(tf.Module):
         functions = {
             "serving_image": tf.function(self.image, input_signature=pixels),
             "serving_default": tf.function(self.batch, input_signature=files),
+            "serving_bytes": tf.function(self.files, input_signature=files[:1]),
             "score_patient": tf.function(self.patient, input_signature=files),
         }
         if self._canvas:
@@ -121,6 +123,10 @@ class SmearModule(tf.Module):
         return {
             name: value[:, :most] if name in per_cell else value for name, value in cells.items()
         }
+
+    def files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As `batch`, of files whose pixel sizes are unknown."""
+        return self.batch(image_bytes, tf.zeros(tf.shape(image_bytes)))
 
     def patient(self, image_bytes: tf.Tensor, um_per_px: tf.Tensor) -> dict[str, tf.Tensor]:
         """The score of one patient from the bytes of all fields.
