@@ -6,6 +6,7 @@ import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from defusedxml import ElementTree
 
@@ -62,3 +63,22 @@ def test_the_charts_and_counts_agree_with_the_cells(tmp_path, names):
             ]
             mean = float(row["mean_area_px"]) if row["mean_area_px"] else None
             assert mean == (pytest.approx(sum(areas) / len(areas), abs=0.1) if areas else None)
+
+
+def test_features_have_the_rows_of_the_cells(tmp_path):
+    import pandas as pd
+
+    from spherodetect.measure.textures import FEATURES
+
+    field = a_field(tmp_path, "p/1.png")
+    grey = np.full((*field.cells.image_size_hw, 3), 120, np.uint8)
+    with (
+        ResultsFolder(tmp_path / "out") as results,
+        CellFiles(results, pixels=lambda one: grey) as files,
+    ):
+        files.add(field)
+    table = pd.read_parquet(files.written["features.parquet"])
+    assert list(table.columns) == ["patient_id", "field_id", "cell_id", *FEATURES]
+    assert table["cell_id"].tolist() == field.cells.cell_id.tolist()
+    assert set(table["bf_intensity_Mean"]) == {120.0}
+    assert set(table["shape_PixelSurface"]) == {18.0 * 18}

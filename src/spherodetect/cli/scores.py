@@ -62,6 +62,8 @@ def add_score_commands(commands: Commands) -> None:
 
     add_classes(one)
     _add_names(one)
+    text = "also write features.parquet: RedTell's features of shape, intensity and texture"
+    one.add_argument("--textures", action="store_true", help=text)
     text = "also write results.xlsx: patients, cells by class, quality; needs the extra [excel]"
     one.add_argument("--excel", action="store_true", help=text)
     text = "also write the page of each patient as PDF; needs Chromium, Chrome or Edge"
@@ -167,7 +169,7 @@ def _score(args: argparse.Namespace) -> int:
             classes=classes_of(args),
             convention=args.convention,
             fhir=fhir,
-            extras=Extras(args.excel, args.pdf, args.hemadetect_names),
+            extras=Extras(args.excel, args.pdf, args.hemadetect_names, args.textures),
             progress=progress,
         )
     return _finish(result)

@@ -120,6 +120,16 @@ def _has(path: Path, checksum: str) -> bool:
     return path.is_file() and sha256(path.read_bytes()) == checksum
 
 
+def pixels_of(field: Examined) -> np.ndarray | None:
+    """(H, W, 3) uint8, the pixels in which the cells lie, or None for a slide scan."""
+    photograph = field.photograph
+    if photograph is None and not (field.image is not None and is_scan(field.image)):
+        photograph = _decoded(field)
+    if photograph is None or photograph.image.shape[:2] != field.cells.image_size_hw:
+        return None
+    return photograph.image
+
+
 def _decoded(field: Examined) -> Photograph:
     assert field.image is not None
     if is_scan(field.image):

@@ -14,7 +14,7 @@ from spherodetect.fields.field import FieldList
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.field_warnings import FieldWarnings
 from spherodetect.pipeline.notes import patient_notes, provenance
-from spherodetect.pipeline.overlay_files import OverlayFiles
+from spherodetect.pipeline.overlay_files import OverlayFiles, pixels_of
 from spherodetect.pipeline.patient import (
     convention_of,
     convention_rates,
@@ -86,7 +86,9 @@ class PatientsRun:
         from spherodetect.report.index import write_index
 
         rows = []
-        with CellFiles(results, hemadetect_names=self.extras.hemadetect_names) as files:
+        names = self.extras.hemadetect_names
+        pixels = pixels_of if self.extras.textures else None
+        with CellFiles(results, hemadetect_names=names, pixels=pixels) as files:
             for patient in self._patients(fields, overlays.draw):
                 for one in patient:
                     (files.add_unreadable if one.problem else files.add)(one)

@@ -22,11 +22,14 @@ class Extras:
         pdf: the page of each patient as PDF.
         hemadetect_names: overlays, masks and the table of objects have the names that HemaDetect
             gives them.
+        textures: features.csv and features.parquet, the features of shape, intensity and texture
+            that RedTell measures.
     """
 
     excel: bool = False
     pdf: bool = False
     hemadetect_names: bool = False
+    textures: bool = False
 
     def check(self) -> None:
         """Raise SpherodetectError if what an output needs is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from spherodetect.safety import atomic_write, csv_cell, safe_name, write_json
 from spherodetect.score.counts import PatientScore
 
 _TABLES = ("cells", "quality", "counts", "objects")
+_FEATURES = "features"
 #: The name that HemaDetect gives its table, and the end of the names of its pictures.
 _HEMADETECT_TABLE, HEMADETECT_RESULT = "output_recognized_objects", "_result.png"
 #: Said in cells.geojson.
@@ -50,6 +51,7 @@ class CellFiles:
     Args:
         results: the folder.
         hemadetect_names: name files as HemaDetect does.
+        pixels: returns the image of a field; if it is given, the features of each cell are written.
 
     Attributes:
         written: name to path of the files of all fields.
@@ -62,9 +64,16 @@ class CellFiles:
     ...         files.add(one)
     """
 
-    def __init__(self, results: ResultsFolder, *, hemadetect_names: bool = False) -> None:
+    def __init__(
+        self,
+        results: ResultsFolder,
+        *,
+        hemadetect_names: bool = False,
+        pixels: Callable[[Examined], np.ndarray | None] | None = None,
+    ) -> None:
         self._results = results
-        self._table_names = {name: name for name in _TABLES}
+        self._pixels = pixels
+        self._table_names = {name: name for name in (*_TABLES, *([_FEATURES] if pixels else []))}
         self._mask_end = ".png"
         if hemadetect_names:
             self._table_names["objects"] = _HEMADETECT_TABLE
@@ -85,7 +94,7 @@ class CellFiles:
             undo.callback(self._open.close)
             for one in (self._images, self._annotations, self._detections, self._features):
                 self._open.callback(one.close)
-            for name in _TABLES:
+            for name in self._table_names:
                 paths = {
                     file: self._results.path(file) for file in _table_files(self._table_names[name])
                 }
@@ -114,6 +123,9 @@ class CellFiles:
             tables.counts_frame(cells, patient_id=patient_id, accepted=accepted)
         )
         self._tables["objects"].add(tables.objects_frame(cells))
+        if self._pixels and (image := self._pixels(field)) is not None:
+            features = tables.features_frame(cells, image, patient_id=patient_id)
+            self._tables[_FEATURES].add(features)
         self._add_to_charts(cells)
         self._add_coco(field)
         collection = interop.to_geojson(cells, accepted=accepted)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spherodetect.measure.textures import FEATURES, cell_features
 from spherodetect.safety import atomic_write, csv_cell
 
 if TYPE_CHECKING:
@@ -58,7 +59,17 @@ OBJECT_COLUMNS: Mapping[str, str | int] = {
     "File": TEXT, "Class": TEXT, "Object Number": COUNT, "Area": COUNT, "Centroid": TEXT,
     "BoundingBox": TEXT,
 }  # fmt: skip
-_KINDS = {**CELL_COLUMNS, **PATIENT_COLUMNS, **QUALITY_COLUMNS, **COUNT_COLUMNS, **OBJECT_COLUMNS}
+FEATURE_COLUMNS: Mapping[str, str | int] = {
+    "patient_id": TEXT, "field_id": TEXT, "cell_id": COUNT, **dict.fromkeys(FEATURES, 6),
+}  # fmt: skip
+_KINDS = {
+    **CELL_COLUMNS,
+    **PATIENT_COLUMNS,
+    **QUALITY_COLUMNS,
+    **COUNT_COLUMNS,
+    **OBJECT_COLUMNS,
+    **FEATURE_COLUMNS,
+}
 _DTYPES: Mapping[str | int, str] = {TEXT: "str", COUNT: "Int64"}
 
 
@@ -168,6 +179,25 @@ def objects_frame(cells: Cells) -> pd.DataFrame:
             }
         )
     return _frame_of_rows(rows, OBJECT_COLUMNS)
+
+
+def features_frame(cells: Cells, image: np.ndarray, *, patient_id: str) -> pd.DataFrame:
+    """Return one row a cell of one field, with FEATURE_COLUMNS; see `measure.textures`.
+
+    Args:
+        cells: the cells of one field.
+        image: (H, W, 3) uint8, the field.
+        patient_id: of all rows.
+    """
+    from PIL import Image
+
+    grey = np.asarray(Image.fromarray(image).convert("L"))
+    rows = []
+    for cell_id, (mask, (y, x)) in zip(cells.cell_id, cells.pixel_masks(), strict=True):
+        window = grey[y : y + mask.shape[0], x : x + mask.shape[1]]
+        names = {"patient_id": patient_id, "field_id": cells.field_id, "cell_id": cell_id}
+        rows.append(names | cell_features(window, mask))
+    return _frame_of_rows(rows, FEATURE_COLUMNS)
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
