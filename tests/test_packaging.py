@@ -162,6 +162,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
     assert "Apache-2.0" in (said["License-Expression"] or said["License"])
     assert set(said.get_all("Provides-Extra")) == {
         "train",
+        "readers",
         "evaluate",
         "ocr",
         "heic",

@@ -153,7 +153,9 @@ def _maximum(values: tf.Tensor) -> tf.Tensor:
     """
     at = tf.argmax(tf.reshape(values, [-1]), output_type=tf.int32)
     at = tf.stack([at // tf.shape(values)[1], at % tf.shape(values)[1]])
-    around = tf.slice(tf.pad(values, [[1, 1], [1, 1]], "SYMMETRIC"), at, [3, 3])
+    # XLA would take the begin of a slice for a constant, and compile anew for each photograph.
+    rows = tf.gather(tf.pad(values, [[1, 1], [1, 1]], "SYMMETRIC"), at[0] + tf.range(3))
+    around = tf.gather(rows, at[1] + tf.range(3), axis=1)
     low, high = tf.stack([around[0, 1], around[1, 0]]), tf.stack([around[2, 1], around[1, 2]])
     bend = tf.minimum(low + high - 2 * around[1, 1], -1e-9)
     return tf.cast(at, tf.float32) + 0.5 + tf.clip_by_value(0.5 * (low - high) / bend, -0.5, 0.5)

@@ -89,8 +89,10 @@ def detect_images(
     found = find_images(_paths(paths), um_per_px=um_per_px, exclude=[out])
     _make(out)
     detector = with_convention(as_detector(model), convention)
-    names = {"hemadetect_names": hemadetect_names}
-    with ResultsFolder(out) as results, _examining(results, **names) as (store, overlays):
+    with (
+        ResultsFolder(out) as results,
+        _examining(results, hemadetect_names=hemadetect_names) as (store, overlays),
+    ):
         fields = _reported(
             found,
             examine(
@@ -105,7 +107,7 @@ def detect_images(
         problems = list(found.problems)
         warnings = FieldWarnings()
         n_used = 0
-        with CellFiles(results, **names) as files:
+        with CellFiles(results, hemadetect_names=hemadetect_names) as files:
             for one in fields:
                 if one.problem:
                     problems.append(one.problem)

@@ -344,8 +344,8 @@ def write_scores(
         if extras and extras.excel:
             written |= write_excel(scores, results, {})
         index = results.path("index.html")
-        rows = [(score, None) for score in scores]
-        write_index(index, rows, scheme=scheme, problems=problems, context=fhir)
+        entries = [(score, None) for score in scores]
+        write_index(index, entries, scheme=scheme, problems=problems, context=fhir)
         return Result(tuple(scores), tuple(problems), written, index, key)
 
 
