@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +40,47 @@ def main() -> None:
     groups = near_duplicates({field.file: field.path for field in labels.fields})
     splits = assign_splits(labels.fields, recipe, duplicate_groups=groups)
     fields = [field for field in labels.fields if splits[field.file] == "train"]
-    args.out.mkdir(parents=True, exist_ok=True)
+    cells = [find_instances(read_image(field.path), field, recipe).instances for field in fields]
+    pictures = [(field.path.name, field.path.read_bytes(), field.size_hw) for field in fields]
+    n_cells = write_export(args.out, recipe.class_names, pictures, cells)
+    print(f"{len(fields)} images, {n_cells} outlined cells: {args.out}")
+
+
+def write_export(
+    out: Path,
+    class_names: Sequence[str],
+    pictures: Sequence[tuple[str, bytes, tuple[int, int]]],
+    cells: Sequence[Iterable[Instance]],
+) -> int:
+    """Write images and labels_my-project.json to out; return the number of outlined cells.
+
+    Args:
+        out: the folder.
+        class_names: in the order of the class ids, from 1.
+        pictures: name, content, and height and width of each image file.
+        cells: of each image; those without class or mask are left out.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, field in enumerate(fields, 1):
-        height, width = field.size_hw
-        images.append(
-            {"id": number, "width": width, "height": height, "file_name": field.path.name}
-        )
-        shutil.copy(field.path, args.out / field.path.name)
-        for cell in find_instances(read_image(field.path), field, recipe).instances:
+    for number, ((name, content, (height, width)), found) in enumerate(
+        zip(pictures, cells, strict=True), 1
+    ):
+        images.append({"id": number, "width": width, "height": height, "file_name": name})
+        with atomic_write(out / name) as file:
+            file.write(content)
+        for cell in found:
             if cell.class_id and cell.mask is not None:
                 annotations.append(outlined(cell, number, len(annotations)))
     export = {
         "info": {"description": "my-project"},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": k, "name": name} for k, name in enumerate(recipe.class_names, 1)],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(class_names, 1)],
     }
-    with atomic_write(args.out / "labels_my-project.json") as file:
+    with atomic_write(out / "labels_my-project.json") as file:
         file.write(json.dumps(export).encode())
-    print(f"{len(images)} images, {len(annotations)} outlined cells: {args.out}")
+    return len(annotations)
 
 
 def outlined(cell: Instance, image_id: int, number: int) -> dict[str, Any]:
