@@ -92,7 +92,7 @@ def test_every_status_has_plain_words_and_none_interprets(tmp_path, status, empt
     ):
         assert word not in said
     assert not re.search(r"\bnan\b", said)
-    assert "not graded" in said or status in ("ok", "low_confidence", "at_or_below_limit_of_blank")
+    assert "not graded" in said or status in ("ok", "low_confidence")
 
 
 def test_what_is_missing_is_named_and_how_many_fields_would_be_enough(tmp_path):

@@ -229,7 +229,14 @@ def test_status(status, spherocytes, countable, options):
     score = score_counts(spherocytes, countable, model=GOOD, **options)
     assert score.status == status
     assert (score.grade == "") == (
-        status in {"insufficient_cells", "field_quality", "out_of_domain", "unseen_stain"}
+        status
+        in {
+            "insufficient_cells",
+            "field_quality",
+            "out_of_domain",
+            "unseen_stain",
+            "at_or_below_limit_of_blank",
+        }
     )
     assert math.isnan(score.hs_score) == math.isnan(score.raw_percent) == (not sum(countable))
     assert "positive" not in str(score)
@@ -323,7 +330,7 @@ def test_a_classifier_no_better_than_chance_gives_the_raw_score_and_a_wide_inter
 
 @pytest.mark.parametrize(
     ("percent", "grade"),
-    [(0, "below 2+"), (5, "below 2+ or 2+"), (11, "2+"), (20, "2+ or 3+"), (40, "3+")],
+    [(0, ""), (1, "below 2+"), (5, "below 2+ or 2+"), (11, "2+"), (20, "2+ or 3+"), (40, "3+")],
 )
 def test_grade_of_icsh2015(percent, grade):
     score = score_counts([10 * percent] * 12, [1000] * 12)

@@ -42,9 +42,9 @@ FIXED_SENTENCE = (
 RESEARCH_USE = "For Research Use Only. Not for use in diagnostic procedures."
 
 HINTS = ("out_of_domain", "field_quality", "unseen_stain")
-UNGRADED = (*HINTS, "uncalibrated", "insufficient_cells")
+UNGRADED = (*HINTS, "uncalibrated", "insufficient_cells", "at_or_below_limit_of_blank")
 #: The statuses in the order in which they are checked. The first that applies is the patient's.
-STATUSES = (*UNGRADED, "at_or_below_limit_of_blank", "low_confidence", "ok")
+STATUSES = (*UNGRADED, "low_confidence", "ok")
 
 MIN_COUNTABLE, MIN_FIELDS = 200, 3
 CONFIDENT_COUNTABLE, CONFIDENT_FIELDS, CONFIDENT_WIDTH_POINTS = 1000, 10, 10.0
