@@ -55,7 +55,7 @@ def _round(image: np.ndarray, radius: float, soft: float = 1.0):
 @pytest.mark.parametrize("mode", ["reflect", "symmetric"])
 @pytest.mark.parametrize("across", [False, True])
 def test_bands_that_mirror_the_field_are_found_to_the_pixel(field, mode, across):
-    widths = ((0, 0), (60, 81)) if across else ((60, 81), (0, 0))
+    widths = ((0, 0), (60, 61)) if across else ((80, 80), (0, 0))
     mirrored = np.pad(field.image, (*widths, (0, 0)), mode=mode)
     outside = np.pad(np.zeros(field.image.shape[:2], bool), widths, constant_values=True)
     for image in (mirrored, _jpeg(mirrored)):

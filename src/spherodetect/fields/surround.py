@@ -70,7 +70,9 @@ def _bands(image: np.ndarray) -> tuple[int, int]:
     mirrored one."""
     # 200 columns suffice to tell whether a row is flat.
     lines = image[:, :: max(1, image.shape[1] // 200)]
-    top, bottom = (_band(one) or _mirrored(one) for one in (lines, lines[::-1]))
+    top, bottom = _band(lines), _band(lines[::-1])
+    if not (top or bottom):
+        top, bottom = _mirrored_bands(lines)
     return (top, bottom) if len(image) - top - bottom >= _MIN_LEFT * len(image) else (0, 0)
 
 
@@ -88,6 +90,16 @@ def _band(lines: np.ndarray) -> int:
     return end if is_band and is_sharp else 0
 
 
+def _mirrored_bands(lines: np.ndarray) -> tuple[int, int]:
+    """The heights of mirrored bands at both edges.
+
+    Programs add both, of one height. A strip of text may be symmetric at one edge.
+    """
+    top = _mirrored(lines)
+    bottom = _mirrored(lines[::-1]) if top else 0
+    return (top, bottom) if bottom and abs(top - bottom) <= 1 else (0, 0)
+
+
 def _mirrored(lines: np.ndarray) -> int:
     """The number of first rows that repeat the rows after them in reverse order."""
     grey = lines[..., 1].astype(np.float32)
@@ -103,7 +115,9 @@ def _mirrored(lines: np.ndarray) -> int:
     # A band of empty slide, or of a large cell, resembles its mirror image wherever the axis is.
     moved = [_mirror_difference(grey, both + by) for by in (-_MIRROR_SHIFT, _MIRROR_SHIFT) if both]
     is_sharp = difference <= _MIRROR_LEVELS and min(moved) >= 2 * difference + _MIRROR_LEAST
-    return (both + 1) // 2 if is_sharp else 0
+    # A pattern that repeats, as a grid does, has several axes.
+    is_only = all(d > _MIRROR_LEVELS for d, b in differences if abs(b - both) > 2 * _MIRROR_SHIFT)
+    return (both + 1) // 2 if is_sharp and is_only else 0
 
 
 def _mirror_difference(grey: np.ndarray, both: int) -> float:

@@ -24,7 +24,8 @@ from spherodetect.score.patient_review import PatientReview
 _STATUS_WORDS: Mapping[str, str] = {
     "ok": "Enough countable cells and fields, and an interval of at most 10 points.",
     "low_confidence": "Graded with low confidence:",
-    "at_or_below_limit_of_blank": "A slide without any spherocyte could give this count.",
+    "at_or_below_limit_of_blank": "Not graded: a slide without any spherocyte could give this "
+    "count.",
     "insufficient_cells": "Not graded:",
     "field_quality": "Not graded: too few fields passed quality control.",
     "uncalibrated": "Not graded: the error rates of this model are not known, so the score is the "
