@@ -57,7 +57,7 @@ def test_what_the_using_half_imports_is_what_it_requires():
     # roboflow, which brings requests, and tensorflow_datasets are asked for by one room each, which
     # says so if they are missing; the others serve where they are installed.
     optional = {"roboflow", "requests", "tensorflow_datasets", "rapidocr", "supervision"}
-    optional |= {"openpyxl", "pillow_heif"}
+    optional |= {"openpyxl", "pillow_heif", "ray"}
     found = _third_party(ROOT / "src", without=frozenset({"training", "evaluation", "app"}))
     assert found - optional == required
 
@@ -73,6 +73,17 @@ def test_what_the_app_imports_is_required_by_its_extra():
     assert found <= required | extra
     assert extra <= found
     assert extra <= _needed(SETUP["options.extras_require"]["dev"])
+
+
+def test_only_the_cluster_imports_ray_and_only_when_it_is_needed():
+    modules = (ROOT / "src").rglob("*.py")
+    assert {
+        p.name for p in modules if re.search(r"^ *(import|from) ray\b", p.read_text(), re.M)
+    } == {"ray_cluster.py"}
+    cluster = (ROOT / "src" / "spherodetect" / "cohort" / "ray_cluster.py").read_text()
+    assert not re.search(r"^(import|from) ray\b", cluster, re.M)
+    assert _needed(SETUP["options.extras_require"]["ray"]) == {"ray"}
+    assert "ray" not in _needed(SETUP["options.extras_require"]["dev"])
 
 
 def test_what_evaluation_imports_is_required_by_its_extra():

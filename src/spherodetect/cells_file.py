@@ -23,7 +23,8 @@ from spherodetect.errors import SpherodetectError
 from spherodetect.safety import atomic_write, quoted, read_bytes
 
 FORMAT = 1
-_MAX_BYTES = 2**30
+#: Largest file that is read.
+MAX_BYTES = 2**30
 _MEASURED = "measured "
 #: What reading a damaged or foreign .npz raises.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -112,7 +113,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         SpherodetectError: the file cannot be read.
     """
-    data = read_bytes(Path(path), max_bytes=_MAX_BYTES)
+    data = read_bytes(Path(path), max_bytes=MAX_BYTES)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = dict(file)
@@ -131,6 +132,7 @@ def _plain(value: Any) -> Any:
 
 __all__ = [
     "FORMAT",
+    "MAX_BYTES",
     "from_arrays",
     "read_cells",
     "read_npz",

@@ -39,7 +39,7 @@ def _run(argv: Sequence[str] | None) -> int:
     _quiet_tensorflow()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     try:
-        if hasattr(args, "out"):
+        if isinstance(getattr(args, "out", None), Path):
             _require_writable(args.out)
         code: int = args.run(args)
         sys.stdout.flush()

@@ -30,10 +30,15 @@ def add(
 
 
 def add_out(
-    parser: argparse.ArgumentParser, metavar: str, text: str, default: Path | None = None
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    text: str,
+    default: Path | None = None,
+    *,
+    kind: Callable[[str], str | Path] = Path,
 ) -> None:
     parser.add_argument(
-        "--out", metavar=metavar, type=Path, required=default is None, default=default, help=text
+        "--out", metavar=metavar, type=kind, required=default is None, default=default, help=text
     )
 
 
@@ -56,6 +61,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale-bar-um", metavar="F", type=positive, help=text)
     text = "the laboratory's convention of a spherocyte; else that of films that look alike"
     parser.add_argument("--convention", metavar="NAME", help=text)
+
+
+def place(text: str) -> str | Path:
+    """Return an address in cloud storage as it is, and any other text as a path."""
+    return text if text.startswith(("s3://", "gs://")) else Path(text)
 
 
 def positive(text: str) -> float:

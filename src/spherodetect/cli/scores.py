@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from spherodetect.cli.options import (
     add_out,
     classes_of,
     left_out,
+    place,
     port,
     positive,
     whole,
@@ -38,10 +41,10 @@ def add_score_commands(commands: Commands) -> None:
     one = add(commands, "score", _score, "score patients")
     text = (
         "a folder of patients' folders, images, a manifest.csv, COCO labels or results, or a table "
-        "of cells"
+        "of cells; or an address s3://BUCKET/KEY or gs://BUCKET/KEY"
     )
-    one.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=text)
-    add_out(one, "DIR", "folder for the results")
+    one.add_argument("paths", metavar="PATH", type=place, nargs="+", help=text)
+    add_out(one, "DIR", "folder or address for the results", kind=place)
     add_model_options(one)
     one.add_argument(
         "--patient-regex", metavar="R", help="a pattern that finds the patient in a field's path"
@@ -60,6 +63,17 @@ def add_score_commands(commands: Commands) -> None:
         help="replace patient ids and paths; DIR_pseudonym_key.csv, beside DIR, is the key",
     )
 
+    text = (
+        "examine the fields side by side on a Ray cluster: HOST:PORT, auto, or local to start one "
+        "on this machine; the files are the same"
+    )
+    one.add_argument("--ray", metavar="ADDRESS", help=text)
+    text = "workers of the cluster; default: as many as it has cores for"
+    one.add_argument("--workers", metavar="N", type=whole, help=text)
+    text = "cores of each worker; default: 1"
+    one.add_argument("--cores", metavar="N", type=whole, help=text)
+    text = "also write batch.html and summary.json: progress, drift, and the patients who differ"
+    one.add_argument("--batch", action="store_true", help=text)
     add_classes(one)
     _add_names(one)
     text = "also write features.parquet: RedTell's features of shape, intensity and texture"
@@ -155,8 +169,16 @@ def _score(args: argparse.Namespace) -> int:
     from spherodetect.report.fhir import FhirContext
 
     fhir = FhirContext(args.effective, args.issued, args.patient_system, args.made_by)
+    scoring: Callable[..., Result] = score_patients
+    is_away = any(isinstance(one, str) for one in (*args.paths, args.out))
+    if args.ray or is_away:
+        from spherodetect.cohort import score_cohort
+
+        scoring = partial(score_cohort, ray=args.ray, workers=args.workers, cores=args.cores or 1)
+    if (args.workers or args.cores) and not args.ray:
+        raise SpherodetectError("score: expected --workers and --cores with --ray only")
     with progress_of("scoring") as progress:
-        result = score_patients(
+        result = scoring(
             args.paths,
             out=args.out,
             model=args.model,
@@ -170,8 +192,11 @@ def _score(args: argparse.Namespace) -> int:
             convention=args.convention,
             fhir=fhir,
             extras=Extras(args.excel, args.pdf, args.hemadetect_names, args.textures),
+            batch=args.batch,
             progress=progress,
         )
+    if isinstance(args.out, str):
+        print(f"results: {shown(args.out)}")
     return _finish(result)
 
 

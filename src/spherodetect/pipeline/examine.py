@@ -74,10 +74,9 @@ def examine(
     finder = as_detector(detector)
     if isinstance(store, str | Path):
         store = FieldStore(store)
-    identity = identity_of(finder)
     outlines = {Path(image): Path(labels) for image, labels in (label_images or {}).items()}
-    settings = {"model": identity, "scale_bar_um": scale_bar_um}
-    kept = store if identity is not None else None
+    settings = _settings(finder, scale_bar_um)
+    kept = store if settings["model"] is not None else None
     for field in listed:
         labels = outlines.get(field.path)
         problem, one = "", None
@@ -89,6 +88,28 @@ def examine(
             problem = str(error)
         # Yielded outside of the try block: an error of the consumer is no problem of the field.
         yield one if one is not None else Examined.unreadable(field, problem)
+
+
+def stored_under(
+    store: FieldStore,
+    field: Field,
+    detector: Detector,
+    *,
+    scale_bar_um: float | None = None,
+    label_image: Path | None = None,
+) -> str:
+    """The key under which `examine` keeps a field.
+
+    Raises:
+        SpherodetectError: a file cannot be read.
+    """
+    settings = _settings(detector, scale_bar_um)
+    return _key(store, field, _contents(field)[1], label_image, settings)
+
+
+def _settings(detector: Detector, scale_bar_um: float | None) -> Mapping[str, object]:
+    """What the cells of all fields follow from."""
+    return {"model": identity_of(detector), "scale_bar_um": scale_bar_um}
 
 
 class _StoreError(SpherodetectError):
@@ -120,10 +141,8 @@ def _examined(
     Raises:
         SpherodetectError: the field cannot be used.
     """
-    data = None if is_scan(field.path) else _read(field.path, field.field_id)
-    digest = file_sha256(field.path, error=BadImageError) if data is None else sha256(data)
-    labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
-    key = store.key(digest, *labels, **settings, um_per_px=field.um_per_px) if store else ""
+    data, digest = _contents(field)
+    key = _key(store, field, digest, label_image, settings) if store else ""
     finished = store.load(key) if store else None
     photograph = None
     if finished is None:
@@ -154,6 +173,23 @@ def _examined(
         notes=finished.notes,
         photograph=photograph,
     )
+
+
+def _contents(field: Field) -> tuple[bytes | None, str]:
+    """The bytes of a field's file, without those of a scan, and their checksum."""
+    data = None if is_scan(field.path) else _read(field.path, field.field_id)
+    return data, file_sha256(field.path, error=BadImageError) if data is None else sha256(data)
+
+
+def _key(
+    store: FieldStore,
+    field: Field,
+    digest: str,
+    label_image: Path | None,
+    settings: Mapping[str, object],
+) -> str:
+    labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
+    return store.key(digest, *labels, **settings, um_per_px=field.um_per_px)
 
 
 def _detected(
@@ -270,4 +306,4 @@ def _read(path: Path, name: str) -> bytes:
     return read_bytes(path, max_bytes=MAX_IMAGE_BYTES, error=BadImageError, name=name)
 
 
-__all__ = ["examine"]
+__all__ = ["examine", "stored_under"]

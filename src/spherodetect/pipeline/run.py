@@ -24,6 +24,7 @@ from spherodetect.fields.hints import alike_patients, hints
 from spherodetect.fields.manifest import is_manifest
 from spherodetect.fields.patients import patient_pattern
 from spherodetect.labels.formats import is_label_source
+from spherodetect.pipeline.batch import Batch
 from spherodetect.pipeline.examine import examine
 from spherodetect.pipeline.examine_scan import PartProgress
 from spherodetect.pipeline.field_warnings import FieldWarnings
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 #: Called with the number of finished fields, the number of all fields, and the next one's name.
 Progress = Callable[[int, int, str], None]
+#: Examines fields in order, as `examine` does and with its arguments.
+Examining = Callable[..., Iterator[Examined]]
 
 
 def no_progress(done: int, total: int, label: str) -> None:
@@ -136,6 +139,8 @@ def score_patients(
     convention: str | None = None,
     fhir: FhirContext | None = None,
     extras: Extras | None = None,
+    examining: Examining = examine,
+    batch: bool = False,
     progress: Progress = no_progress,
 ) -> Result:
     """Score the patients of folders, manifests, labels, or cells that another tool found.
@@ -163,6 +168,9 @@ def score_patients(
             alike.
         fhir: times and the system of the patient ids for the FHIR Observations.
         extras: outputs on request, such as a workbook; they need `out`.
+        examining: what examines the fields, such as `examine`, which does so one after the other.
+        batch: also write batch.html and summary.json, during the run too: progress, drift along the
+            batch, and the patients who differ.
         progress: told of every field.
 
     Returns:
@@ -183,12 +191,16 @@ def score_patients(
         raise SpherodetectError("pseudonymise: expected a folder for the key; pass out")
     extras = extras or Extras()
     extras.check()
+    if batch and folder is None:
+        raise SpherodetectError("batch: expected a folder for its page; pass out")
     scheme = grade_scheme
     if not isinstance(scheme, GradeScheme):
         scheme = load_grade_scheme(scheme)
+    labels = [is_label_source(p) for p in sources]
+    if batch and (any(labels) or any(is_cell_source(p) for p in sources)):
+        raise SpherodetectError("batch: expected photographs, whose stain and focus it follows")
     lab = load_lab_rates(rates) if isinstance(rates, str | Path) else rates
     pattern = patient_pattern(patient_regex)
-    labels = [is_label_source(p) for p in sources]
     if lab and (any(labels) or any(is_cell_source(p) for p in sources)):
         raise SpherodetectError(
             "rates: expected photographs, for the rates are of a model's cells in them"
@@ -252,7 +264,7 @@ def score_patients(
         fhir,
         extras,
     )
-    result = _scored(settings, detector, folder, progress)
+    result = _scored(settings, detector, folder, progress, examining, batch=batch)
     return _with_key(result, pseudonym_key_path(folder)) if pseudonymise and folder else result
 
 
@@ -278,7 +290,13 @@ def score_again(
 
 
 def _scored(
-    settings: RunSettings, detector: Detector, folder: Path | None, progress: Progress
+    settings: RunSettings,
+    detector: Detector,
+    folder: Path | None,
+    progress: Progress,
+    examining: Examining = examine,
+    *,
+    batch: bool = False,
 ) -> Result:
     found, lab = settings.found, settings.lab
     if settings.extras:
@@ -294,7 +312,7 @@ def _scored(
     )
 
     def examined(store: FieldStore | None = None) -> Iterator[Examined]:
-        fields = examine(
+        fields = examining(
             found,
             detector,
             store=store,
@@ -312,7 +330,11 @@ def _scored(
         _examining(results, hemadetect_names=names) as (store, overlays),
     ):
         save_run(results.root, settings)
-        return run.into(results, overlays, examined(store))
+        if not batch:
+            return run.into(results, overlays, examined(store))
+        watch = Batch(found, results)
+        result = run.into(results, overlays, watch.watching(examined(store)))
+        return replace(result, tables={**result.tables, **watch.finish(result.problems)})
 
 
 @contextlib.contextmanager
@@ -365,4 +387,4 @@ def _make(out: Path) -> None:
         ) from error
 
 
-__all__ = ["Progress", "detect_images", "score_again", "score_patients"]
+__all__ = ["Examining", "Progress", "detect_images", "score_again", "score_patients"]

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from spherodetect.cells import Cells
-from spherodetect.cells_file import from_arrays, read_npz, to_arrays, write_npz
+from spherodetect.cells_file import MAX_BYTES, from_arrays, read_npz, to_arrays, write_npz
 from spherodetect.errors import SpherodetectError
 from spherodetect.quality import FieldQuality
-from spherodetect.safety import sha256
+from spherodetect.safety import atomic_write, read_bytes, sha256
 from spherodetect.scale.find import Scale
 
 #: The code that a field's cells follow from. It may change without a new version number.
@@ -117,6 +117,21 @@ class FieldStore:
             "notes": finished.notes,
         }
         write_npz(head, arrays, self._path(key))
+        self._used.add(key)
+
+    def content(self, key: str) -> bytes | None:
+        """The file of a stored field, to be put into another store; None if there is none."""
+        path = self._path(key)
+        return read_bytes(path, max_bytes=MAX_BYTES) if path.is_file() else None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep the file of a field that was stored elsewhere.
+
+        Raises:
+            SpherodetectError: the file cannot be written.
+        """
+        with atomic_write(self._path(key)) as file:
+            file.write(content)
         self._used.add(key)
 
     def prune(self) -> None:
