@@ -106,6 +106,17 @@ def test_files_that_the_workers_do_not_see_are_sent(smears, undisturbed, tmp_pat
     assert cluster.sent_files >= 6
 
 
+def test_a_worker_that_fails_leaves_its_fields_to_the_run(smears, undisturbed, tmp_path, caplog):
+    class Failing(Grid):
+        def detect(self, image, um_per_px=None):
+            raise MemoryError("too little")
+
+    _run(smears, tmp_path / "out", StandIn(Failing()))
+    assert results_of(tmp_path / "out") == undisturbed
+    told = [one for one in caplog.messages if "a worker cannot examine it" in one]
+    assert len(told) == 1 and "MemoryError: too little" in told[0]
+
+
 def test_no_worker_has_more_than_two_fields_and_the_run_is_not_left_behind(tmp_path):
     smears = write_smears(tmp_path / "smears", n_patients=1, n_fields=70)
     cluster = StandIn(Grid(), n_workers=1)

@@ -13,7 +13,7 @@ import logging
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,7 @@ def examine_ahead(
     scale_bar_um: float | None = None,
     label_images: Mapping[Path, Path] | None = None,
     progress: PartProgress = no_parts,
-) -> Iterator[Examined]:
+) -> Generator[Examined, None, None]:
     """Yields what `examine` yields, from fields that a cluster examines side by side.
 
     A field whose workers end three times is named in its `problem`, and the others go on.
@@ -172,7 +172,7 @@ class _Ahead:
         self._lost: dict[int, str] = {}
         self._with_files = False
         self._failed_starts, self._began = 0, time.monotonic()
-        self._greeted = self._told = False
+        self._greeted = self._told = self._failed = False
 
     def problem_of(self, number: int) -> str:
         """Wait until the run may ask for a field; returns why it cannot be examined, if so."""
@@ -299,6 +299,13 @@ class _Ahead:
             self._with_files = True
             self._again.append(one.number)
             return
+        if outcome.error and not self._failed:
+            self._failed = True
+            logger.warning(
+                "%s: a worker cannot examine it (%s); fields like this are examined here",
+                quoted(self._fields[one.number].field_id),
+                outcome.error,
+            )
         if outcome.content is not None:
             self._store.put(one.key, outcome.content)
         self._done.add(one.number)

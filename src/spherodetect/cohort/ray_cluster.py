@@ -1,9 +1,10 @@
 """`RayCluster`: workers as actors of Ray, on this machine or on the machines of a cluster.
 
 Ray is the extra [ray], and is imported when the first worker is needed. On this machine it listens
-on 127.0.0.1 alone, and ends with the program, however that ends. Its usage statistics and its
-dashboard are off. Ray unpickles what it receives, so that everybody who reaches a cluster's ports
-can run code there: keep them inside of a private network.
+on 127.0.0.1 alone, asks for a token that only this program and its children have, and ends with
+the program, however that ends. Its usage statistics and its dashboard are off. Ray unpickles what
+it receives, so that everybody who reaches the ports of a cluster without a token can run code
+there: keep them inside of a private network.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import contextlib
 import importlib.util
 import logging
 import os
+import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from spherodetect.cohort.ahead import WorkerLost
-from spherodetect.cohort.worker import DetectorCopy, Outcome, Task, Worker
+from spherodetect.cohort.worker import DetectorCopy, Task, Worker
 from spherodetect.detect.detector import Detector
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted
@@ -31,7 +33,9 @@ _OBJECT_BYTES = 256 * 2**20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    # Ray prints the end of each worker, which is replaced here. This pattern leaves such lines out.
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     # A busy machine is no defect.
     "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
@@ -109,14 +113,10 @@ class RayCluster:
 
     def result(self, call: Any) -> Any:
         import ray
-        from ray.exceptions import RayActorError, RayError, RayTaskError
+        from ray.exceptions import RayError
 
         try:
             return ray.get(call)
-        except RayActorError as problem:
-            raise WorkerLost(_reason(problem)) from problem
-        except RayTaskError:
-            return Outcome()  # the run examines the field itself, and meets the same error
         except RayError as problem:
             raise WorkerLost(_reason(problem)) from problem
 
@@ -147,12 +147,25 @@ class RayCluster:
                 else:
                     ray.init(self._address, namespace="spherodetect", **_joining(quiet))
             except Exception as problem:
-                where = "this machine" if self._address == LOCAL else quoted(self._address)
+                if self._address == LOCAL:
+                    raise SpherodetectError(
+                        f"ray: expected Ray to start on this machine, got none "
+                        f"({_reason(problem)}); "
+                        "it has to start within half a minute: end other programs, and try again"
+                    ) from problem
                 raise SpherodetectError(
-                    f"ray: expected a cluster at {where}, got none ({_reason(problem)}); give the "
-                    "address HOST:PORT that `ray start --head` printed, or local"
+                    f"ray: expected a cluster at {quoted(self._address)}, got none "
+                    f"({_reason(problem)}); give the address HOST:PORT that `ray start --head` "
+                    "printed, or local; a cluster with a token needs RAY_AUTH_MODE and "
+                    "RAY_AUTH_TOKEN here too"
                 ) from problem
-        self._copy = ray.put(DetectorCopy.of(self._detector))
+        try:
+            self._copy = ray.put(DetectorCopy.of(self._detector))
+        except TypeError as problem:
+            raise SpherodetectError(
+                f"model: expected a detector that can be pickled, for the cluster's workers, got "
+                f"{type(self._detector).__name__} ({_reason(problem)})"
+            ) from problem
         # A worker that ended is replaced here, where its fields are known.
         self._actor_class = ray.remote(Worker).options(
             num_cpus=self._cores, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
@@ -165,7 +178,11 @@ class RayCluster:
         folder = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="sphero-", ignore_cleanup_errors=True)
         )
-        # The folder is removed after Ray has ended.
+        if "RAY_AUTH_MODE" not in os.environ:
+            # Otherwise Ray would write a token into the user's home, which others could read.
+            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            self._stack.enter_context(_environment(token))
+        # This is undone, and the folder removed, after Ray has ended.
         self._stack.callback(ray.shutdown)
         cores = os.cpu_count() or 1
         if self._workers is not None:
@@ -177,6 +194,17 @@ class RayCluster:
             _node_ip_address="127.0.0.1",
             **quiet,
         )
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """A block in which this process and those that it starts have these variables."""
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name, None)
 
 
 def _joining(options: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,10 @@ def _on_ray(
     ) -> Iterator[Examined]:
         cluster = RayCluster(address, detector, workers=workers, cores=cores)
         stack.enter_context(cluster)
-        yield from examine_ahead(list(fields), detector, cluster=cluster, **settings)
+        examined = examine_ahead(list(fields), detector, cluster=cluster, **settings)
+        # An error of the run ends the workers before their cluster.
+        stack.enter_context(contextlib.closing(examined))
+        return examined
 
     return examining
 

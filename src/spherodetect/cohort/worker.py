@@ -48,10 +48,12 @@ class Outcome:
     Attributes:
         content: the file of the finished field; None if the field has a problem.
         absent: the worker's machine has no such files.
+        error: an error that is no fault of the field, in one line.
     """
 
     content: bytes | None = None
     absent: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,16 @@ class Worker:
         return Greeting(platform.node(), code_key())
 
     def examine(self, task: Task) -> Outcome:
-        """Examine one field."""
+        """Examine one field.
+
+        An error that is no fault of the field leaves it to the run, which meets the same error.
+        """
+        try:
+            return self._examined(task)
+        except Exception as problem:
+            return Outcome(error=f"{type(problem).__name__}: {problem}".partition("\n")[0])
+
+    def _examined(self, task: Task) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="spherodetect-") as folder:
             task = _placed(task, Path(folder))
             store = FieldStore(Path(folder, "finished"))

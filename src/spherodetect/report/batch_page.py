@@ -19,6 +19,7 @@ from spherodetect.report.page import number, write_page
 
 #: Size of a plot, in units of its SVG.
 WIDTH, HEIGHT = 860, 130
+_LETTER = 14
 #: Points of a plot. With more patients, a point is the median of neighbours.
 _MAX_POINTS = 400
 #: Problems, and patients who differ, that are listed; summary.json has all.
@@ -91,7 +92,9 @@ def _plot(summary: Summary, name: str) -> dict[str, Any] | None:
         (*place(fmean(n for n, _, _ in g), median(v for *_, v in g)), _title(g)) for g in groups
     ]
     marked = [(*place(n, v), f"{i}: {number(v, 3)}") for n, i, v in known if i in odd]
-    ticks = [(place(0, v)[1], f"{v:.3g}") for v in (values.min(), np.median(values), values.max())]
+    ticks = [(place(0, v)[1], f"{v:.3g}") for v in (values.min(), values.max(), np.median(values))]
+    if min(abs(ticks[2][0] - y) for y, _ in ticks[:2]) < _LETTER:
+        del ticks[2]
     return {"points": points, "marked": marked, "ticks": ticks, "last": len(rows)}
 
 

@@ -18,10 +18,10 @@ class Measure:
 
 #: A patient's value is the median over the fields; that of doubtful cells their share of all.
 MEASURES = (
-    Measure("stain", "stain: median optical density of the red cells", "OD", 3),
-    Measure("focus", "focus: a cell's diameter over the width of its edge", "", 1),
-    Measure("cell_size_px", "median diameter of the countable red cells", "px", 1),
-    Measure("doubtful_percent", "countable cells whose class is in doubt", "%", 1),
+    Measure("stain", "Stain: median optical density of the red cells", "OD", 3),
+    Measure("focus", "Focus: a cell's diameter over the width of its edge", "", 1),
+    Measure("cell_size_px", "Size: median diameter of the countable red cells", "px", 1),
+    Measure("doubtful_percent", "Doubt: countable cells whose class is in doubt", "%", 1),
 )
 
 
