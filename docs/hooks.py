@@ -40,7 +40,8 @@ TEXTS = {
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Modules whose names are public. The names of other modules are private.
 PUBLIC = (
-    "cells", "cells_file", "corrections", "detect.detector", "detect.identity", "detect.model",
+    "cells", "cells_file", "cohort.score", "corrections", "detect.detector", "detect.identity",
+    "detect.model",
     "errors", "evaluation.run", "examined", "fields.field", "fields.find", "fields.image",
     "graph.serving", "labels", "labels.check.lint", "labels.draft", "labels.draft_text",
     "labels.example", "labels.repair.masks",

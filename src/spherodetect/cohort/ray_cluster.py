@@ -89,12 +89,10 @@ class RayCluster:
     @property
     def n_workers(self) -> int:
         """How many workers there are to be."""
-        import ray
-
         self._connect()
         if self._workers is not None:
             return self._workers
-        return max(1, int(ray.cluster_resources().get("CPU", 1)) // self._cores)
+        return max(1, int(_ray().cluster_resources().get("CPU", 1)) // self._cores)
 
     def start(self) -> Any:
         self._connect()
@@ -107,33 +105,24 @@ class RayCluster:
         return worker.examine.remote(task)
 
     def wait(self, calls: Sequence[Any], timeout_s: float) -> Sequence[Any]:
-        import ray
-
-        return ray.wait(list(calls), num_returns=1, timeout=timeout_s)[0]
+        return _ray().wait(list(calls), num_returns=1, timeout=timeout_s)[0]
 
     def result(self, call: Any) -> Any:
-        import ray
-        from ray.exceptions import RayError
-
+        ray = _ray()
         try:
             return ray.get(call)
-        except RayError as problem:
+        except ray.exceptions.RayError as problem:
             raise WorkerLost(_reason(problem)) from problem
 
     def end(self, worker: Any) -> None:
-        import ray
-
         with contextlib.suppress(Exception):  # it ended already, or the cluster is gone
-            ray.kill(worker)
+            _ray().kill(worker)
 
     def _connect(self) -> None:
         """Connect to the cluster, or start one, unless that is done."""
         if self._actor_class is not None:
             return
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        import ray
-
+        ray = _ray()
         if not ray.is_initialized():
             self._stack.callback(ray.shutdown)
             quiet: dict[str, Any] = {
@@ -172,8 +161,7 @@ class RayCluster:
         )
 
     def _start_here(self, quiet: dict[str, Any]) -> None:
-        import ray
-
+        ray = _ray()
         # Ray's sockets lie in this folder, and the path of a socket may have 107 characters.
         folder = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="sphero-", ignore_cleanup_errors=True)
@@ -194,6 +182,15 @@ class RayCluster:
             _node_ip_address="127.0.0.1",
             **quiet,
         )
+
+
+def _ray() -> Any:
+    """The module, which reads these variables when it is imported."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    return ray
 
 
 @contextlib.contextmanager
