@@ -126,6 +126,7 @@ def test_score_hands_its_options_on_and_prints_a_table(stand_in, tmp_path, capsy
     assert callable(options.pop("progress"))
     assert not any(vars(options.pop("fhir")).values())
     assert [k for k, on in vars(options.pop("extras")).items() if on] == ["excel"]
+    assert options.pop("batch") is False
     assert args == ([Path("a"), Path("b")],)
     assert options == {
         "out": tmp_path,
