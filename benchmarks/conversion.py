@@ -6,8 +6,9 @@ Expected: at least 3 times as fast; a minute on one core. Both read the same exp
 JPEGs of 640 x 480 pixels and a COCO file with the outline of every cell (about 25 corners, as
 people click them). Both write a mask of every cell, with the same number of processes (1 is this
 process alone). Ours is the whole of `spherodetect tfrecords`: it also checks the labels, looks for
-near-duplicates, splits by source, decodes and encodes each image, and writes a manifest. The peer
-is the function of the script with `include_masks`. Both results must have the same cells, with
+near-duplicates, splits by source, decodes and encodes each image, and writes a manifest. The recipe
+says what unlabelled cells are; where it does not, a sample of the photographs is segmented first,
+once for a data set. The peer is the function of the script with `include_masks`. Both results must have the same cells, with
 masks of the same area.
 """
 
@@ -49,7 +50,8 @@ def compare(*, fields: int = 8, cells: int = 120, workers: int = 1, rounds: int 
         labels, numbers = str(export / _LABELS), iter(range(1000))
 
         def ours() -> None:
-            build(Recipe("drawn", "coco", export), out / f"ours_{next(numbers)}", workers=workers)
+            recipe = Recipe("drawn", "coco", export, unlabelled_cells="none")
+            build(recipe, out / f"ours_{next(numbers)}", workers=workers)
 
         def theirs() -> None:
             peer._create_tf_record_from_coco_annotations(
