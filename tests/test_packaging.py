@@ -174,6 +174,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
     assert set(said.get_all("Provides-Extra")) == {
         "train",
         "readers",
+        "ray",
         "evaluate",
         "ocr",
         "heic",

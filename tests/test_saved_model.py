@@ -80,7 +80,7 @@ def test_no_weights_are_stored_twice(bundled_model):
     }
     assert sizes["saved_model.pb"] < 7_000_000
     # The weights take 15 MB, and the tables of each convention 1 MB.
-    assert sum(sizes.values()) < 22_000_000
+    assert sum(sizes.values()) < 23_000_000
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ _MIN_MIRROR, _MIN_MIRROR_PX, _MAX_MIRROR = 0.02, 8, 0.4
 #: Grey levels by which a mirrored band differs from its original, on average; compression adds
 #: some. If the axis is moved by so many half pixels, the two differ by more than twice as much.
 _MIRROR_LEVELS, _MIRROR_SHIFT, _MIRROR_LEAST = 4.0, 4, 1.5
+#: A picture of which more pixels equal the one above them is drawn, and drawn cells are symmetric.
+_DRAWN = 0.9
 #: Longest side of the copy on which a dark surround is searched.
 _COARSE_PX = 480
 #: Dark is below this part of the slide's brightness, in all channels. Nuclei keep more of the blue.
@@ -103,6 +105,8 @@ def _mirrored_bands(lines: np.ndarray) -> tuple[int, int]:
 def _mirrored(lines: np.ndarray) -> int:
     """The number of first rows that repeat the rows after them in reverse order."""
     grey = lines[..., 1].astype(np.float32)
+    if len(grey) < 4 * _MIN_MIRROR_PX or (np.diff(grey, axis=0) == 0).mean() > _DRAWN:
+        return 0
     smallest = max(_MIN_MIRROR_PX, round(_MIN_MIRROR * len(grey)))
     # Row i is the mirror image of row `both` - i.
     sums = np.arange(2 * smallest, round(2 * _MAX_MIRROR * len(grey)))

@@ -139,7 +139,7 @@ def score_patients(
     convention: str | None = None,
     fhir: FhirContext | None = None,
     extras: Extras | None = None,
-    examining: Examining = examine,
+    examining: Examining | None = None,
     batch: bool = False,
     progress: Progress = no_progress,
 ) -> Result:
@@ -168,7 +168,7 @@ def score_patients(
             alike.
         fhir: times and the system of the patient ids for the FHIR Observations.
         extras: outputs on request, such as a workbook; they need `out`.
-        examining: what examines the fields, such as `examine`, which does so one after the other.
+        examining: what examines the fields; by default `examine`, one after the other.
         batch: also write batch.html and summary.json, during the run too: progress, drift along the
             batch, and the patients who differ.
         progress: told of every field.
@@ -294,7 +294,7 @@ def _scored(
     detector: Detector,
     folder: Path | None,
     progress: Progress,
-    examining: Examining = examine,
+    examining: Examining | None = None,
     *,
     batch: bool = False,
 ) -> Result:
@@ -312,7 +312,7 @@ def _scored(
     )
 
     def examined(store: FieldStore | None = None) -> Iterator[Examined]:
-        fields = examining(
+        fields = (examining or examine)(
             found,
             detector,
             store=store,
