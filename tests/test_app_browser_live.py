@@ -271,11 +271,12 @@ def test_it_works_behind_a_proxy_with_a_base_path_and_without_websockets(browser
         context.on("request", lambda r: None if r.url.startswith(url) else outside.append(r.url))
         page = context.new_page()
         page.goto(f"{url}?token={TOKEN}#/field")
+        page.locator(".counts", has_text="labelled").wait_for()
         page.locator(".drawing").click()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("2")
         saved(page)
-        assert page.locator(".cell dl", has_text="spherocyte (anna)").is_visible()
+        page.locator(".cell dl", has_text="spherocyte (anna)").wait_for()
         for screen in SCREENS:
             go(page, url, screen, anew=False)
         assert outside == []
