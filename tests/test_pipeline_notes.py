@@ -9,7 +9,7 @@ import numpy as np
 
 from spherodetect.cells import Cells
 from spherodetect.detect.model_folder import ErrorRates
-from spherodetect.pipeline.notes import look_alike_notes, rates_notes
+from spherodetect.pipeline.notes import look_alike_notes, rates_notes, stain_notes
 
 BLOCKS = [
     {"fine_classes": {"microcyte": {"n": 80, "called": 8}, "normal": {"n": 900, "called": 9}}},
@@ -57,3 +57,13 @@ def test_few_small_cells_and_rejected_fields_give_no_note():
     assert look_alike_notes(fields([0.8, *[1.0] * 9]), BLOCKS) == []
     assert look_alike_notes(fields([0.5] * 9, accepted=False), BLOCKS) == []
     assert look_alike_notes([], []) == []
+
+
+def test_a_stain_that_nobody_stated_is_not_said_to_be_unseen():
+    assert stain_notes(["May-Grünwald-Giemsa"]) == stain_notes(["MGG", "not stated"]) == []
+    (never,) = stain_notes(["Leishman"])
+    assert "never saw" in never and "Leishman" in never
+    for seen in ([], ["not stated"], ["Leishman", "unknown"]):
+        (note,) = stain_notes(seen)
+        assert "not stated" in note and "never" not in note
+        assert ("Leishman" in note) == ("Leishman" in seen)

@@ -65,6 +65,7 @@ def test_it_names_the_stains_and_warns_of_missing_mgg(text_of):
     assert "seen: May-Grünwald-Giemsa." in text_of() and never not in text_of()
     other = text_of(stain="Leishman")
     assert "seen: Leishman." in other and never in other
+    assert never not in text_of(stain="not stated")
 
 
 def test_it_counts_patients_where_they_are_known(text_of):

@@ -24,6 +24,8 @@ from spherodetect.score.lab_rates import LabRates
 _SMALL, _MANY_SMALL = 0.83, 0.15
 
 
+#: What stands in model.json for the stain of a data set whose recipe does not name it.
+_NOT_STATED = frozenset({"not stated", "unknown"})
 #: With more groups than this, further ones hardly narrow an interval.
 _FEW_GROUPS = 5
 #: Files of a model whose checksums a report gives, and their names in the report.
@@ -100,9 +102,16 @@ def convention_notes(detector: Any, fields: Sequence[Examined]) -> list[str]:
 
 
 def stain_notes(seen: Sequence[str]) -> list[str]:
-    """A sentence if the model was never trained on May-Grünwald-Giemsa stain."""
+    """A sentence if the model was never trained on May-Grünwald-Giemsa stain, or nobody says so."""
     if any("MGG" in stain or "May-Grünwald" in stain for stain in seen):
         return []
+    stated = [stain for stain in seen if stain not in _NOT_STATED]
+    if len(stated) < len(seen) or not seen:
+        known = f" Stated: {', '.join(stated)}." if stated else ""
+        return [
+            "Whether this model saw May-Grünwald-Giemsa stain is not stated; the key stain of a "
+            f"recipe says so.{known}"
+        ]
     return [
         f"This model never saw May-Grünwald-Giemsa stain. Stains it has seen: {', '.join(seen)}."
     ]

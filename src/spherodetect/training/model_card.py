@@ -173,7 +173,7 @@ def _block_rows(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _stains(seen: Sequence[str]) -> str:
     never = (
         ""
-        if any(name in stain for stain in seen for name in _MGG)
+        if any(name in stain for stain in seen for name in (*_MGG, "not stated", "unknown"))
         else "It never saw May-Grünwald-Giemsa stain. "
     )
     return f"{never}Stains seen: {'; '.join(seen)}."
