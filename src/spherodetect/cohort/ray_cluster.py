@@ -14,8 +14,9 @@ import importlib.util
 import logging
 import os
 import secrets
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -122,6 +123,8 @@ class RayCluster:
         """Connect to the cluster, or start one, unless that is done."""
         if self._actor_class is not None:
             return
+        if self._address == LOCAL:
+            _set_token()
         ray = _ray()
         if not ray.is_initialized():
             self._stack.callback(ray.shutdown)
@@ -166,11 +169,7 @@ class RayCluster:
         folder = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="sphero-", ignore_cleanup_errors=True)
         )
-        if "RAY_AUTH_MODE" not in os.environ:
-            # Otherwise Ray would write a token into the user's home, which others could read.
-            token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            self._stack.enter_context(_environment(token))
-        # This is undone, and the folder removed, after Ray has ended.
+        # The folder is removed after Ray has ended.
         self._stack.callback(ray.shutdown)
         cores = os.cpu_count() or 1
         if self._workers is not None:
@@ -193,15 +192,14 @@ def _ray() -> Any:
     return ray
 
 
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """A block in which this process and those that it starts have these variables."""
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            os.environ.pop(name, None)
+def _set_token() -> None:
+    """Let the clusters that this process starts ask for a token, which it and its children have.
+
+    Ray reads it when it is imported, so a program that imported Ray before keeps its own settings.
+    Without it Ray writes a token into the user's home, which others may read.
+    """
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _joining(options: dict[str, Any]) -> dict[str, Any]:
