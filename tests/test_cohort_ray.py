@@ -78,10 +78,19 @@ def _workers(pid: int) -> list[int]:
 
 
 def _alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    return [pid for pid in pids if _state(pid) not in ("", "Z")]
 
 
-def _gone(pids: list[int], seconds: float = 60.0) -> bool:
+def _state(pid: int) -> str:
+    """The state of a process, Z if it ended and its parent does not ask for it; empty if gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def _gone(pids: list[int], seconds: float = 150.0) -> bool:
+    """Whether processes end; agents of Ray look for their parent about once a minute."""
     end = time.monotonic() + seconds
     while _alive(pids) and time.monotonic() < end:
         time.sleep(0.2)
