@@ -8,8 +8,8 @@ people click them). Both write a mask of every cell, with the same number of pro
 process alone). Ours is the whole of `spherodetect tfrecords`: it also checks the labels, looks for
 near-duplicates, splits by source, decodes and encodes each image, and writes a manifest. The recipe
 says what unlabelled cells are; where it does not, a sample of the photographs is segmented first,
-once for a data set. The peer is the function of the script with `include_masks`. Both results must have the same cells, with
-masks of the same area.
+once for a data set. The peer is the function of the script with `include_masks`. Both results must
+have the same cells, with masks of the same area.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from spherodetect.cohort.ahead import WorkerLost
@@ -79,12 +78,7 @@ class RayCluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     @property
