@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,47 @@ def test_a_copy_that_fails_leaves_no_half_object_and_the_notice(buckets, tmp_pat
     monkeypatch.setattr(cloud, "_chunks", chunks)
     score_cohort("s3://lab/smears", ray=None, out="s3://lab/out", model=Grid())
     assert (out / "patients.csv").is_file() and not (out / MARKER).exists()
+
+
+def test_google_addresses_are_opened_with_a_limit_of_time(monkeypatch):
+    monkeypatch.delenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", raising=False)
+    system, path = cloud._opened("gs://anonymous@lab/smears/")
+    assert path == "lab/smears"
+    assert system == fs.GcsFileSystem(anonymous=True, retry_time_limit=cloud._GOOGLE_RETRIES)
+    system, path = cloud._opened("gs://lab/smears")
+    assert path == "lab/smears"
+    assert system == fs.GcsFileSystem(retry_time_limit=cloud._GOOGLE_RETRIES)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_results_from_and_to_an_emulator_of_google_cloud_storage(tmp_path, monkeypatch):
+    emulator = shutil.which("gcp-storage-emulator")
+    if emulator is None:
+        pytest.skip("needs gcp-storage-emulator, in an environment of its own, on PATH")
+    port = _free_port()
+    server = subprocess.Popen(
+        [emulator, "start", f"--port={port}", "--in-memory", "--default-bucket=lab"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://localhost:{port}")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        write_smears(tmp_path / "smears")
+        here = score_patients(tmp_path / "smears", model=Grid(), out=tmp_path / "out")
+        bucket = fs.GcsFileSystem(anonymous=True)
+        fs.copy_files(str(tmp_path / "smears"), "lab/smears", destination_filesystem=bucket)
+        away = score_cohort("gs://lab/smears", ray=None, out="gs://lab/out", model=Grid())
+        assert repr(away.scores) == repr(here.scores) and away.problems == here.problems
+        (tmp_path / "there").mkdir()
+        fs.copy_files("lab/out", str(tmp_path / "there"), source_filesystem=bucket)
+        there, local = results_of(tmp_path / "there"), results_of(tmp_path / "out")
+        assert _portable(there) == _portable(local)
+    finally:
+        server.terminate()
+        server.wait()

@@ -4,7 +4,8 @@ Photographs are copied one by one into a working folder of this machine, and sco
 are written there and copied at the end, each object whole or not at all. Where the program ends
 early, the working folder stays, and the same call goes on with it. Credentials, region and endpoint
 come from where the tools of the provider take them (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL,
-GOOGLE_APPLICATION_CREDENTIALS). Arrow, which this package needs anyway, does the transfers.
+GOOGLE_APPLICATION_CREDENTIALS, CLOUD_STORAGE_EMULATOR_ENDPOINT). `gs://anonymous@BUCKET/KEY` reads
+a public bucket without credentials. Arrow, which this package needs anyway, does the transfers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,10 +29,13 @@ from spherodetect.report.results import HIDDEN, MARKER, pseudonym_key_path
 from spherodetect.safety import atomic_write, inside, quoted, sha256
 
 _ADDRESS = re.compile(r"(?:s3|gs)://[^/]+")
+_ANONYMOUS = "anonymous@"
 _AT_ONCE = 8
 _CHUNK_BYTES = 2**23
 #: Free space that a copy leaves on the disk.
 _SPARE_BYTES = 2**30
+#: Arrow tries an address of Google's for 15 minutes, also where there are no credentials.
+_GOOGLE_RETRIES = timedelta(seconds=30)
 #: Called with the number of copied files, the number of all, and the next one's name.
 Copying = Callable[[int, int, str], None]
 
@@ -89,10 +94,11 @@ def _naming(address: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as problem:
-        why = str(problem).partition("\n")[0]
+        # Google's client repeats its message in a list of details.
+        why = str(problem).partition("\n")[0].partition(" error_info=")[0]
         raise SpherodetectError(
             f"{quoted(address)}: cannot be reached ({why}); look at the address, the credentials, "
-            "AWS_REGION and AWS_ENDPOINT_URL"
+            "AWS_REGION and AWS_ENDPOINT_URL, or GOOGLE_APPLICATION_CREDENTIALS"
         ) from problem
 
 
@@ -108,6 +114,11 @@ def _opened(address: str) -> tuple[Any, str]:
         kind, _, host = endpoint.rpartition("://")
         system = fs.S3FileSystem(endpoint_override=host, scheme=kind or "https", region=region)
         return system, path.rstrip("/")
+    if scheme == "gs":
+        # An emulator takes no credentials, and Arrow would look for some.
+        anonymous = path.startswith(_ANONYMOUS) or "CLOUD_STORAGE_EMULATOR_ENDPOINT" in os.environ
+        system = fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=_GOOGLE_RETRIES)
+        return system, path.removeprefix(_ANONYMOUS).rstrip("/")
     system, path = fs.FileSystem.from_uri(address)
     return system, path.rstrip("/")
 
