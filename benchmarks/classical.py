@@ -93,7 +93,8 @@ def measured_cells(
         ]
         if labelled.path is None or not known:
             continue
-        cells = _measured(read_image(labelled.path, name=labelled.file), labelled.file)
+        image = read_image(labelled.path, name=labelled.file)
+        cells = measure(segmented(image, labelled.file), image)
         points, names = np.array([p for p, _ in known], float), [name for _, name in known]
         matching = match_points(cells, points)
         twice = np.flatnonzero(matching.duplicate)
@@ -117,17 +118,17 @@ def measured_cells(
     return LabelledCells(**{name: np.concatenate(values) for name, values in parts.items()})
 
 
-def _measured(image: np.ndarray, file: str) -> Cells:
+def segmented(image: np.ndarray, file: str = "") -> Cells:
+    """The cells that `segment` finds, as `Cells` with boolean masks."""
     from scipy import ndimage
 
     labels = segment(image).labels
     windows = ndimage.find_objects(labels)
     box = np.array([[y.start, x.start, y.stop, x.stop] for y, x in windows]).reshape(-1, 4)
     masks = [labels[window] == k for k, window in enumerate(windows, 1)]
-    cells = Cells.from_labels(
+    return Cells.from_labels(
         box, np.ones(len(box)), masks, image_size_hw=image.shape[:2], field_id=file
     )
-    return measure(cells, image)
 
 
 def classify(cells: LabelledCells, train: np.ndarray, judged: np.ndarray) -> Rows:
