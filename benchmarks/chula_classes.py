@@ -61,8 +61,8 @@ def fields_of_split(split: str) -> Iterator[tuple[LabelledField, np.ndarray, lis
     for field in fields:
         if splits[field.file] != split or field.file in spare or field.path is None:
             continue
-        named = [(a.point_yx, recipe.meaning(a.name).fine_name) for a in field.annotations]
-        known = [(point, name) for point, name in named if name in CLASSES]
+        named = [(a.point_yx, recipe.meaning(a.name).class_name) for a in field.annotations]
+        known = [(point, name) for point, name in named if name in CLASSES and point is not None]
         if known:
             yield field, np.array([p for p, _ in known], float), [name for _, name in known]
 
