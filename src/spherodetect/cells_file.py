@@ -95,15 +95,23 @@ def from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Ce
     return Cells(**values, masks=masks, measurements=measured)
 
 
-def write_npz(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Write arrays and a JSON head to one .npz, whole or not at all.
+def write_npz(
+    head: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    path: str | Path,
+    *,
+    sync: bool = True,
+) -> None:
+    """Write arrays and a JSON head to one .npz, whole or not at all; sync as for `atomic_write`.
+
+    Each array has a checksum, which `read_npz` compares.
 
     Raises:
         SpherodetectError: the file cannot be written.
     """
     text = json.dumps(head, default=_plain).encode()
     contents: dict[str, Any] = {"head": np.frombuffer(text, np.uint8), **arrays}
-    with atomic_write(path) as file:
+    with atomic_write(path, sync=sync) as file:
         np.savez_compressed(file, **contents)
 
 

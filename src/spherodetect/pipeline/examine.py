@@ -1,5 +1,7 @@
 """`examine`: the fields of patients one after the other, each detected, measured and judged.
 
+The next field is read and decoded by a thread in the meantime.
+
 A field that cannot be used is yielded too, with its problem, and the others go on. Nothing is
 written but finished fields, where a store is given, and no lock is held.
 """
@@ -7,7 +9,7 @@ written but finished fields, where a store is given, and no lock is held.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,10 @@ from spherodetect.fields.scan import LARGE_PIXELS, is_scan
 from spherodetect.fields.strip import block_mean
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import PartProgress, examine_large, examine_scan, no_parts
+from spherodetect.pipeline.look_ahead import LookAhead, is_large
 from spherodetect.pipeline.store import FieldStore, FinishedField
 from spherodetect.safety import file_sha256, quoted, read_bytes, sha256
-from spherodetect.scale.file_metadata import FilePixelSize, file_pixel_size
+from spherodetect.scale.file_metadata import file_pixel_size
 from spherodetect.scale.find import Scale
 
 #: Images with more pixels are judged by the classical segmentation before the model is run.
@@ -77,17 +80,29 @@ def examine(
     outlines = {Path(image): Path(labels) for image, labels in (label_images or {}).items()}
     settings = _settings(finder, scale_bar_um)
     kept = store if settings["model"] is not None else None
-    for field in listed:
-        labels = outlines.get(field.path)
-        problem, one = "", None
-        try:
-            one = _examined(field, finder, kept, settings, labels, progress)
-        except _StoreError:
-            raise
-        except SpherodetectError as error:
-            problem = str(error)
-        # Yielded outside of the try block: an error of the consumer is no problem of the field.
-        yield one if one is not None else Examined.unreadable(field, problem)
+
+    def begun() -> Iterator[_Begun | SpherodetectError]:
+        for field in listed:
+            try:
+                yield _begun(field, kept, settings, outlines.get(field.path))
+            except SpherodetectError as error:
+                yield error
+
+    with LookAhead(begun(), alone=_is_large) as ready:
+        for field, start in zip(listed, ready, strict=True):
+            problem, one = "", None
+            try:
+                if isinstance(start, SpherodetectError):
+                    raise start
+                one = _examined(start, finder, kept, progress)
+            except _StoreError:
+                raise
+            except SpherodetectError as error:
+                problem = str(error)
+            # The next field is decoded in the meantime, and this one is not kept for it.
+            del start
+            # Yielded outside of the try block: an error of the consumer is no problem of the field.
+            yield one if one is not None else Examined.unreadable(field, problem)
 
 
 def stored_under(
@@ -128,38 +143,87 @@ def _fields(fields: str | Path | Field | Iterable[str | Path | Field]) -> Iterab
     return find_fields([one for one in given if not isinstance(one, Field)])
 
 
-def _examined(
-    field: Field,
-    detector: Detector,
-    store: FieldStore | None,
-    settings: Mapping[str, object],
-    label_image: Path | None,
-    progress: PartProgress,
-) -> Examined:
-    """One field, from the store or anew.
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A field of which all is known that the detector is not needed for.
+
+    Attributes:
+        field: the field.
+        digest: SHA-256 of its file.
+        key: of the finished field in the store; empty without a store.
+        label_image: outlines of another tool, or None.
+        finished: the finished field of the store, or None.
+        photograph, scale: decoded, and its pixel size; None for a scan and for a finished field.
+    """
+
+    field: Field
+    digest: str
+    key: str
+    label_image: Path | None
+    finished: FinishedField | None = None
+    photograph: Photograph | None = None
+    scale: Scale | None = None
+
+
+def _is_large(one: _Begun | SpherodetectError) -> bool:
+    return isinstance(one, _Begun) and bool(one.photograph and is_large(one.photograph.size_hw))
+
+
+def _begun(
+    field: Field, store: FieldStore | None, settings: Mapping[str, object], label_image: Path | None
+) -> _Begun:
+    """One field, from the store or decoded.
 
     Raises:
         SpherodetectError: the field cannot be used.
     """
+    from spherodetect.scale.find import find_scale
+
     data, digest = _contents(field)
     key = _key(store, field, digest, label_image, settings) if store else ""
     finished = store.load(key) if store else None
-    photograph = None
+    if finished is not None or data is None:
+        return _Begun(field, digest, key, label_image, finished)
+    picture = read_picture(data, name=field.field_id)
+    photograph = Photograph(picture.pixels, notes=picture.notes)
+    scale_bar_um = settings["scale_bar_um"]
+    assert scale_bar_um is None or isinstance(scale_bar_um, int | float)
+    scale = find_scale(
+        photograph,
+        field.um_per_px,
+        file_size=file_pixel_size(data),
+        scale_bar_um=scale_bar_um,
+        field_id=field.field_id,
+    )
+    if len(photograph.image) * photograph.image.shape[1] <= _LARGE_PIXELS:
+        photograph.density  # noqa: B018  # computed now, while another field is detected
+    return _Begun(field, digest, key, label_image, None, photograph, scale)
+
+
+def _examined(
+    begun: _Begun, detector: Detector, store: FieldStore | None, progress: PartProgress
+) -> Examined:
+    """One field, examined unless it is finished.
+
+    Raises:
+        SpherodetectError: the field cannot be used.
+    """
+    field, finished, photograph = begun.field, begun.finished, begun.photograph
+    if finished is None and store:
+        # The same image may have come a moment ago.
+        finished = store.load(begun.key)
     if finished is None:
-        if data is None:
-            photograph, finished = examine_scan(field, detector, label_image, progress=progress)
+        if photograph is None or begun.scale is None:
+            photograph, finished = examine_scan(
+                field, detector, begun.label_image, progress=progress
+            )
         else:
-            picture = read_picture(data, name=field.field_id)
-            photograph = Photograph(picture.pixels, notes=picture.notes)
-            scale_bar_um = settings["scale_bar_um"]
-            assert scale_bar_um is None or isinstance(scale_bar_um, int | float)
-            size = file_pixel_size(data)
             finished = _detected(
-                field, photograph, detector, size, scale_bar_um, label_image, progress
+                field, photograph, begun.scale, detector, begun.label_image, progress
             )
         if store:
             try:
-                store.save(key, finished)
+                store.save(begun.key, finished)
             except SpherodetectError as error:
                 raise _StoreError(str(error)) from error
     return Examined(
@@ -168,7 +232,7 @@ def _examined(
         finished.quality,
         image=field.path,
         scale=finished.scale,
-        sha256=digest,
+        sha256=begun.digest,
         parts=finished.parts,
         notes=finished.notes,
         photograph=photograph,
@@ -195,21 +259,11 @@ def _key(
 def _detected(
     field: Field,
     photograph: Photograph,
+    scale: Scale,
     detector: Detector,
-    file_size: FilePixelSize | None,
-    scale_bar_um: float | None,
     label_image: Path | None,
     progress: PartProgress,
 ) -> FinishedField:
-    from spherodetect.scale.find import find_scale
-
-    scale = find_scale(
-        photograph,
-        field.um_per_px,
-        file_size=file_size,
-        scale_bar_um=scale_bar_um,
-        field_id=field.field_id,
-    )
     step = 1
     if isinstance(detector, Model) and label_image is None:
         step = _reduction(photograph)

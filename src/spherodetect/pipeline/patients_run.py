@@ -11,7 +11,6 @@ from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import FieldList
-from spherodetect.photograph import Photograph
 from spherodetect.pipeline.field_warnings import FieldWarnings
 from spherodetect.pipeline.notes import patient_notes, provenance
 from spherodetect.pipeline.overlay_files import OverlayFiles, pixels_of
@@ -94,6 +93,7 @@ class PatientsRun:
                     (files.add_unreadable if one.problem else files.add)(one)
                 if not _is_unread(patient):
                     rows.append(self._report(patient, results))
+                results.sync()
             problems = self._all_problems()
         written = files.written | write_patients(self.scores, results, fhir=self.fhir)
         if self.extras.excel:
@@ -199,9 +199,7 @@ def _within_budget(one: Examined, held: int) -> tuple[Examined, int]:
     size += 3 * picture.width * picture.height if picture else 0
     if held + size > _PICTURE_BYTES:
         return replace(one, photograph=None, overlay_image=None), held
-    # Only the pixels are kept: the densities take four times as much.
-    kept = Photograph(photograph.image) if photograph else None
-    return replace(one, photograph=kept), held + size
+    return one, held + size
 
 
 def _cells_table(one: Examined) -> pd.DataFrame:

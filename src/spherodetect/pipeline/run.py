@@ -29,6 +29,7 @@ from spherodetect.pipeline.examine import examine
 from spherodetect.pipeline.examine_scan import PartProgress
 from spherodetect.pipeline.field_warnings import FieldWarnings
 from spherodetect.pipeline.lab import with_lab
+from spherodetect.pipeline.look_ahead import examined_ahead, stop_if_abandoned
 from spherodetect.pipeline.overlay_files import OverlayFiles
 from spherodetect.pipeline.patients_run import PatientsRun, require_some
 from spherodetect.pipeline.pseudonyms import pseudonymised
@@ -95,18 +96,16 @@ def detect_images(
     with (
         ResultsFolder(out) as results,
         _examining(results, hemadetect_names=hemadetect_names) as (store, overlays),
+        contextlib.ExitStack() as stack,
     ):
-        fields = _reported(
+        examined = examine(
             found,
-            examine(
-                found,
-                detector,
-                store=store,
-                scale_bar_um=scale_bar_um,
-                progress=_in_parts(found, progress),
-            ),
-            progress,
+            detector,
+            store=store,
+            scale_bar_um=scale_bar_um,
+            progress=_in_parts(found, progress),
         )
+        fields = _reported(found, stack.enter_context(examined_ahead(examined)), progress)
         problems = list(found.problems)
         warnings = FieldWarnings()
         n_used = 0
@@ -320,14 +319,19 @@ def _scored(
             label_images=settings.label_images,
             progress=_in_parts(found, progress),
         )
-        return _reported(found, (with_lab(one, lab) for one in fields), progress)
+        # A cluster is ahead by itself.
+        ahead = fields if examining else stack.enter_context(examined_ahead(fields))
+        return _reported(found, (with_lab(one, lab) for one in ahead), progress)
 
+    stack = contextlib.ExitStack()
     if folder is None:
-        return run.in_memory(examined())
+        with stack:
+            return run.in_memory(examined())
     names = bool(settings.extras and settings.extras.hemadetect_names)
     with (
         ResultsFolder(folder) as results,
         _examining(results, hemadetect_names=names) as (store, overlays),
+        stack,
     ):
         save_run(results.root, settings)
         if not batch:
@@ -367,6 +371,7 @@ def _in_parts(found: FieldList, progress: Progress) -> PartProgress:
     number = {one.field_id: n for n, one in enumerate(found)}
 
     def update(name: str, part: int, n_parts: int) -> None:
+        stop_if_abandoned()
         progress(number[name], len(found), f"{name}, part {part} of {n_parts}")
 
     return update

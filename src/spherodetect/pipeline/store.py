@@ -3,7 +3,8 @@
 A stored field is found by a key made of everything that its cells follow from: the bytes of its
 image and label image, the detector, the settings, the code of this package and the libraries that
 compute. Its name and its patient are not part of the key. The folder is independent of any folder
-of results, and several runs may use it at once: each file is written whole or not at all.
+of results, and several runs may use it at once: each file is written whole or not at all. A file
+that a power failure tore is found by its checksums, and its field is examined again.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class FieldStore:
             "parts": finished.parts,
             "notes": finished.notes,
         }
-        write_npz(head, arrays, self._path(key))
+        write_npz(head, arrays, self._path(key), sync=False)
         self._used.add(key)
 
     def content(self, key: str) -> bytes | None:
@@ -130,7 +131,7 @@ class FieldStore:
         Raises:
             SpherodetectError: the file cannot be written.
         """
-        with atomic_write(self._path(key)) as file:
+        with atomic_write(self._path(key), sync=False) as file:
             file.write(content)
         self._used.add(key)
 

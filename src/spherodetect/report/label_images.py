@@ -19,7 +19,9 @@ _BAND_PX = 1 << 21
 _STRIP_PX = 1 << 24
 
 
-def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = None) -> None:
+def to_label_tiff(
+    cells: Cells, path: str | Path, *, um_per_px: float | None = None, sync: bool = True
+) -> None:
     """Write a label image as TIFF: 0 is background, elsewhere the value is cell_id.
 
     Values are uint16, or uint32 from 65,536 cells on.
@@ -28,6 +30,7 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
         cells: the cells of one field.
         path: the file.
         um_per_px: pixel size to write into the file; by default that of the cells, if known.
+        sync: as for `atomic_write`.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -43,7 +46,7 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
     )
     # tifffile accepts strips one by one only if they are compressed already.
     data = (zlib.compress(strip.tobytes()) for strip in strips)
-    with atomic_write(path) as file:
+    with atomic_write(path, sync=sync) as file:
         tifffile.imwrite(
             file,
             data,
@@ -58,8 +61,8 @@ def to_label_tiff(cells: Cells, path: str | Path, *, um_per_px: float | None = N
         )
 
 
-def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
-    """Write the pixels of all cells of a class as a binary PNG, 255 on 0.
+def to_class_mask(cells: Cells, class_name: str, path: str | Path, *, sync: bool = True) -> None:
+    """Write the pixels of all cells of a class as a binary PNG, 255 on 0; sync as `atomic_write`.
 
     Raises:
         SpherodetectError: the file cannot be written.
@@ -71,7 +74,7 @@ def to_class_mask(cells: Cells, class_name: str, path: str | Path) -> None:
     for y in range(0, height, rows := max(1, _BAND_PX // max(width, 1))):
         pixels[y : y + rows][chosen.label_image((y, min(y + rows, height))) > 0] = 255
     image = Image.fromarray(pixels)
-    with atomic_write(path) as file:
+    with atomic_write(path, sync=sync) as file:
         image.save(file, "PNG")
 
 

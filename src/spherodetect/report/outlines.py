@@ -8,6 +8,7 @@ visible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -58,8 +59,6 @@ def draw_outline(
         style: how the line looks.
         line_px: width of a line of width 1, in pixels of the canvas.
     """
-    from scipy.special import ndtri
-
     if not mask.any():
         return
     # The widest halo reaches 2.4 lines beyond the mask, and the blur 3 lines further.
@@ -70,24 +69,42 @@ def draw_outline(
     high = np.minimum(np.floor((np.array([y, x]) + shape) * scale).astype(int), canvas.shape[:2])
     if (high <= low).any():
         return
-    # The distance to the edge, smooth to a fraction of a pixel: across a straight edge, a Gaussian
-    # blur of the mask is the normal distribution's integral, so its inverse gives the distance.
-    sigma = line_px
     box = ((low[1] / scale - x), (low[0] / scale - y), (high[1] / scale - x), (high[0] / scale - y))
-    blurred = Image.fromarray(np.pad(mask, pad).astype(np.uint8) * 255)
-    blurred = blurred.resize(
+    padded = np.zeros(shape, np.uint8)
+    padded[pad : pad + mask.shape[0], pad : pad + mask.shape[1]] = np.where(mask, 255, 0)
+    blurred = Image.fromarray(padded).resize(
         (high[1] - low[1], high[0] - low[0]), Image.Resampling.BILINEAR, box=box
     )
-    level = np.asarray(blurred.filter(ImageFilter.GaussianBlur(sigma)), float)
-    outside = -sigma * ndtri((level + 0.1) / 255.2)  # 0.1 keeps 0 and 255 finite
+    level = np.asarray(blurred.filter(ImageFilter.GaussianBlur(line_px)))
     window = canvas[low[0] : high[0], low[1] : high[1]]
+    # Distance and opacity depend on the level alone, so they are computed once for each of the 256.
+    outside = _distances(line_px)
     width = max(1.0, style.width * line_px)
     if style.halo:
-        _blend(window, PAPER, 0.75 * _band(outside, -0.3 * width, 1.5 * width))
+        halo = 0.75 * _band(outside, -0.3 * width, 1.5 * width)
+        edge = np.nonzero(halo[level])
+        _blend(window, edge, PAPER, halo[level[edge]])
     opacity = style.opacity * _band(outside, 0, width)
+    line = np.nonzero(opacity[level])
+    strength = opacity[level[line]]
     if style.dashed:
-        opacity *= _dashes(outside, dash_px=5 * line_px)
-    _blend(window, style.color, opacity)
+        strength *= _dashes((outside < 0)[level], line, dash_px=5 * line_px)
+    _blend(window, line, style.color, strength)
+
+
+@lru_cache(maxsize=64)
+def _distances(sigma: float) -> np.ndarray:
+    """(256,) distances outside of the edge of a mask, in pixels, for the levels of a blurred mask.
+
+    Smooth to a fraction of a pixel: across a straight edge, a Gaussian blur of the mask is the
+    normal distribution's integral, so its inverse gives the distance.
+    """
+    from scipy.special import ndtri
+
+    # 0.1 keeps 0 and 255 finite.
+    distances = -sigma * ndtri((np.arange(256.0) + 0.1) / 255.2)
+    distances.flags.writeable = False
+    return distances
 
 
 def _band(distance: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -95,22 +112,27 @@ def _band(distance: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.minimum(distance - low, high - distance) + 0.5, 0, 1)
 
 
-def _dashes(outside: np.ndarray, *, dash_px: float) -> np.ndarray:
-    """Return 1 and 0 in turn around the cell, each about dash_px long."""
-    inside = outside < 0
-    y, x = (np.arange(n, dtype=float) for n in outside.shape)
+def _dashes(inside: np.ndarray, places: tuple[np.ndarray, ...], *, dash_px: float) -> np.ndarray:
+    """Return 1 and 0 in turn around the cell, each about dash_px long, at these pixels."""
+    y, x = (np.arange(n, dtype=float) for n in inside.shape)
     rows, columns = inside.sum(axis=1), inside.sum(axis=0)
     area = max(rows.sum(), 1)
-    angle = np.arctan2(y[:, None] - (rows @ y) / area, x[None, :] - (columns @ x) / area)
+    angle = np.arctan2(y[places[0]] - (rows @ y) / area, x[places[1]] - (columns @ x) / area)
     # The circumference of a disc of this area is 2 sqrt(pi area), and a pair is a dash and a gap.
     pairs = max(3, round(np.sqrt(np.pi * area) / dash_px))
     return (np.mod(angle / (2 * np.pi) * pairs, 1) < 0.55).astype(float)
 
 
-def _blend(window: np.ndarray, color: tuple[int, int, int], opacity: np.ndarray) -> None:
-    """Mix a colour into the window, in place."""
-    mixed = window + opacity[..., None] * (np.array(color) - window.astype(float))
-    window[...] = np.rint(mixed).astype(np.uint8)
+def _blend(
+    window: np.ndarray,
+    places: tuple[np.ndarray, ...],
+    color: tuple[int, int, int],
+    opacity: np.ndarray,
+) -> None:
+    """Mix a colour into these pixels of the window, in place."""
+    before = window[places].astype(float)
+    mixed = before + opacity[:, None] * (np.array(color) - before)
+    window[places] = np.rint(mixed).astype(np.uint8)
 
 
 __all__ = ["INK", "PAPER", "Style", "draw_outline"]

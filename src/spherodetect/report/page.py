@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 
 def write_page(
-    path: str | Path, template: str, *, context: FhirContext | None = None, **values: Any
+    path: str | Path,
+    template: str,
+    *,
+    context: FhirContext | None = None,
+    sync: bool = True,
+    **values: Any,
 ) -> None:
     """Fill in a template of this folder with escaped values, and write the page.
 
@@ -36,6 +41,7 @@ def write_page(
         path: the HTML file.
         template: its name.
         context: times and the person that the page states.
+        sync: as for `atomic_write`.
         values: of the template.
 
     Raises:
@@ -52,7 +58,7 @@ def write_page(
             **values,
         )
     )
-    with atomic_write(path, text=True) as file:
+    with atomic_write(path, text=True, sync=sync) as file:
         file.write(page)
 
 

@@ -79,6 +79,7 @@ def write_patient_report(
         path,
         "patient.html.j2",
         context=context,
+        sync=False,  # the run syncs its folder once a patient
         score=score,
         status=status_words(score),
         languages={name: texts[score.status] for name, texts in STATUS_TEXTS.items()},

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.names import IMAGE_SUFFIXES
-from spherodetect.safety import atomic_write, inside, quoted, safe_name
+from spherodetect.safety import atomic_write, inside, quoted, safe_name, sync_folder
 from spherodetect.score.counts import PatientScore
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class ResultsFolder:
         with self._open:
             if kind is None:
                 self._remove(self._old - self._new)
+                self.sync()
                 with atomic_write(self._journal, text=True) as file:
                     file.writelines(f"{json.dumps(name)}\n" for name in sorted(self._new))
                 (self.root / MARKER).unlink(missing_ok=True)
@@ -170,6 +171,14 @@ class ResultsFolder:
             self._journal_file.write(f"{json.dumps(name)}\n")
             self._journal_file.flush()  # a killed process must not leave a file unrecorded
         return self.root / name
+
+    def sync(self) -> None:
+        """Make all that was written so far survive a power failure.
+
+        Raises:
+            SpherodetectError: the disk failed.
+        """
+        sync_folder(self.root)
 
     def field_path(self, folder: str, field_id: str, suffix: str) -> Path:
         """Return FOLDER/FIELD.suffix, with the field's sub-folders, and record it.

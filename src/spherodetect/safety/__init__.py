@@ -32,7 +32,7 @@ from spherodetect.safety.reading import (
 )
 from spherodetect.safety.text import csv_cell, quoted, safe_name
 from spherodetect.safety.workbook import is_workbook, read_workbook
-from spherodetect.safety.writing import atomic_write, naming, system_reason, write_json
+from spherodetect.safety.writing import atomic_write, naming, sync_folder, system_reason, write_json
 
 __all__ = [
     "MAX_JSON_BYTES",
@@ -59,6 +59,7 @@ __all__ = [
     "read_yaml",
     "safe_name",
     "sha256",
+    "sync_folder",
     "system_reason",
     "write_json",
     "zip_names",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -119,24 +119,17 @@ class ClassifierRates:
         true, called, others, false = (tuple(block[key] for block in blocks) for key in _BLOCK_KEYS)
         return cls(true, called, others, false, name=name, reference=reference)
 
-    @cached_property
+    @property
     def table(self) -> np.ndarray:
         """(8192, 3) float64, read-only: rows of sensitivity, specificity and a probability.
 
         Each row has rates that a new slide may have. The rows are a Hammersley set: evenly spread
         points in three dimensions, without a random generator, so that each run gives the same
         result. The limits of an interval differ from those of 32 times as many rows by less than
-        1 % of the interval's width. The table takes a third of a second and is computed once.
-        Unknown rates are NaN.
+        1 % of the interval's width. The table takes a tenth of a second and is computed once
+        for equal rates, which a model makes anew for each patient. Unknown rates are NaN.
         """
-        if not self.known:
-            return _table(np.nan, np.nan)
-        reference = self.reference._hits if self.reference else (((), ()), ((), ()))
-        sensitivity, specificity = (
-            predictive_quantiles(*hits, _mirrored_digits(base), reference=of_reference)
-            for base, hits, of_reference in zip((2, 3), self._hits, reference, strict=True)
-        )
-        return _table(sensitivity, specificity)
+        return _table_of(self)
 
     @property
     def _hits(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -191,6 +184,18 @@ def rates_table(model: ClassifierRates | HasRates | None) -> np.ndarray:
 def unknown_rates(name: str) -> ClassifierRates:
     """The rates of a model of which no labelled cells are known."""
     return ClassifierRates((), (), (), (), name=name)
+
+
+@lru_cache(maxsize=32)
+def _table_of(rates: ClassifierRates) -> np.ndarray:
+    if not rates.known:
+        return _table(np.nan, np.nan)
+    reference = rates.reference._hits if rates.reference else (((), ()), ((), ()))
+    sensitivity, specificity = (
+        predictive_quantiles(*hits, _mirrored_digits(base), reference=of_reference)
+        for base, hits, of_reference in zip((2, 3), rates._hits, reference, strict=True)
+    )
+    return _table(sensitivity, specificity)
 
 
 def _table(sensitivity: Any, specificity: Any) -> np.ndarray:
