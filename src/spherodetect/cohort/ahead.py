@@ -95,7 +95,8 @@ def examine_ahead(
         fields: the fields.
         detector: a loaded model, or an object with the attribute `identity`.
         cluster: where the workers run.
-        store: where finished fields are kept; by default in a temporary folder.
+        store: where finished fields are kept, with overlays that the workers draw; by default in a
+            temporary folder, and without them.
         scale_bar_um: the length of burnt-in scale bars in µm, if the user states it.
         label_images: photograph to its label image.
         progress: told of every part of an image that the run itself examines in parts.
@@ -110,11 +111,12 @@ def examine_ahead(
             f"finished fields, got {type(detector).__name__} without it"
         )
     labels = label_images or {}
+    draw = store is not None
     with contextlib.ExitStack() as stack:
         if store is None:
             folder = tempfile.TemporaryDirectory(prefix="spherodetect-")
             store = FieldStore(stack.enter_context(folder))
-        ahead = _Ahead(cluster, fields, detector, store, scale_bar_um, labels)
+        ahead = _Ahead(cluster, fields, detector, store, scale_bar_um, labels, draw)
         stack.callback(ahead.end)
         for number, one in enumerate(fields):
             problem = ahead.problem_of(number)
@@ -160,9 +162,11 @@ class _Ahead:
         store: FieldStore,
         scale_bar_um: float | None,
         label_images: Mapping[Path, Path],
+        draw: bool,
     ) -> None:
         self._cluster, self._fields, self._detector = cluster, fields, detector
         self._store, self._scale_bar_um, self._labels = store, scale_bar_um, label_images
+        self._draw = draw
         self._places: list[_Place] = []
         self._position = self._next = 0
         #: Fields that the run may ask for: they are in the store, or the run examines them.
@@ -248,7 +252,7 @@ class _Ahead:
                 files = {path: path.read_bytes() for path in (one.path, labels) if path}
         except (SpherodetectError, OSError):  # the run says what is wrong with it
             return None
-        return Task(one, key, self._scale_bar_um, labels, files)
+        return Task(one, key, self._scale_bar_um, labels, files, self._draw)
 
     def _wait(self) -> None:
         """Wait until some call ends."""
@@ -307,6 +311,8 @@ class _Ahead:
                 outcome.error,
             )
         if outcome.content is not None:
+            if outcome.overlay is not None:
+                self._store.put_overlay(*outcome.overlay)
             self._store.put(one.key, outcome.content)
         self._done.add(one.number)
 

@@ -1,8 +1,8 @@
 """`Worker`: one loaded detector on one machine of a cluster, which examines a field a call.
 
-It gives back the file by which `examine` keeps a finished field, so that the run that asked for it
-has the bytes that it would have made itself. A photograph is read where it lies; where another
-machine does not see the path, its bytes travel with the task.
+It gives back the file by which `examine` keeps a finished field, and the field's overlay, so that
+the run that asked for it has the bytes that it would have made itself. A photograph is read where
+it lies; where another machine does not see the path, its bytes travel with the task.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from spherodetect.detect.model import Model
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.field import Field
 from spherodetect.pipeline.examine import examine, stored_under
+from spherodetect.pipeline.overlay_files import drawn_overlay
 from spherodetect.pipeline.store import FieldStore
 
 
@@ -32,6 +33,7 @@ class Task:
         scale_bar_um: the length of burnt-in scale bars in µm, or None.
         label_image: the field's label image, or None.
         files: the content of these files by path, or nothing if the worker is to read them.
+        draw: whether the overlay is needed.
     """
 
     field: Field
@@ -39,6 +41,7 @@ class Task:
     scale_bar_um: float | None = None
     label_image: Path | None = None
     files: Mapping[Path, bytes] | None = None
+    draw: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class Outcome:
 
     Attributes:
         content: the file of the finished field; None if the field has a problem.
+        overlay: the field's overlay as PNG with the key of what it follows from, or None.
         absent: the worker's machine has no such files.
         error: an error that is no fault of the field, in one line.
     """
 
     content: bytes | None = None
+    overlay: tuple[str, bytes] | None = None
     absent: bool = False
     error: str = ""
 
@@ -142,15 +147,17 @@ class Worker:
                 return Outcome(absent=not task.files)
             if key != task.key:  # another file at the same path
                 return Outcome(absent=not task.files)
-            for _ in examine(
+            overlay = None
+            for one in examine(
                 [task.field],
                 self._detector,
                 store=store,
                 scale_bar_um=task.scale_bar_um,
                 label_images={task.field.path: labels} if labels else None,
             ):
-                pass
-            return Outcome(store.content(key))
+                if task.draw and not one.problem:
+                    overlay = drawn_overlay(one)
+            return Outcome(store.content(key), overlay)
 
 
 def code_key() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.detect.frame import FRAME_SIZE, Frame
+from spherodetect.detect.needed_functions import with_signatures_only
 from spherodetect.errors import BadModelError
 from spherodetect.safety import quoted
 
@@ -37,7 +38,8 @@ class SavedGraph:
 
         self._folder = folder
         try:
-            self._saved = tf.saved_model.load(str(folder / "saved_model"))
+            with with_signatures_only(folder / "saved_model", {"serving_image"}) as part:
+                self._saved = tf.saved_model.load(str(part))
             self._image = self._saved.signatures["serving_image"]
             self._frame_size = _frame_size(getattr(self._saved, "tile", None))
         except (OSError, ValueError, KeyError, tf.errors.OpError) as problem:

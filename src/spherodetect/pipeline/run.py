@@ -346,10 +346,8 @@ def _examining(
     results: ResultsFolder, *, hemadetect_names: bool = False
 ) -> Iterator[tuple[FieldStore, OverlayFiles]]:
     """The store and the overlays of a folder of results, tidied up if the run ends well."""
-    store, overlays = (
-        FieldStore(results.root / HIDDEN / "fields"),
-        OverlayFiles(results, hemadetect_names=hemadetect_names),
-    )
+    store = FieldStore(results.root / HIDDEN / "fields")
+    overlays = OverlayFiles(results, store=store, hemadetect_names=hemadetect_names)
     yield store, overlays
     store.prune()
     overlays.close()

@@ -31,6 +31,8 @@ _CODE = (
     "quality", "detect", "fields", "pipeline/examine.py", "pipeline/examine_scan.py",
     "pipeline/label_images.py", "pipeline/store.py", "scale", "segment",
 )  # fmt: skip
+#: End of the name of an overlay that waits, and the letters of the checksum before its bytes.
+_OVERLAY, _DIGEST = ".overlay", 64
 _LIBRARIES = ("tensorflow", "numpy", "scipy", "scikit-image", "pillow", "rapidocr", "tifffile")
 
 
@@ -135,8 +137,33 @@ class FieldStore:
             file.write(content)
         self._used.add(key)
 
+    def put_overlay(self, content: str, png: bytes) -> None:
+        """Keep a drawn overlay until it is taken.
+
+        Args:
+            content: the key of what the overlay follows from.
+            png: the picture.
+
+        Raises:
+            SpherodetectError: the file cannot be written.
+        """
+        with atomic_write(self.folder / f"{content}{_OVERLAY}", sync=False) as file:
+            file.write(sha256(png).encode() + png)
+
+    def overlay(self, content: str) -> bytes | None:
+        """Take out a drawn overlay; None if there is none, or if its file is damaged."""
+        path = self.folder / f"{content}{_OVERLAY}"
+        if not path.is_file():
+            return None
+        data = read_bytes(path, max_bytes=MAX_BYTES)
+        path.unlink(missing_ok=True)
+        digest, png = data[:_DIGEST], data[_DIGEST:]
+        return png if sha256(png).encode() == digest else None
+
     def prune(self) -> None:
         """Remove the fields that were neither loaded nor saved since this object was made."""
+        for path in self.folder.glob(f"*{_OVERLAY}"):
+            path.unlink(missing_ok=True)
         for path in self.folder.glob("*.npz"):
             if path.stem not in self._used:
                 with contextlib.suppress(OSError):
