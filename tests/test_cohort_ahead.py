@@ -13,6 +13,7 @@ from spherodetect.cohort.ahead import examine_ahead
 from spherodetect.cohort.worker import Task, Worker, code_key
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.find import find_fields
+from spherodetect.pipeline import overlay_files
 from spherodetect.pipeline.examine import examine
 from spherodetect.pipeline.run import score_patients
 from spherodetect.pipeline.store import FieldStore
@@ -55,6 +56,20 @@ def test_the_files_are_those_of_a_run_without_a_cluster(smears, undisturbed, tmp
         cluster.submitted
     ) == ["p0/f0.png", "p0/f1.png", "p0/f2.png", "p0/torn.png", *(f"p1/f{n}.png" for n in "012")]
     assert cluster.n_alive == 0
+
+
+def test_the_workers_draw_the_overlays(smears, undisturbed, tmp_path, monkeypatch):
+    drawn = []
+    draw = overlay_files._drawn
+
+    def counted(photograph, field):
+        drawn.append(field.field_id)
+        return draw(photograph, field)
+
+    monkeypatch.setattr(overlay_files, "_drawn", counted)
+    _run(smears, tmp_path / "out", StandIn(Grid()))
+    assert results_of(tmp_path / "out") == undisturbed
+    assert sorted(drawn) == [f"p{p}/f{n}.png" for p in "01" for n in "012"]  # each field once
 
 
 def test_a_run_that_needs_no_field_starts_no_worker(smears, undisturbed, tmp_path):

@@ -150,3 +150,33 @@ def test_only_fields_that_were_not_used_are_pruned(tmp_path):
     store.save("c", FinishedField(cells, QUALITY, Scale(None)))
     store.prune()
     assert {path.stem for path in tmp_path.glob("*.npz")} == {"b", "c"}
+
+
+def test_an_overlay_waits_once_and_is_not_taken_if_it_is_torn(tmp_path):
+    store = FieldStore(tmp_path)
+    assert store.overlay("c") is None
+    for content in ("c", "torn", "left"):
+        store.put_overlay(content, b"picture")
+    assert store.overlay("c") == b"picture"
+    assert store.overlay("c") is None
+    (torn,) = tmp_path.glob("torn*")
+    torn.write_bytes(torn.read_bytes()[:-1] + b"\0")  # as after a power failure
+    assert store.overlay("torn") is None
+    store.prune()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0", "zeros", "half"])
+def test_a_file_that_a_power_failure_tore_is_examined_again(torn, tmp_path):
+    store = FieldStore(tmp_path)
+    cells = _cells(np.random.default_rng(0).random((3, 28, 28), np.float32))
+    store.save("k", FinishedField(cells, QUALITY, Scale(None)))
+    path = tmp_path / "k.npz"
+    whole = path.read_bytes()
+    for part in range(0, len(whole), 512):  # each page of the disk
+        content = {
+            "zeros": whole[:part] + bytes(len(whole[part : part + 512])) + whole[part + 512 :],
+            "half": whole[:part],
+        }.get(torn if isinstance(torn, str) else "", torn)
+        path.write_bytes(content)
+        assert FieldStore(tmp_path).load("k") is None
