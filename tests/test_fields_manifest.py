@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,10 @@ def test_a_damaged_workbook_is_named(tmp_path: Path, data):
     (tmp_path / "m.xlsx").write_bytes(data)
     with pytest.raises(SpherodetectError, match=r"m\.xlsx': expected a CSV or an Excel workbook"):
         find_fields(tmp_path / "m.xlsx")
+
+
+def test_dates_as_people_write_them(read, caplog):
+    found = read("patient_id,field,date", "a,f1.jpg,2026-11-30T09:05", "b,f2.jpg,03/04/26")
+    assert [field.taken for field in found] == [datetime(2026, 11, 30, 9, 5), None]
+    assert "expected dates as 2026-11-30, got '03/04/26'" in caplog.text
+    assert not found.problems

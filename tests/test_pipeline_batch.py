@@ -113,3 +113,74 @@ def test_a_batch_needs_a_folder_and_photographs(scored):
         score_patients(scored.with_name("smears"), model=Grid(), batch=True)
     with pytest.raises(SpherodetectError, match="batch: expected photographs"):
         score_patients(scored / "coco.json", out=scored.with_name("other"), batch=True)
+
+
+def test_a_drift_by_date_does_not_depend_on_the_order():
+    values, days = _values(60), np.random.default_rng(1).permutation(60).astype(float)
+    values[:, 0] += days / 15
+    assert not any(one.drifts for one in batch.drift_of(values))
+    (stain, *others) = batch.drift_of(values, days)
+    assert stain.drifts and stain.last - stain.first == pytest.approx(3.2, abs=1.0)
+    assert not any(one.drifts for one in others)
+    shuffled = np.random.default_rng(2).permutation(60)
+    again = batch.drift_of(values[shuffled], days[shuffled])
+    assert again[0].first == stain.first
+    assert again[0].correlation == pytest.approx(stain.correlation)
+
+
+def _dated(smears: Path, days: list[int]) -> Path:
+    """The photographs of each patient with this day of November 2026 in their EXIF; 0 for none."""
+    for patient, day in enumerate(days):
+        path = smears / f"p{patient}" / "f0.png"
+        exif = Image.Exif()
+        if day:
+            exif.get_ifd(0x8769)[0x9003] = f"2026:11:{day:02d} 10:00:00"
+        with Image.open(path) as file:
+            file.load()
+            file.save(path, exif=exif)
+    return smears
+
+
+def _summary(out: Path, smears: Path, **options) -> dict:
+    score_patients(smears, model=Grid(), out=out, batch=True, **options)
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_the_batch_is_by_the_dates_of_the_cameras(tmp_path):
+    days = [9, 3, 5, 4, 8]
+    smears = _dated(write_smears(tmp_path / "smears", n_patients=5, n_fields=1), days)
+    summary = _summary(tmp_path / "out", smears)
+    assert summary["along"] == "date"
+    order = sorted(range(5), key=days.__getitem__)
+    assert [row["patient_id"] for row in summary["patients"]] == [f"p{n}" for n in order]
+    assert summary["patients"][0]["date"] == "2026-11-03 10:00"
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert "in the order of the dates of the photographs" in page
+    assert ">2026-11-03</text>" in page and ">2026-11-09</text>" in page
+
+
+@pytest.mark.parametrize("days", [[9, 3, 0], [0, 0, 0], [3, 3, 3]])
+def test_without_a_date_of_each_patient_the_batch_is_by_order(days, tmp_path):
+    smears = _dated(write_smears(tmp_path / "smears", n_patients=3, n_fields=1), days)
+    summary = _summary(tmp_path / "out", smears)
+    assert summary["along"] == "order"
+    assert [row["patient_id"] for row in summary["patients"]] == ["p0", "p1", "p2"]
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert "the photographs do not all state a date" in page
+
+
+def test_dates_of_a_manifest_come_before_those_of_the_cameras(tmp_path):
+    smears = _dated(write_smears(tmp_path / "smears", n_patients=2, n_fields=1), [1, 2])
+    manifest = smears / "manifest.csv"
+    manifest.write_text("patient_id;field;Date\np0;p0/f0.png;30.11.2026\np1;p1/f0.png;2026-11-29\n")
+    summary = _summary(tmp_path / "out", manifest)
+    assert [row["patient_id"] for row in summary["patients"]] == ["p1", "p0"]
+    assert summary["patients"][1]["date"] == "2026-11-30 00:00"
+
+
+def test_a_pseudonymised_batch_shows_no_dates(tmp_path):
+    smears = _dated(write_smears(tmp_path / "smears", n_patients=2, n_fields=1), [2, 1])
+    summary = _summary(tmp_path / "out", smears, pseudonymise=True)
+    assert summary["along"] == "date"
+    assert [row["date"] for row in summary["patients"]] == [None, None]
+    assert "2026" not in (tmp_path / "out" / "batch.html").read_text()

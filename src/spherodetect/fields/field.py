@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 
@@ -16,12 +17,14 @@ class Field:
         field_id: relative path of the file with forward slashes, unique within a list of fields.
         path: the file.
         um_per_px: pixel size in µm that the user stated, or None.
+        taken: when it was photographed, if a manifest states it, or None.
     """
 
     patient_id: str
     field_id: str
     path: Path
     um_per_px: float | None = None
+    taken: datetime | None = None
 
 
 @dataclass(frozen=True)

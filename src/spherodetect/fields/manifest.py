@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from spherodetect.errors import SpherodetectError
+from spherodetect.fields.dates import parsed_date
 from spherodetect.fields.field import Field
 from spherodetect.fields.names import patient_name, valid_text
 from spherodetect.safety import inside, is_workbook, quoted, read_csv, read_workbook
@@ -26,6 +27,8 @@ _COLUMNS = {
     "field": "field", "file": "field", "filename": "field", "image": "field", "path": "field",
     "umperpx": "um_per_px", "umpx": "um_per_px", "umperpixel": "um_per_px",
     "pixelsizeum": "um_per_px", "pixelsize": "um_per_px",
+    "date": "date", "taken": "date", "datetaken": "date", "acquired": "date",
+    "acquisitiondate": "date", "datum": "date",
 }  # fmt: skip
 #: Rows above the header, such as a title.
 _MOST_TITLES = 10
@@ -44,8 +47,8 @@ def is_manifest(path: Path) -> bool:
 def read_manifest(path: Path, um_per_px: float | None, problems: list[str]) -> Iterator[Field]:
     """The fields of a manifest, in its order.
 
-    The columns are patient_id, field (a path relative to the manifest) and, optionally, um_per_px.
-    Other columns, named or not, are ignored.
+    The columns are patient_id, field (a path relative to the manifest) and, optionally, um_per_px
+    and date. Other columns, named or not, are ignored.
 
     Args:
         path: the CSV or workbook.
@@ -59,6 +62,7 @@ def read_manifest(path: Path, um_per_px: float | None, problems: list[str]) -> I
     files = _Files(path.parent)
     at = header.index("patient_id")
     names = _as_one_form(path, {line: cells[at] for line, cells in rows if len(cells) > at})
+    told = False
     for line, cells in rows:
         where = f"{quoted(path)}, line {line}"
         row = dict(zip(header, cells, strict=False))
@@ -81,7 +85,15 @@ def read_manifest(path: Path, um_per_px: float | None, problems: list[str]) -> I
                     f"{where}: expected um_per_px above 0, got {quoted(stated)}; "
                     "the field is treated as one without a stated pixel size"
                 )
-        yield Field(names[line], valid_text(PurePosixPath(relative).as_posix()), file, scale)
+        taken = parsed_date(row.get("date", ""))
+        if taken is None and row.get("date") and not told:
+            told = True
+            logger.warning(
+                "%s: expected dates as 2026-11-30, got %s; fields like this are those without one",
+                where, quoted(row["date"]),
+            )  # fmt: skip
+        field_id = valid_text(PurePosixPath(relative).as_posix())
+        yield Field(names[line], field_id, file, scale, taken)
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

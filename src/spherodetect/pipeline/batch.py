@@ -1,7 +1,7 @@
 """`Batch`: how a run over many patients goes on, and what changes along it.
 
-It keeps four numbers of each patient, whatever the number of cells. Its page and summary.json are
-written now and then, and at the end of the run.
+It keeps four numbers and a date of each patient, whatever the number of cells. Its page and
+summary.json are written now and then, and at the end of the run.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spherodetect.examined import Examined
+from spherodetect.fields.dates import date_in_file
 from spherodetect.fields.field import FieldList
 from spherodetect.report.batch_page import write_batch_page
 from spherodetect.report.batch_summary import MEASURES, Differing, Drift, Summary
@@ -47,10 +49,15 @@ class Batch:
     Args:
         found: all fields.
         results: the folder of the results.
+        show_dates: write the patients' dates; they may tell who a patient is.
     """
 
-    def __init__(self, found: FieldList, results: ResultsFolder) -> None:
-        self._found, self._results = found, results
+    def __init__(
+        self, found: FieldList, results: ResultsFolder, *, show_dates: bool = True
+    ) -> None:
+        self._found, self._results, self._show_dates = found, results, show_dates
+        self._fields = {one.field_id: one for one in found}
+        self._dates: list[datetime | None] = []
         self._problems = list(found.problems)
         self._patients = list(found.patients)
         self._ids: list[str] = []
@@ -99,7 +106,14 @@ class Batch:
         if self._current:
             self._ids.append(self._current[0].patient_id)
             self._values.append(_measured(self._current))
+            self._dates.append(self._date_of(self._current))
             self._current = []
+
+    def _date_of(self, patient: Sequence[Examined]) -> datetime | None:
+        """The earliest date of a patient's photographs."""
+        fields = [self._fields[one.field_id] for one in patient if one.field_id in self._fields]
+        dates = [one.taken or date_in_file(one.path) for one in fields]
+        return min((date for date in dates if date is not None), default=None)
 
     def _write(self, *, complete: bool) -> dict[str, Path]:
         summary = self._summary(complete)
@@ -114,10 +128,18 @@ class Batch:
         then, before = self._recent[0]
         rate = (self._n - before) / (now - then) if self._n > before and now > then else None
         values = np.array(self._values, float).reshape(-1, len(MEASURES))
+        dates = [date for date in self._dates if date is not None]
+        by_date = len(set(dates)) > 1 and len(dates) == len(self._dates)
+        order = sorted(range(len(dates)), key=dates.__getitem__) if by_date else range(len(values))
         rows = [
-            {"patient_id": i, **dict(zip((m.name for m in MEASURES), row, strict=True))}
-            for i, row in zip(self._ids, self._values, strict=True)
+            {
+                "patient_id": self._ids[n],
+                "date": _text(self._dates[n]) if self._show_dates else None,
+                **dict(zip((m.name for m in MEASURES), self._values[n], strict=True)),
+            }
+            for n in order
         ]
+        seconds = [(date - min(dates)).total_seconds() for date in dates]
         return Summary(
             complete,
             len(self._found),
@@ -130,29 +152,35 @@ class Batch:
             rate,
             0.0 if complete else (len(self._found) - self._n) / rate if rate else None,
             tuple(self._problems),
-            drift_of(values),
+            drift_of(values, np.array(seconds) if by_date else None),
             differing_of(self._ids, values),
             tuple(rows),
+            "date" if by_date else "order",
         )
 
 
-def drift_of(values: np.ndarray) -> tuple[Drift, ...]:
+def drift_of(values: np.ndarray, at: np.ndarray | None = None) -> tuple[Drift, ...]:
     """The drift of each measure along the patients.
 
     Args:
-        values: (P, M) measures of the patients, in order; NaN where nothing was measured.
+        values: (P, M) measures of the patients; NaN where nothing was measured.
+        at: (P,) the date of each patient as a number; by default their order.
     """
     from scipy.stats import spearmanr
 
+    at = np.arange(len(values)) if at is None else at
+    order = np.argsort(at, kind="stable")
     found = []
-    for measure, column in zip(MEASURES, values.T, strict=True):
-        known = column[np.isfinite(column)]
+    for measure, column in zip(MEASURES, values[order].T, strict=True):
+        is_known = np.isfinite(column)
+        known = column[is_known]
         if len(known) < _MIN_PATIENTS:
             continue
         n_end = max(1, round(_END * len(known)))
         correlation, p = 0.0, 1.0
-        if np.ptp(known) > 0:
-            correlation, p = map(float, spearmanr(np.arange(len(known)), known))
+        places = at[order][is_known]
+        if np.ptp(known) > 0 and np.ptp(places) > 0:
+            correlation, p = map(float, spearmanr(places, known))
         first, last = (float(np.median(part)) for part in (known[:n_end], known[-n_end:]))
         drifts = p * len(MEASURES) < _DRIFT_P
         median = float(np.median(known))
@@ -197,6 +225,10 @@ def _measured(fields: Sequence[Examined]) -> list[float]:
         _median([one.quality.rbc_diameter_px for one in read]),
         doubtful,
     ]
+
+
+def _text(date: datetime | None) -> str | None:
+    return None if date is None else date.isoformat(sep=" ", timespec="minutes")
 
 
 def _median(values: Sequence[float]) -> float:

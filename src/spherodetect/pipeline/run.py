@@ -336,7 +336,7 @@ def _scored(
         save_run(results.root, settings)
         if not batch:
             return run.into(results, overlays, examined(store))
-        watch = Batch(found, results)
+        watch = Batch(found, results, show_dates=not settings.pseudonymised)
         result = run.into(results, overlays, watch.watching(examined(store)))
         return replace(result, tables={**result.tables, **watch.finish(result.problems)})
 

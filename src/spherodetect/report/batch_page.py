@@ -69,7 +69,7 @@ def _clock(seconds: float | None) -> str:
 
 
 def _plot(summary: Summary, name: str) -> dict[str, Any] | None:
-    """The patients' values by order, in units of the SVG; None for fewer than two."""
+    """The patients' values by date or order, in units of the SVG; None for fewer than two."""
     odd = {one.patient_id for one in summary.differing if one.name == name}
     rows = [(n, row["patient_id"], row[name]) for n, row in enumerate(summary.patients)]
     known = [row for row in rows if math.isfinite(row[2])]
@@ -95,7 +95,11 @@ def _plot(summary: Summary, name: str) -> dict[str, Any] | None:
     ticks = [(place(0, v)[1], f"{v:.3g}") for v in (values.min(), values.max(), np.median(values))]
     if min(abs(ticks[2][0] - y) for y, _ in ticks[:2]) < _LETTER:
         del ticks[2]
-    return {"points": points, "marked": marked, "ticks": ticks, "last": len(rows)}
+    ends = ["1", f"{len(rows):,}"]
+    if summary.along == "date":
+        dates = [summary.patients[k].get("date") or "" for k in (0, -1)]
+        ends = [date.partition(" ")[0] for date in dates]
+    return {"points": points, "marked": marked, "ticks": ticks, "ends": ends}
 
 
 def _title(group: Sequence[tuple[int, str, float]]) -> str:

@@ -33,7 +33,7 @@ class Drift:
         name: the measure.
         median: of all patients.
         first, last: medians of the first and the last fifth of the patients.
-        correlation: of the measure with the order, by ranks (Spearman).
+        correlation: of the measure with the date or the order, by ranks (Spearman).
         p: probability of so strong a correlation without any drift.
         drifts: whether that is below a hundredth for all measures together.
     """
@@ -78,7 +78,10 @@ class Summary:
         problems: a line for each file that was left out so far.
         drift: one a measure, where there are eight patients or more.
         differing: who differs, the farthest first.
-        patients: each patient's id and measures, in order; None where nothing was measured.
+        patients: each patient's id, date and measures, in the order of `along`; None where nothing
+            was measured, and for the date where it is not known or not to be shown.
+        along: "date" if drift is looked for along the dates of the photographs, or "order" if it is
+            along the order of the run, because not every patient has a date, or all have the same.
     """
 
     complete: bool
@@ -95,6 +98,7 @@ class Summary:
     drift: tuple[Drift, ...] = ()
     differing: tuple[Differing, ...] = ()
     patients: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    along: str = "order"
 
 
 __all__ = ["MEASURES", "Differing", "Drift", "Measure", "Summary"]
