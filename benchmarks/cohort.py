@@ -3,11 +3,12 @@
     python -m benchmarks.cohort [--fields 24]
 
 Printed are, of fields of 640x480 with about 120 cells: processor seconds of a worker for a field
-(decoding, detection, measurement, judgement) and the cells a second of one core; processor seconds
-of the driver for a finished field (overlay, tables, page of the patient), and so the workers that
-one driver can keep busy; and the start of a command. Processor time depends little on other work on
-the machine. With --ray N the files of a run on N workers are compared with those of a run without
-Ray, and the wall-clock time of both is printed; this needs an idle machine.
+(decoding, detection, measurement, judgement, overlay) and the cells a second of one core; processor
+seconds of the driver for a finished field (tables, masks, page of the patient), measured as a
+second run into the same folder, and so the workers that one driver can keep busy; and the start of
+a command. Processor time depends little on other work on the machine. With --ray N the files of a
+run on N workers are compared with those of a run without Ray, and the wall-clock time of both is
+printed; this needs an idle machine.
 """
 
 from __future__ import annotations
@@ -47,13 +48,6 @@ def seconds_of(smears: Path, out: Path, *options: str) -> tuple[float, float]:
     return used, time.perf_counter() - began
 
 
-def without_overlays(out: Path) -> Path:
-    """The results as a driver finds them whose workers have examined all fields."""
-    shutil.rmtree(out / "overlays")
-    (out / ".spherodetect" / "overlays.jsonl").unlink()
-    return out
-
-
 def files_of(out: Path) -> dict[str, bytes]:
     paths = [path for path in out.rglob("*") if path.is_file()]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
@@ -71,10 +65,10 @@ def main() -> None:
         first.mkdir(parents=True)
         shutil.copy(next(smears.rglob("*.jpg")), first)
         start, _ = seconds_of(first.parent, root / "a")
-        start_driver, _ = seconds_of(first.parent, without_overlays(root / "a"))
+        start_driver, _ = seconds_of(first.parent, root / "a")
         whole, wall = seconds_of(smears, root / "here")
         reference = files_of(root / "here")
-        finished, _ = seconds_of(smears, without_overlays(root / "here"))
+        finished, _ = seconds_of(smears, root / "here")
         n_cells = reference["cells.csv"].count(b"\n") - 1
         more = args.fields - 1
         driver = (finished - start_driver) / more

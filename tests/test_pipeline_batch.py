@@ -134,7 +134,7 @@ def _dated(smears: Path, days: list[int]) -> Path:
         path = smears / f"p{patient}" / "f0.png"
         exif = Image.Exif()
         if day:
-            exif.get_ifd(0x8769)[0x9003] = f"2026:11:{day:02d} 10:00:00"
+            exif[0x8769] = {0x9003: f"2026:11:{day:02d} 10:00:00"}
         with Image.open(path) as file:
             file.load()
             file.save(path, exif=exif)
