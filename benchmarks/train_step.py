@@ -19,7 +19,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,17 @@ class Trainer:
         return {name: total / 1e9 / steps for name, total in operation_times(space).items()}
 
 
-def operation_times(space: Any) -> Counter[str]:
-    """Picoseconds by type of operation in a profile, without the time of nested operations.
+def operation_times(
+    space: Any, kind_of: Callable[[str], str] = lambda name: name.rpartition(":")[2]
+) -> Counter[str]:
+    """Picoseconds by kind of operation in a profile, without the time of nested operations.
 
     The profiler names an operation name:Type and the runtime's own work Class::Method. Events of
     one thread are nested.
+
+    Args:
+        space: the profile.
+        kind_of: the kind of an operation from its name, by default its type.
     """
     totals: Counter[str] = Counter()
     for plane in space.planes:
@@ -183,7 +189,7 @@ def operation_times(space: Any) -> Counter[str]:
             ):
                 while running and running[-1][0] <= start:
                     running.pop()
-                kind = name.rpartition(":")[2]
+                kind = kind_of(name)
                 totals[kind] -= minus_duration
                 if running:
                     totals[running[-1][1]] += minus_duration

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from benchmarks import ablations, edge, measure, stock, timing
+from benchmarks import ablations, detect, edge, measure, stock, timing
 from spherodetect.cells import Cells
 from spherodetect.evaluation.metrics import average_precision
 from spherodetect.evaluation.truth import Labelled
@@ -29,6 +29,25 @@ def test_the_ratio_is_that_of_medians():
     compared = timing.Comparison("a thing", "cells", 10, *times)
     assert compared.ratio == 3
     assert [float(n) for n in re.findall(r"\d\.\d", str(compared))] == [5.0, 1.7, 3.0, 4.0]
+
+
+def test_operations_belong_to_the_innermost_stage():
+    inside = "StatefulPartitionedCall/while/body/_1/while/stage_outline/call/mask/Conv2D:Conv2D"
+    assert detect.stage_of(inside) == "outline"
+    assert detect.stage_of("stage_scale/cond/then/_2/stage_second_look_1/Max:Max") == "second_look"
+    assert detect.stage_of("StatefulPartitionedCall/while/Switch:Switch") == "other"
+
+
+def test_a_stage_loses_what_its_multiply_adds_do_not_take(capsys):
+    detect.print_stages({"input": 4.0, "features": 10.0}, {"features": 160.0}, peak=20e3)
+    head, *rows = capsys.readouterr().out.strip().splitlines()
+    assert head.split() == ["stage", "ms", "million", "of", "peak", "ms", "lost"]
+    # 160 million at 20 a millisecond take 8 ms.
+    assert [row.split() for row in rows] == [
+        ["features", "10.0", "160", "0.80", "2.0"],
+        ["input", "4.0", "0", "0.00", "4.0"],
+        ["all", "14.0", "160", "0.57", "6.0"],
+    ]
 
 
 def test_both_alternate_after_a_warm_up():

@@ -81,6 +81,54 @@ def test_a_convolution_with_other_readers_is_not_folded(folding):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_pixels_of_an_upsampling_are_channels_until_there_are_few(folding):
+    """The last layers of Model Garden's mask head."""
+    import tensorflow as tf
+
+    keras = pytest.importorskip("tf_keras").layers
+    layers = [
+        keras.Conv2DTranspose(8, 2, 2, bias_initializer="normal"),
+        keras.ReLU(6.0),
+        keras.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="normal"),
+        keras.Conv2D(1, 1, bias_initializer="normal"),
+    ]
+
+    def apply(x):
+        for layer in layers:
+            x = layer(x)
+        return tf.sigmoid(x)
+
+    image = np.random.default_rng(4).normal(size=(3, 5, 6, 4)).astype(np.float32)
+    expected = apply(image)
+    folded = folding.folded(apply, tf.TensorSpec([None, 5, 6, 4]))
+    np.testing.assert_allclose(folded(image), expected, atol=1e-6)
+    kinds = operations(folded)
+    assert "Conv2DBackpropInput" not in kinds and "DepthwiseConv2dNative" not in kinds
+    (enlarged,) = (op for op in folded.run.graph.get_operations() if op.type == "DepthToSpace")
+    assert enlarged.inputs[0].shape[-1] == 4  # the four pixels of one channel
+
+
+@pytest.mark.parametrize(("kernel", "stride", "filters"), [(3, 2, 8), (2, 2, 8), (4, 2, 1)])
+def test_other_upsamplings_keep_their_results(folding, kernel, stride, filters):
+    """Kernels that overlap, and layers after which channels do not become few."""
+    import tensorflow as tf
+
+    keras = pytest.importorskip("tf_keras").layers
+    enlarging = keras.Conv2DTranspose(filters, kernel, stride, padding="same")
+    after = keras.Conv2D(8, 1)
+
+    def both(x):
+        first = enlarging(x)
+        return first, after(first)
+
+    image = np.random.default_rng(5).normal(size=(2, 5, 6, 4)).astype(np.float32)
+    expected = both(image)
+    folded = folding.folded(both, tf.TensorSpec([None, 5, 6, 4]))
+    for ours, theirs in zip(folded(image), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert ("DepthToSpace" in operations(folded)) == (kernel == stride)
+
+
 def test_a_saved_model_has_large_weights_only_once(folding, tmp_path):
     import tensorflow as tf
 

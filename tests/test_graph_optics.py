@@ -99,3 +99,13 @@ def test_blur_keeps_the_mean_density_and_reduces_noise(optics):
     assert soft[14:26, 14:36].std() == pytest.approx(0.05 / 3, rel=0.2)  # a mean of nine
     np.testing.assert_allclose(soft[5, 5], grain[4:7, 4:7].mean(axis=(0, 1)), atol=1e-6)
     np.testing.assert_array_equal(optics.softened(grain, 0.0), grain)
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 3), (2, 3, 1), (4, 6, 5, 2)])
+def test_means_of_slices_are_those_of_avg_pool(optics, shape):
+    import tensorflow as tf
+
+    images = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    batch = images if images.ndim == 4 else images[np.newaxis]
+    expected = tf.nn.avg_pool2d(batch, 3, 1, "SAME").numpy().reshape(shape)
+    np.testing.assert_allclose(optics.mean_of_3x3(tf.constant(images)), expected, atol=1e-6)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from spherodetect.cells import UNSEEN
-from spherodetect.graph import evidence
+from spherodetect.graph import evidence, optics
 
 #: What a convention weighs, in this order.
 FEATURES = ("log_odds", "log_diameter_over_field", *evidence.COLUMNS)
@@ -149,7 +149,7 @@ def look_of(
     colours = tf.reduce_sum(windows[..., :3] * weight, axis=[1, 2]) / area
     colours = tf.math.log(tf.maximum(colours, _LEAST_DENSITY))
     green = windows[..., 1:2]
-    detail = tf.abs(green - tf.nn.avg_pool2d(green, 3, 1, "SAME")) * weight
+    detail = tf.abs(green - optics.mean_of_3x3(green)) * weight
     sharpness = tf.reduce_sum(detail, axis=[1, 2, 3]) / area[:, 0]
     sharpness = tf.math.log(tf.maximum(sharpness, 1e-4)) - measurements[:, 0]
     columns = [

@@ -185,12 +185,15 @@ class Detector(tf.Module):
             frame: (7,) float32, a `detect.frame.Frame`, for the tiles of a larger image. The result
                 then has the frame that was used, in the same form.
         """
-        image = tf.cast(image, tf.float32)
-        density = optics.optical_density(image)
-        picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
-        ink = is_ink(density)
-        step = _LIGHT_STEP
-        light = tf.reduce_mean(image[::step, ::step] * 10.0 ** density[::step, ::step], axis=[0, 1])
+        with stage("density"):
+            image = tf.cast(image, tf.float32)
+            density = optics.optical_density(image)
+            picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
+            ink = is_ink(density)
+            step = _LIGHT_STEP
+            light = tf.reduce_mean(
+                image[::step, ::step] * 10.0 ** density[::step, ::step], axis=[0, 1]
+            )
         given = None if frame is None else Frame(*tf.unstack(frame))
         scale_known = um_per_px > 0.0
         scale_given = tf.constant(False) if given is None else given.scale_diameter_px > 0.0
@@ -208,13 +211,16 @@ class Detector(tf.Module):
 
         # A known pixel size shows small cells small. That says more about their class than it costs
         # in missed cells.
-        first = tf.cond(
-            scale_given | scale_known,
-            lambda: (
-                usual if given is None else tf.where(scale_given, given.scale_diameter_px, usual)
-            ),
-            lambda: _rounded_to_step(estimate_diameter(density)),
-        )
+        with stage("scale"):
+            first = tf.cond(
+                scale_given | scale_known,
+                lambda: (
+                    usual
+                    if given is None
+                    else tf.where(scale_given, given.scale_diameter_px, usual)
+                ),
+                lambda: _rounded_to_step(estimate_diameter(density)),
+            )
         # The estimated diameter is compared with the cells that were detected with it.
         specs = self.specs(
             self.shapes.max_cells if self.shapes.fixed else None, framed=given is not None
@@ -270,25 +276,29 @@ class Detector(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """The cells at a scale: `diameter` native pixels become rbc_px of the network's."""
         scale, is_limited = self._scale(picture, diameter)
-        input_, placed = self._network_input(picture, scale, given)
+        with stage("input"):
+            input_, placed = self._network_input(picture, scale, given)
         size = placed.size
         offset = tf.tile(placed.offset, [2])
-        scores, offsets, *pyramid = self.network.features(
-            input_ if self.colours else optics.network_input(input_)
-        )
+        with stage("features"):
+            scores, offsets, *pyramid = self.network.features(
+                input_ if self.colours else optics.network_input(input_)
+            )
         input_hw = tf.shape(input_)[:2]
-        references = anchors(input_hw, self.network.levels, self.network.anchor_shapes) - offset
         fixed_hw = self.shapes.canvas_hw
-        proposals, proposed = self.shapes.propose(
-            scores,
-            offsets,
-            references,
-            size,
-            self.network.n_anchors(fixed_hw) if fixed_hw else None,
-        )
-        probabilities, offsets = self.network.classify(
-            self._align(pyramid, proposals + offset, self.network.box_crop)
-        )
+        with stage("proposals"):
+            references = anchors(input_hw, self.network.levels, self.network.anchor_shapes) - offset
+            proposals, proposed = self.shapes.propose(
+                scores,
+                offsets,
+                references,
+                size,
+                self.network.n_anchors(fixed_hw) if fixed_hw else None,
+            )
+        with stage("classify"):
+            probabilities, offsets = self.network.classify(
+                self._align(pyramid, proposals + offset, self.network.box_crop)
+            )
         boxes = clip(decode(offsets, proposals, (10.0, 10.0, 5.0, 5.0)), size)
         proposed &= tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _MIN_SIDE
         # One box a cell, whatever its class. One row more than the limit shows that cells are left
@@ -306,14 +316,16 @@ class Detector(tf.Module):
         boxes, probabilities = tf.gather(boxes, keep), tf.gather(probabilities, keep)
         if self.shapes.fixed:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
-        masks = self._masks(pyramid, boxes + offset, probabilities)
+        with stage("outline"):
+            masks = self._masks(pyramid, boxes + offset, probabilities)
         # The box of a cell that the border cuts may end short of the border once it is tight.
         uncut = whole(boxes, size)
-        boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
-        masks = smoothed(masks)
-        in_image, native_masks = placed.native(boxes, masks)
-        in_image /= scale
-        inked = under_ink(ink, in_image, native_masks, gathered=self.shapes.fixed)
+        with stage("shape"):
+            boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
+            masks = smoothed(masks)
+            in_image, native_masks = placed.native(boxes, masks)
+            in_image /= scale
+            inked = under_ink(ink, in_image, native_masks, gathered=self.shapes.fixed)
         none, estimate = tf.constant(0.0), tf.constant(-1.0)
         cells, of_field = self._decide(
             boxes,
@@ -446,30 +458,37 @@ class Detector(tf.Module):
             shown = tf.clip_by_value(shown, -_MAX_SIZE_CORRECTION, _MAX_SIZE_CORRECTION)
             log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        separate = decide.are_separate(
-            boxes,
-            masks,
-            image_hw,
-            diameters / median,
-            sure=valid & (probabilities[:, 0] < 1.0 - _SURE),
-            canvas=self.shapes.canvas_hw,
-        )
+        with stage("contact"):
+            separate = decide.are_separate(
+                boxes,
+                masks,
+                image_hw,
+                diameters / median,
+                sure=valid & (probabilities[:, 0] < 1.0 - _SURE),
+                canvas=self.shapes.canvas_hw,
+            )
         countable = is_red & uncut & clear & separate
         evidence, of_field = {}, {"median": median}
         if self.second or self.evidence or self.conventions:
             # Where the pixel size is known, a window shows a small cell small.
             usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
-            window = windows(
-                picture, boxes + offset, masks, zoom=usual / self.rbc_px, gathered=self.shapes.fixed
-            )
-            size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
-            if self.second:
-                log_odds = mean_log_odds(log_odds, self.second(window, size))
-            measurements = measured(window, masks, boxes[:, 2:] - boxes[:, :2])
-            numbers = relative(measurements, countable & valid)
-            # The relative diameter is the first of the sizes, times its gain.
-            numbers = tf.concat([size[:, :1] / SIZE_GAIN, numbers], axis=1)
-            look = look_of(window, measurements, light, countable & valid)
+            with stage("second_look"):
+                window = windows(
+                    picture,
+                    boxes + offset,
+                    masks,
+                    zoom=usual / self.rbc_px,
+                    gathered=self.shapes.fixed,
+                )
+                size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
+                if self.second:
+                    log_odds = mean_log_odds(log_odds, self.second(window, size))
+            with stage("evidence"):
+                measurements = measured(window, masks, boxes[:, 2:] - boxes[:, :2])
+                numbers = relative(measurements, countable & valid)
+                # The relative diameter is the first of the sizes, times its gain.
+                numbers = tf.concat([size[:, :1] / SIZE_GAIN, numbers], axis=1)
+                look = look_of(window, measurements, light, countable & valid)
             if self.evidence:
                 evidence = {
                     "log_odds": log_odds,
@@ -503,6 +522,11 @@ class Detector(tf.Module):
             **evidence,
         }
         return cells, of_field
+
+
+def stage(name: str) -> tf.name_scope:
+    """The names of operations begin with that of their stage, for `benchmarks.detect`."""
+    return tf.name_scope(f"stage_{name}")
 
 
 def _rounded_to_step(diameter: tf.Tensor) -> tf.Tensor:

@@ -47,7 +47,8 @@ def estimate_diameter(density: tf.Tensor) -> tf.Tensor:
         lambda layer, distance, step: (_eroded(layer, step), distance + layer, step + 1),
         [solid, tf.zeros_like(solid), 0],
     )[1]
-    around = tf.nn.max_pool2d(distance[tf.newaxis, ..., tf.newaxis], 5, 1, "SAME")[0, ..., 0]
+    # The highest of 5x5: max_pool2d takes ten times as long for one channel.
+    around = _dilated(_dilated(distance))
     votes = tf.where((distance >= around) & (distance > 1.5), distance**2, 0.0)
     by_radius = tf.math.unsorted_segment_sum(votes, tf.cast(distance, tf.int32), _MAX_RADIUS + 1)
     total = tf.reduce_sum(by_radius)

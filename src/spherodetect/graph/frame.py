@@ -107,7 +107,7 @@ def place(
     )
     input_ = optics.resampled(picture, size, origin=offset, canvas=canvas or room)
     for axis in (0, 1):
-        input_ = tf.where(flip[axis], tf.reverse(input_, [axis]), input_)
+        input_ = _reversed_if(flip[axis], input_, axis)
     offset = tf.where(flip, tf.cast(room, tf.float32) - offset - size, offset)
     if canvas is None:
         input_ = tf.cond(transposed, lambda: tf.transpose(input_, [1, 0, 2]), lambda: input_)
@@ -117,6 +117,10 @@ def place(
         transposed = tf.constant(False)
     offset, size = (tf.where(transposed, both[::-1], both) for both in (offset, size))
     return input_, Placement(size, offset, flip, transposed, spot)
+
+
+def _reversed_if(wanted: tf.Tensor, image: tf.Tensor, axis: int) -> tf.Tensor:
+    return tf.cond(wanted, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
 def _spots(

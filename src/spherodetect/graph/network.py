@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from spherodetect.errors import SpherodetectError
-from spherodetect.graph.folding import folded
+from spherodetect.graph.folding import Folded, folded
 
 
 class Network(tf.Module):
@@ -140,20 +140,15 @@ class KeptNetwork(Network):
     def __init__(self, restored: Any, config: Any) -> None:
         tf.Module.__init__(self)
         self._set_shapes(config)
-        self.features = Kept(restored.features)
-        self.classify = Kept(restored.classify)
-        self.outline = Kept(restored.outline)
+        self.features, self.classify, self.outline = (
+            kept(one) for one in (restored.features, restored.classify, restored.outline)
+        )
 
 
-class Kept(tf.Module):
-    """A restored function, with its weights, that can be saved again."""
-
-    def __init__(self, restored: Any) -> None:
-        super().__init__()
-        self.run, self.weights = restored.run, list(restored.weights)
-
-    def __call__(self, *args: tf.Tensor) -> Any:
-        return self.run(*args)
+def kept(restored: Any) -> Folded:
+    """A restored function of `folded`, simplified by the rules of this version."""
+    specs, _ = restored.run.structured_input_signature
+    return folded(restored.run, *specs)
 
 
 def _require_supported(model: Any, config: Any) -> None:

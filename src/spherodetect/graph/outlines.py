@@ -73,7 +73,7 @@ def _one_piece(masks: tf.Tensor) -> tf.Tensor:
     outside = _grown(frame, empty, corners=False)[:, 1:-1, 1:-1]
     hole = tf.logical_not(outside | part)
     # A rim of a sample stays, so that the outline lies where it lay between samples.
-    near = _spread(part | hole)
+    near = spread(part | hole)
     masks = tf.where(near & ~(inside & ~part), masks, 0.0)
     return tf.where(hole, tf.maximum(masks, _FILLED), masks)
 
@@ -82,14 +82,14 @@ def _grown(seed: tf.Tensor, within: tf.Tensor, *, corners: bool = True) -> tf.Te
     """What is reached from a seed by steps inside (N, H, W) bool."""
 
     def step(_: tf.Tensor, reached: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        wider = _spread(reached, corners=corners) & within
+        wider = spread(reached, corners=corners) & within
         return tf.reduce_any(wider != reached), wider
 
     start = (tf.constant(True), seed & within)
     return tf.while_loop(lambda more, _: more, step, start, maximum_iterations=_STEPS)[1]
 
 
-def _spread(inside: tf.Tensor, *, corners: bool = True) -> tf.Tensor:
+def spread(inside: tf.Tensor, *, corners: bool = True) -> tf.Tensor:
     """(N, H, W) bool, a sample wider on all sides."""
     padded = tf.pad(inside, [[0, 0], [1, 1], [1, 1]])
     rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
@@ -199,7 +199,7 @@ def contact(
     others = counts > tf.cast(counted, tf.int32)
     grown = inside
     for _ in range(_REACH):
-        grown = _spread(grown)
+        grown = spread(grown)
     ring = tf.cast(grown & ~inside, tf.float32)
     touched = tf.reduce_sum(ring * tf.cast(others, tf.float32), axis=[1, 2])
     return touched / tf.maximum(tf.reduce_sum(ring, axis=[1, 2]), 1.0)
@@ -221,4 +221,4 @@ def _pasted(boxes: tf.Tensor, masks: tf.Tensor, origin: tf.Tensor, pixels: tf.Te
     return tf.einsum("nyi,nij,nxj->nyx", shares[0], masks, shares[1]) >= 0.5
 
 
-__all__ = ["contact", "euler_number", "one_piece", "smoothed", "tightened"]
+__all__ = ["contact", "euler_number", "one_piece", "smoothed", "spread", "tightened"]

@@ -21,7 +21,7 @@ from spherodetect.detect.provenance import Provenance
 from spherodetect.graph.conventions import Conventions
 from spherodetect.graph.detector import Canvas, Detector
 from spherodetect.graph.folder import write_folder
-from spherodetect.graph.network import Kept, KeptNetwork
+from spherodetect.graph.network import KeptNetwork, kept
 from spherodetect.training import experiment
 from spherodetect.training.model_card import model_card
 
@@ -89,7 +89,7 @@ def kept_second_look(folder: Path) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor
 def _second_look(saved: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
     second = getattr(saved.detector, "second", None)
     # Version 0.5 of the bundled model keeps it one level deeper.
-    return None if second is None else Kept(getattr(second, "_restored", second))
+    return None if second is None else kept(getattr(second, "_restored", second))
 
 
 __all__ = ["export_kept", "kept_detector", "kept_second_look"]
