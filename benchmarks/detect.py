@@ -16,8 +16,8 @@ Also printed are the time of each stage from a file to a score, the time of the 
 and the time for larger images. For each stage of our graph: its thread time, the multiply-adds of
 its network, their speed as a share of that of a matrix product in float32 on one thread of this
 machine, and the time that is lost, which is what the stage takes beyond its multiply-adds at that
-speed. Each operation counts with its fastest of several calls. Stages are named by a graph of this
-version; in a model that was exported before, all of it is `other`.
+speed. Each operation counts with its fastest of several calls. It is the graph of this version
+around the networks of the model.
 """
 
 from __future__ import annotations
@@ -111,13 +111,17 @@ class Detector:
     def __init__(self, saved_model: Path, fields: Sequence[Path], um_per_px: float) -> None:
         import tensorflow as tf
 
+        from spherodetect.detect.saved_graph import without_grappler
         from spherodetect.fields.image import read_image
 
+        self.folder, self.um_per_px = saved_model.parent, tf.constant(um_per_px)
         self.images = [tf.constant(read_image(path)) for path in fields]
         saved = tf.saved_model.load(str(saved_model))
         if "serving_image" in saved.signatures:
-            signature, scale = saved.signatures["serving_image"], tf.constant(um_per_px)
-            self.call: Callable[[Any], Any] = lambda image: signature(image=image, um_per_px=scale)
+            signature = saved.signatures["serving_image"]
+            self.call: Callable[[Any], Any] = without_grappler()(
+                lambda image: signature(image=image, um_per_px=self.um_per_px)
+            )
         else:
             stock = saved.signatures["serving_default"]
             self.call = lambda image: stock(inputs=image[tf.newaxis])
@@ -164,18 +168,26 @@ class Detector:
         import tensorflow as tf
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+        from spherodetect.detect.saved_graph import without_grappler
+        from spherodetect.training.kept import kept_detector
+
+        _, detector = kept_detector(self.folder)
+        detector.names_stages = True
+        specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([])
+        call = without_grappler()(tf.function(detector, input_signature=specs))
+        call(self.images[0], self.um_per_px)
         fastest: dict[str, float] = {}
         for _ in range(calls):
             with tempfile.TemporaryDirectory() as folder:
                 with tf.profiler.experimental.Profile(folder):
-                    self.call(self.images[0])["num_detections"].numpy()
+                    call(self.images[0], self.um_per_px)["num_detections"].numpy()
                 (file,) = Path(folder).rglob("*.xplane.pb")
                 space = xplane_pb2.XSpace.FromString(file.read_bytes())
             for name, total in operation_times(space, lambda name: name).items():
                 fastest[name] = min(fastest.get(name, math.inf), total / 1e9)
         by_stage: Counter[str] = Counter()
         for name, total in fastest.items():
-            if _WHOLE_CALL not in name:
+            if not name.startswith(_WHOLE_CALL):
                 by_stage[stage_of(name)] += total
         return dict(by_stage)
 
@@ -250,12 +262,12 @@ class Detector:
         return side**3 / 1e6 / min(times)
 
 
-#: In the name of the event of a whole call, which contains all operations.
-_WHOLE_CALL = "signature_wrapper"
+#: The name of the event of a whole call, which contains all operations.
+_WHOLE_CALL = "EagerLocalExecute"
 
 
 def stage_of(name: str) -> str:
-    """The stage of an operation of our graph, see `graph.detector.stage`."""
+    """The stage of an operation of a graph that names them, see `Detector`."""
     stages = [part for part in name.split("/") if part.startswith("stage_")]
     return re.sub(r"^stage_|_\d+$", "", stages[-1]) if stages else "other"
 

@@ -248,34 +248,6 @@ def test_a_model_that_nobody_uses_is_freed(bundled_model, tmp_path, field):
     assert graph() is None
 
 
-def test_calls_fuse_a_convolution_with_its_activation():
-    import tensorflow as tf
-    from tensorflow.python.eager import context
-
-    from spherodetect.detect.saved_graph import _only_fused
-
-    weights, bias = tf.ones([3, 3, 2, 4]), tf.ones([4])
-
-    @tf.function
-    def layer(x):
-        return tf.nn.relu6(tf.nn.bias_add(tf.nn.conv2d(x, weights, 1, "SAME"), bias))
-
-    image = tf.random.stateless_normal([1, 8, 8, 2], [0, 1])
-    expected = layer(image)
-    eager = context.context()
-    before = eager.function_call_options
-    eager.enable_graph_collection()
-    try:
-        with _only_fused():
-            found = layer(image)
-        graphs = eager.export_run_metadata().function_graphs
-    finally:
-        eager.disable_graph_collection()
-    assert "_FusedConv2D" in {n.op for g in graphs for n in g.post_optimization_graph.node}
-    assert eager.function_call_options is before
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 def test_loading_and_detecting_leave_the_settings_of_tensorflow_alone(bundled_model, field):
     import tensorflow as tf
     from tensorflow.python.eager import context

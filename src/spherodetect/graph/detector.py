@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,6 +121,10 @@ class Detector(tf.Module):
         canvas: fixed shapes; values of cells then have a constant number of rows.
     """
 
+    #: Operations are named by their stage, for `benchmarks.detect`. A saved graph with these names
+    #: is larger by a fifth.
+    names_stages = False
+
     def __init__(
         self,
         network: Network,
@@ -147,6 +152,9 @@ class Detector(tf.Module):
             name: tf.Variable(value, trainable=False)
             for name, value in asdict(Thresholds()).items()
         }
+
+    def _stage(self, name: str) -> AbstractContextManager[Any]:
+        return tf.name_scope(f"stage_{name}") if self.names_stages else nullcontext()
 
     def assign(self, thresholds: Thresholds) -> None:
         """Use other thresholds."""
@@ -185,7 +193,7 @@ class Detector(tf.Module):
             frame: (7,) float32, a `detect.frame.Frame`, for the tiles of a larger image. The result
                 then has the frame that was used, in the same form.
         """
-        with stage("density"):
+        with self._stage("density"):
             image = tf.cast(image, tf.float32)
             density = optics.optical_density(image)
             picture = (image / 255.0 - _COLOUR_MEAN) / _COLOUR_SPREAD if self.colours else density
@@ -211,7 +219,7 @@ class Detector(tf.Module):
 
         # A known pixel size shows small cells small. That says more about their class than it costs
         # in missed cells.
-        with stage("scale"):
+        with self._stage("scale"):
             first = tf.cond(
                 scale_given | scale_known,
                 lambda: (
@@ -276,17 +284,17 @@ class Detector(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """The cells at a scale: `diameter` native pixels become rbc_px of the network's."""
         scale, is_limited = self._scale(picture, diameter)
-        with stage("input"):
+        with self._stage("input"):
             input_, placed = self._network_input(picture, scale, given)
         size = placed.size
         offset = tf.tile(placed.offset, [2])
-        with stage("features"):
+        with self._stage("features"):
             scores, offsets, *pyramid = self.network.features(
                 input_ if self.colours else optics.network_input(input_)
             )
         input_hw = tf.shape(input_)[:2]
         fixed_hw = self.shapes.canvas_hw
-        with stage("proposals"):
+        with self._stage("proposals"):
             references = anchors(input_hw, self.network.levels, self.network.anchor_shapes) - offset
             proposals, proposed = self.shapes.propose(
                 scores,
@@ -295,7 +303,7 @@ class Detector(tf.Module):
                 size,
                 self.network.n_anchors(fixed_hw) if fixed_hw else None,
             )
-        with stage("classify"):
+        with self._stage("classify"):
             probabilities, offsets = self.network.classify(
                 self._align(pyramid, proposals + offset, self.network.box_crop)
             )
@@ -316,11 +324,11 @@ class Detector(tf.Module):
         boxes, probabilities = tf.gather(boxes, keep), tf.gather(probabilities, keep)
         if self.shapes.fixed:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
-        with stage("outline"):
+        with self._stage("outline"):
             masks = self._masks(pyramid, boxes + offset, probabilities)
         # The box of a cell that the border cuts may end short of the border once it is tight.
         uncut = whole(boxes, size)
-        with stage("shape"):
+        with self._stage("shape"):
             boxes, masks = tightened(boxes, one_piece(masks, gathered=self.shapes.fixed))
             masks = smoothed(masks)
             in_image, native_masks = placed.native(boxes, masks)
@@ -458,7 +466,7 @@ class Detector(tf.Module):
             shown = tf.clip_by_value(shown, -_MAX_SIZE_CORRECTION, _MAX_SIZE_CORRECTION)
             log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
         is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        with stage("contact"):
+        with self._stage("contact"):
             separate = decide.are_separate(
                 boxes,
                 masks,
@@ -472,7 +480,7 @@ class Detector(tf.Module):
         if self.second or self.evidence or self.conventions:
             # Where the pixel size is known, a window shows a small cell small.
             usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
-            with stage("second_look"):
+            with self._stage("second_look"):
                 window = windows(
                     picture,
                     boxes + offset,
@@ -483,7 +491,7 @@ class Detector(tf.Module):
                 size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
                 if self.second:
                     log_odds = mean_log_odds(log_odds, self.second(window, size))
-            with stage("evidence"):
+            with self._stage("evidence"):
                 measurements = measured(window, masks, boxes[:, 2:] - boxes[:, :2])
                 numbers = relative(measurements, countable & valid)
                 # The relative diameter is the first of the sizes, times its gain.
@@ -522,11 +530,6 @@ class Detector(tf.Module):
             **evidence,
         }
         return cells, of_field
-
-
-def stage(name: str) -> tf.name_scope:
-    """The names of operations begin with that of their stage, for `benchmarks.detect`."""
-    return tf.name_scope(f"stage_{name}")
 
 
 def _rounded_to_step(diameter: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 #: Operations that can be scaled through their weights: (weights, scale of each output) to weights.
@@ -42,9 +43,13 @@ class Folded(tf.Module):
 def folded(function: Callable[..., Any], *specs: tf.TensorSpec) -> Folded:
     """The function, traced for these arguments, with a simplified graph.
 
-    It returns a tensor or a tuple of tensors, as before.
+    It returns a tensor or a tuple of tensors, as before. A concrete function is not traced again.
     """
-    traced = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+    traced = function
+    if not isinstance(function, ConcreteFunction):
+        traced = tf.function(
+            function, input_signature=specs, autograph=False
+        ).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     inputs, outputs = (
         [tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs)
