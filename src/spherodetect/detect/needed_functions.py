@@ -43,7 +43,6 @@ def with_signatures_only(saved_model: Path, names: set[str]) -> Iterator[Path]:
 
 def _reduced(content: bytes, names: set[str]) -> bytes | None:
     """The file without the other signatures and what only they call; None if it has none such."""
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel()
@@ -56,8 +55,8 @@ def _reduced(content: bytes, names: set[str]) -> bytes | None:
             for child in objects.nodes[0].children
             if child.local_name == _SIGNATURES
         )
-    except (DecodeError, ValueError, IndexError):
-        return None  # TensorFlow says what is wrong with it
+    except Exception:  # of protobuf, which is TensorFlow's dependency and not one of this package
+        return None  # TensorFlow says what is wrong with the file
     kept = [child for child in signatures.children if child.local_name in names]
     left_out = [child for child in signatures.children if child.local_name not in names]
     if not left_out or len(kept) != len(names):
