@@ -45,7 +45,7 @@ def folded(function: Callable[..., Any], *specs: tf.TensorSpec) -> Folded:
 
     It returns a tensor or a tuple of tensors, as before. A concrete function is not traced again.
     """
-    traced = function
+    traced: Any = function
     if not isinstance(function, ConcreteFunction):
         traced = tf.function(
             function, input_signature=specs, autograph=False
