@@ -121,5 +121,5 @@ def test_a_damaged_workbook_is_named(tmp_path: Path, data):
 def test_dates_as_people_write_them(read, caplog):
     found = read("patient_id,field,date", "a,f1.jpg,2026-11-30T09:05", "b,f2.jpg,03/04/26")
     assert [field.taken for field in found] == [datetime(2026, 11, 30, 9, 5), None]
-    assert "expected dates as 2026-11-30, got '03/04/26'" in caplog.text
+    assert "expected a date such as 2026-11-30, got '03/04/26'" in caplog.text
     assert not found.problems

@@ -42,7 +42,10 @@ def with_signatures_only(saved_model: Path, names: set[str]) -> Iterator[Path]:
 
 
 def _reduced(content: bytes, names: set[str]) -> bytes | None:
-    """The file without the other signatures and what only they call; None if it has none such."""
+    """The file without the other signatures and what only they call.
+
+    None if nothing can be left out, or if the file has another layout.
+    """
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel()

@@ -3,9 +3,9 @@
 TensorFlow's graph optimiser, Grappler, is switched off for these calls. With it the first call
 takes 15 s instead of 5 s on two CPU cores, later calls are not faster, and it prints pages of
 errors about crops of unknown number. Its pass `remapping` alone makes one operation of a
-convolution, its bias and its activation: later calls take a twelfth less, and the first one a
-second and 30 MB more. The setting is made for the calling thread and for the duration of the call,
-so that other TensorFlow code of the same process is not changed.
+convolution, its bias and its activation: later calls take 2 % less processor time, and the first
+one takes seconds and 30 MB more. The setting is made for the calling thread and for the duration
+of the call, so that other TensorFlow code of the same process is not changed.
 """
 
 from __future__ import annotations

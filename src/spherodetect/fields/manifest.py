@@ -89,7 +89,7 @@ def read_manifest(path: Path, um_per_px: float | None, problems: list[str]) -> I
         if taken is None and row.get("date") and not told:
             told = True
             logger.warning(
-                "%s: expected dates as 2026-11-30, got %s; fields like this are those without one",
+                "%s: expected a date such as 2026-11-30, got %s; rows like this have no date",
                 where, quoted(row["date"]),
             )  # fmt: skip
         field_id = valid_text(PurePosixPath(relative).as_posix())

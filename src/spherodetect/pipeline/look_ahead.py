@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from spherodetect.examined import Examined
@@ -116,12 +115,7 @@ class LookAhead(Generic[Item]):
             if self._thread is not threading.current_thread():
                 self._thread.join()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
