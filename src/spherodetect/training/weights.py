@@ -107,7 +107,7 @@ def _paired(model: Any, config: Any, network: Any, folder: Path) -> Iterator[tup
     for name, (function, specs) in layer_functions(model, config, region_levels=levels[:1]).items():
         traced = tf.function(function, input_signature=specs, autograph=False)
         ours = list(_steps(traced.get_concrete_function()))
-        theirs = list(_steps(getattr(network, name).run))
+        theirs = _unfolded(list(_steps(getattr(network, name).run)), ours)
         if [step.kind for step in ours] != [step.kind for step in theirs]:
             raise _other_layers(folder, name)
         for mine, other in zip(ours, theirs, strict=True):
@@ -158,6 +158,46 @@ def _steps(function: Any) -> Iterator[_Step]:
                     yield _Step(_CONST, found)
     if step is not None:
         yield step
+
+
+def _unfolded(theirs: Sequence[_Step], ours: Sequence[_Step]) -> list[_Step]:
+    """The folder's steps with those parts of graph/folding.py undone that changed their kinds.
+
+    Where the steps cannot be told apart, they stay as they are.
+    """
+    found: list[_Step] = []
+    waiting, pixels = list(theirs), 1
+    for mine in ours:
+        if not waiting:
+            break
+        if _scales_channels(mine) and waiting[0].kind == "Conv2D":
+            # The factors of the channels are in the weights of the next convolution.
+            found.append(_Step(mine.kind, np.ones_like(mine.kernel)))
+            continue
+        step = waiting.pop(0)
+        if mine.kind == "Conv2DBackpropInput" and step.kind == "Conv2D":
+            height, width, n_out, n_in = mine.kernel.shape
+            pixels = height * width
+            if step.kernel.shape == (1, 1, n_in, pixels * n_out):
+                kernel = step.kernel.reshape(n_in, height, width, n_out).transpose(1, 2, 3, 0)
+                step = _Step(mine.kind, kernel, _first_of(step.bias, n_out))
+        elif mine.kind == step.kind == "Conv2D" and pixels > 1:
+            n_in, n_out = mine.kernel.shape[2:]
+            if step.kernel.shape == (1, 1, pixels * n_in, pixels * n_out):
+                # The weights are repeated for each pixel.
+                kernel = step.kernel[:, :, :n_in, :n_out]
+                step = _Step(step.kind, kernel, _first_of(step.bias, n_out))
+        found.append(step)
+    return [*found, *waiting]
+
+
+def _scales_channels(step: _Step) -> bool:
+    return step.kind == "DepthwiseConv2dNative" and step.kernel.shape[:2] == (1, 1)
+
+
+def _first_of(bias: np.ndarray | None, n: int) -> np.ndarray | None:
+    """The bias of the first n channels."""
+    return None if bias is None else bias[:n]
 
 
 def _node_name(tensor: str) -> str:
