@@ -525,3 +525,16 @@ def test_an_interrupt_ends_the_command_with_a_sentence(tmp_path):
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == "spherodetect: interrupted; the results are not complete\n"
+
+
+def test_a_command_starts_tensorflow_without_keras_3():
+    code = (
+        "import sys; from spherodetect.cli import _without_keras; _without_keras();"
+        "import tensorflow as tf, tf_keras;"
+        "print([m for m in sys.modules if m.startswith('keras.')],"
+        "tf_keras.layers.Dense(2)(tf.ones((1, 3))).shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout == "[] (1, 2)\n"

@@ -26,6 +26,9 @@ from spherodetect.console import LogLines, say
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted, system_reason
 
+#: Commands that use a model folder, and neither Keras nor Model Garden.
+_WITHOUT_KERAS = {"demo", "detect", "evaluate", "review", "score"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a usage error raises SystemExit with code 2."""
@@ -36,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
+    if argv is None and args.command in _WITHOUT_KERAS:
+        _without_keras()
     _quiet_tensorflow()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     try:
@@ -87,6 +92,15 @@ def _require_writable(out: Path) -> None:
             f"{quoted(out)}: cannot be written, {quoted(existing)} has no write permission; "
             "name another folder"
         )
+
+
+def _without_keras() -> None:
+    """Let TensorFlow start without Keras 3, which it imports if it is there.
+
+    That would take 3 s and 180 MB, as long as the rest of TensorFlow.
+    """
+    # TensorFlow goes on if the import fails.
+    sys.modules.setdefault("keras", None)  # type: ignore[arg-type]
 
 
 def _quiet_tensorflow() -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spherodetect.detect.frame import FRAME_SIZE, Frame
-from spherodetect.detect.needed_functions import with_signatures_only
+from spherodetect.detect.frame import Frame
+from spherodetect.detect.needed_functions import with_one_function
 from spherodetect.errors import BadModelError
 from spherodetect.safety import quoted
 
@@ -36,20 +37,13 @@ class SavedGraph:
     """
 
     def __init__(self, folder: Path) -> None:
-        import tensorflow as tf
-
         self._folder = folder
+        # The variables of a function live as long as the object that was loaded.
+        self._saved = self._loaded(signature="serving_image")
         try:
-            with with_signatures_only(folder / "saved_model", {"serving_image"}) as part:
-                self._saved = tf.saved_model.load(str(part))
             self._image = self._saved.signatures["serving_image"]
-            self._frame_size = _frame_size(getattr(self._saved, "tile", None))
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as problem:
-            why = quoted(str(problem).partition("\n")[0])
-            raise BadModelError(
-                f"{quoted(folder)}: expected a SavedModel of spherodetect, got another ({why}); "
-                "write one with `spherodetect export`"
-            ) from problem
+        except KeyError as problem:
+            raise self._another(problem) from problem
 
     def image(self, image: np.ndarray, um_per_px: float | None) -> Arrays:
         """The cells of one image, see `graph.detector.Detector`.
@@ -74,7 +68,7 @@ class SavedGraph:
         """
         import tensorflow as tf
 
-        function = getattr(self._saved, "tile", None)
+        function = getattr(self._of_tiles, "tile", None)
         if function is None:
             raise BadModelError(
                 f"{quoted(self._folder)}: expected a model with the function `tile`, got one of an "
@@ -84,15 +78,36 @@ class SavedGraph:
             found = function(
                 tf.constant(image),
                 tf.constant(float(um_per_px or 0.0)),
-                tf.constant(frame.to_array()[: self._frame_size]),
+                tf.constant(frame.to_array()[: _frame_size(function)]),
             )
         return {name: value.numpy() for name, value in found.items()}
+
+    @cached_property
+    def _of_tiles(self) -> Any:
+        """The function of tiles, loaded when the first large image comes."""
+        return self._loaded(function="tile")
+
+    def _loaded(self, *, signature: str = "", function: str = "") -> Any:
+        """The SavedModel with one of its functions."""
+        import tensorflow as tf
+
+        saved = self._folder / "saved_model"
+        try:
+            with with_one_function(saved, signature=signature, function=function) as part:
+                return tf.saved_model.load(str(part))
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as problem:
+            raise self._another(problem) from problem
+
+    def _another(self, problem: Exception) -> BadModelError:
+        why = quoted(str(problem).partition("\n")[0])
+        return BadModelError(
+            f"{quoted(self._folder)}: expected a SavedModel of spherodetect, got another ({why}); "
+            "write one with `spherodetect export`"
+        )
 
 
 def _frame_size(function: Any) -> int:
     """Numbers of a frame that a saved function takes: models without conventions take one less."""
-    if function is None:
-        return FRAME_SIZE
     arguments, _ = function.concrete_functions[0].structured_input_signature
     return int(arguments[-1].shape[0])
 
