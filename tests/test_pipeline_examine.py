@@ -22,7 +22,11 @@ from PIL import Image, ImageDraw
 
 from spherodetect.cells import Cells
 from spherodetect.detect.model_folder import ModelCard
+from spherodetect.errors import SpherodetectError
+from spherodetect.fields.find import find_fields
 from spherodetect.pipeline import run as pipeline
+from spherodetect.pipeline.examine import examine
+from spherodetect.pipeline.store import FieldStore
 from spherodetect.report.results import HIDDEN, MARKER
 from spherodetect.scale import find as scale
 from spherodetect.synthetic import SmearStyle, draw_patient
@@ -302,3 +306,44 @@ def test_a_process_that_is_killed_loses_no_finished_field(smears, model, tmp_pat
     assert len(model.seen) == 4 - kept
     pipeline.score_patients(smears, model=model, out=tmp_path / "whole")
     assert _bytes(out) == _bytes(tmp_path / "whole")
+
+
+def test_copies_of_an_image_one_after_the_other_are_detected_once(smears, model, tmp_path):
+    source = sorted((smears / "p1").iterdir())[0]
+    folder = tmp_path / "in" / "p"
+    folder.mkdir(parents=True)
+    for name in ("a", "b", "c", "d"):
+        (folder / f"{name}.png").write_bytes(source.read_bytes())
+    # The one that was found waits to be stored while its copies come.
+    store = _SlowStore(tmp_path / "store")
+    fields = list(examine(find_fields([folder.parent]), model, store=store))
+    assert [one.field_id for one in fields] == [f"p/{name}.png" for name in "abcd"]
+    assert len(model.seen) == 1
+    assert len({len(one.cells) for one in fields}) == 1 and len(fields[0].cells) > 0
+    # Without a store nobody knows of the first one.
+    list(examine(find_fields([folder.parent]), model))
+    assert len(model.seen) == 5
+
+
+class _SlowStore(FieldStore):
+    def save(self, key, finished):
+        time.sleep(0.2)
+        super().save(key, finished)
+
+
+def test_what_fails_after_detection_is_a_problem_of_its_field_alone(smears, model, tmp_path):
+    fields = find_fields([smears / "p1"])
+    wrong = tmp_path / "labels.tif"
+    Image.fromarray(np.ones((9, 9), np.uint8)).save(wrong)
+    first, second = examine(fields, model, label_images={next(iter(fields)).path: wrong})
+    assert "labels.tif" in first.problem or "9" in first.problem
+    assert not second.problem and len(second.cells)
+
+
+def test_a_store_that_cannot_be_written_ends_the_run(smears, model, tmp_path):
+    class Full(FieldStore):
+        def save(self, key, finished):
+            raise SpherodetectError("the disk is full")
+
+    with pytest.raises(SpherodetectError, match="disk is full"):
+        list(examine(find_fields([smears / "p1"]), model, store=Full(tmp_path / "store")))

@@ -14,8 +14,9 @@ from spherodetect.examined import Examined
 from spherodetect.fields import scan
 from spherodetect.measure import measure
 from spherodetect.photograph import Photograph
-from spherodetect.pipeline import examine, overlay_files
+from spherodetect.pipeline import find_cells, overlay_files
 from spherodetect.pipeline.examine_scan import examine_large
+from spherodetect.pipeline.store import FinishedField
 from spherodetect.quality import assess
 from spherodetect.report import overlays, shown_cells
 from spherodetect.scale.find import Scale
@@ -69,21 +70,21 @@ def test_the_cells_of_tiles_are_those_of_the_whole_photograph(drawn):
 
 def test_a_photograph_is_reduced_only_if_its_cells_stay_large_enough(drawn, monkeypatch):
     large = Photograph(np.kron(drawn.image, np.ones((5, 5, 1), np.uint8)))
-    assert examine._reduction(large) == 1, "few pixels"
-    for module in (examine, scan):
+    assert find_cells._reduction(large) == 1, "few pixels"
+    for module in (find_cells, scan):
         monkeypatch.setattr(module, "LARGE_PIXELS", 1_000_000)
-    assert examine._reduction(Photograph(large.image)) == 2
-    assert examine._reduction(Photograph(drawn.image)) == 1
-    finished = examine.FinishedField(
+    assert find_cells._reduction(Photograph(large.image)) == 2
+    assert find_cells._reduction(Photograph(drawn.image)) == 1
+    finished = FinishedField(
         measure(replace(drawn.cells, masks=np.ones((len(drawn.cells), 28, 28))), drawn.image),
         assess(drawn.image),
         Scale(0.4),
     )
-    enlarged = examine._enlarged(finished, 5, (2403, 3202))
+    enlarged = find_cells._enlarged(finished, 5, (2403, 3202))
     assert enlarged.cells.image_size_hw == (2403, 3202)
     assert enlarged.scale.um_per_px == pytest.approx(0.08)
     assert enlarged.quality.rbc_diameter_px == 5 * finished.quality.rbc_diameter_px
-    assert examine._enlarged(finished, 1, (480, 640)) is finished
+    assert find_cells._enlarged(finished, 1, (480, 640)) is finished
 
 
 def test_pictures_of_a_large_photograph_are_of_usual_size(drawn, monkeypatch, tmp_path):

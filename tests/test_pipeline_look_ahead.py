@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from spherodetect.pipeline.look_ahead import LookAhead, stop_if_abandoned
+from spherodetect.pipeline.look_ahead import LookAhead, mapped_ahead, stop_if_abandoned
 
 WAIT_S = 20
 
@@ -109,3 +109,62 @@ def test_long_work_ends_when_nobody_waits_for_it():
         assert begun.wait(WAIT_S)
     assert not any(one.name == "look ahead" for one in threading.enumerate())
     stop_if_abandoned()  # nothing happens in any other thread
+
+
+class Doubled:
+    """Doubles numbers, and knows which it got and in which thread."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.got: list[int] = []
+        self.threads: set[int] = set()
+        self._fails_at = fails_at
+
+    def __call__(self, number: int) -> int:
+        if number == self._fails_at:
+            raise ValueError(f"item {number}")
+        self.got.append(number)
+        self.threads.add(threading.get_ident())
+        return 2 * number
+
+
+def _never(number: int) -> bool:
+    return False
+
+
+def test_results_come_in_order_from_one_other_thread():
+    doubled = Doubled()
+    assert list(mapped_ahead(doubled, range(20), alone=_never)) == list(range(0, 40, 2))
+    assert len(doubled.threads) == 1
+    assert threading.get_ident() not in doubled.threads
+
+
+def test_one_result_is_made_ahead():
+    doubled, source = Doubled(), Source(9)
+    results = mapped_ahead(doubled, source.items(), alone=_never)
+    assert next(results) == 0
+    _until(lambda: doubled.got == [0, 1])
+    assert source.computed == [0, 1]
+    assert source.threads == {threading.get_ident()}, "the caller advances the items"
+
+
+def test_no_item_is_taken_beside_one_that_is_alone():
+    doubled, source = Doubled(), Source(9)
+    results = mapped_ahead(doubled, source.items(), alone=lambda number: number == 2)
+    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    time.sleep(0.05)
+    assert source.computed == doubled.got == [0, 1, 2]
+    assert next(results) == 6
+
+
+def test_an_error_of_the_function_comes_in_the_place_of_its_result():
+    results = mapped_ahead(Doubled(fails_at=2), range(9), alone=_never)
+    assert [next(results), next(results)] == [0, 2]
+    with pytest.raises(ValueError, match="item 2"):
+        next(results)
+
+
+def test_the_thread_ends_when_nobody_waits_for_its_results():
+    results = mapped_ahead(Doubled(), range(9), alone=_never)
+    next(results)
+    results.close()
+    assert not any(one.name.startswith("map ahead") for one in threading.enumerate())

@@ -1,6 +1,7 @@
 """`examine`: the fields of patients one after the other, each detected, measured and judged.
 
-The next field is read and decoded by a thread in the meantime.
+Three threads work on three fields at a time: one reads and decodes, the calling thread runs the
+detector, and one measures and judges what it found.
 
 A field that cannot be used is yielded too, with its problem, and the others go on. Nothing is
 written but finished fields, where a store is given, and no lock is held.
@@ -8,37 +9,25 @@ written but finished fields, where a store is given, and no lock is held.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from spherodetect.cells import RED_CELLS, Cells
 from spherodetect.detect.detector import Detector, as_detector, identity_of
-from spherodetect.detect.model import Model
 from spherodetect.errors import BadImageError, SpherodetectError
 from spherodetect.examined import Examined
 from spherodetect.fields.field import Field
 from spherodetect.fields.find import find_fields
 from spherodetect.fields.image import MAX_IMAGE_BYTES, read_picture
-from spherodetect.fields.scan import LARGE_PIXELS, is_scan
-from spherodetect.fields.strip import block_mean
+from spherodetect.fields.scan import is_scan
 from spherodetect.photograph import Photograph
-from spherodetect.pipeline.examine_scan import PartProgress, examine_large, examine_scan, no_parts
-from spherodetect.pipeline.look_ahead import LookAhead, is_large
+from spherodetect.pipeline.examine_scan import PartProgress, examine_scan, no_parts
+from spherodetect.pipeline.find_cells import EARLY_PIXELS, find_cells
+from spherodetect.pipeline.look_ahead import LookAhead, is_large, mapped_ahead
 from spherodetect.pipeline.store import FieldStore, FinishedField
-from spherodetect.safety import file_sha256, quoted, read_bytes, sha256
+from spherodetect.safety import file_sha256, read_bytes, sha256
 from spherodetect.scale.file_metadata import file_pixel_size
 from spherodetect.scale.find import Scale
-
-#: Images with more pixels are judged by the classical segmentation before the model is run.
-_LARGE_PIXELS = 3_000_000
-#: A photograph of very many pixels is reduced until a red cell has at least this many across. The
-#: network sees fewer.
-_ENOUGH_PX = 80
-#: In a large image smaller objects are no red cells.
-_LEAST_CELL_PX = 10.0
 
 
 def examine(
@@ -88,21 +77,24 @@ def examine(
             except SpherodetectError as error:
                 yield error
 
-    with LookAhead(begun(), alone=_is_large) as ready:
+    def detected(ready: Iterable[_Begun | SpherodetectError]) -> Iterator[_Detected]:
+        waiting: set[str] = set()
         for field, start in zip(listed, ready, strict=True):
-            problem, one = "", None
+            finish: Callable[[], Examined] | None = None
+            problem = ""
             try:
                 if isinstance(start, SpherodetectError):
                     raise start
-                one = _examined(start, finder, kept, progress)
-            except _StoreError:
-                raise
+                finish = _detected(start, finder, kept, progress, waiting)
             except SpherodetectError as error:
                 problem = str(error)
+            large = _is_large(start)
             # The next field is decoded in the meantime, and this one is not kept for it.
             del start
-            # Yielded outside of the try block: an error of the consumer is no problem of the field.
-            yield one if one is not None else Examined.unreadable(field, problem)
+            yield _Detected(field, finish, problem, large)
+
+    with LookAhead(begun(), alone=_is_large) as ready:
+        yield from mapped_ahead(_Detected.examined, detected(ready), alone=lambda one: one.is_large)
 
 
 def stored_under(
@@ -165,6 +157,35 @@ class _Begun:
     scale: Scale | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Detected:
+    """A field whose cells were found, if it could be used.
+
+    Attributes:
+        field: the field.
+        finish: measures, judges and stores it.
+        problem: why it could not be used, or empty.
+        is_large: whether no other field is to be in memory beside it.
+    """
+
+    field: Field
+    finish: Callable[[], Examined] | None
+    problem: str
+    is_large: bool
+
+    def examined(self) -> Examined:
+        """The field, with its problem if it cannot be used."""
+        problem = self.problem
+        if self.finish is not None:
+            try:
+                return self.finish()
+            except _StoreError:
+                raise
+            except SpherodetectError as error:
+                problem = str(error)
+        return Examined.unreadable(self.field, problem)
+
+
 def _is_large(one: _Begun | SpherodetectError) -> bool:
     return isinstance(one, _Begun) and bool(one.photograph and is_large(one.photograph.size_hw))
 
@@ -195,37 +216,77 @@ def _begun(
         scale_bar_um=scale_bar_um,
         field_id=field.field_id,
     )
-    if len(photograph.image) * photograph.image.shape[1] <= _LARGE_PIXELS:
+    if len(photograph.image) * photograph.image.shape[1] <= EARLY_PIXELS:
         photograph.density  # noqa: B018  # computed now, while another field is detected
     return _Begun(field, digest, key, label_image, None, photograph, scale)
 
 
-def _examined(
-    begun: _Begun, detector: Detector, store: FieldStore | None, progress: PartProgress
-) -> Examined:
-    """One field, examined unless it is finished.
+def _detected(
+    begun: _Begun,
+    detector: Detector,
+    store: FieldStore | None,
+    progress: PartProgress,
+    waiting: set[str],
+) -> Callable[[], Examined]:
+    """Find the cells of one field, unless it is finished; returns what remains to be done.
+
+    Args:
+        begun: the field.
+        detector: the detector.
+        store: where finished fields are kept, or None.
+        progress: told of every part of an image that is examined in parts.
+        waiting: keys of the fields that are found and not stored yet.
 
     Raises:
         SpherodetectError: the field cannot be used.
     """
-    field, finished, photograph = begun.field, begun.finished, begun.photograph
-    if finished is None and store:
+    known = begun.finished
+    if known is None and store:
         # The same image may have come a moment ago.
-        finished = store.load(begun.key)
-    if finished is None:
-        if photograph is None or begun.scale is None:
-            photograph, finished = examine_scan(
-                field, detector, begun.label_image, progress=progress
-            )
-        else:
-            finished = _detected(
-                field, photograph, begun.scale, detector, begun.label_image, progress
-            )
-        if store:
+        known = store.load(begun.key)
+    photograph: Photograph | None = begun.photograph
+    if known is not None:
+        finished = known
+        return lambda: _record(begun, finished, photograph)
+    if begun.key in waiting:
+        # The same image comes just before this one, and is stored before the rest of this is done.
+        return _detected_later(begun, detector, store, progress)
+    if photograph is None or begun.scale is None:
+        photograph, scanned = examine_scan(
+            begun.field, detector, begun.label_image, progress=progress
+        )
+        rest: Callable[[], FinishedField] = lambda: scanned  # noqa: E731
+    else:
+        rest = find_cells(
+            begun.field, photograph, begun.scale, detector, begun.label_image, progress
+        )
+    if store is None:
+        return lambda: _record(begun, rest(), photograph)
+    waiting.add(begun.key)
+
+    def stored() -> Examined:
+        try:
+            finished = rest()
             try:
                 store.save(begun.key, finished)
             except SpherodetectError as error:
                 raise _StoreError(str(error)) from error
+        finally:
+            waiting.discard(begun.key)
+        return _record(begun, finished, photograph)
+
+    return stored
+
+
+def _detected_later(
+    begun: _Begun, detector: Detector, store: FieldStore | None, progress: PartProgress
+) -> Callable[[], Examined]:
+    """All of a field's examination, for later."""
+    return lambda: _detected(begun, detector, store, progress, set())()
+
+
+def _record(begun: _Begun, finished: FinishedField, photograph: Photograph | None) -> Examined:
+    field = begun.field
     return Examined(
         field.patient_id,
         replace(finished.cells, field_id=field.field_id),
@@ -254,106 +315,6 @@ def _key(
 ) -> str:
     labels = [sha256(_read(label_image, str(label_image)))] if label_image else []
     return store.key(digest, *labels, **settings, um_per_px=field.um_per_px)
-
-
-def _detected(
-    field: Field,
-    photograph: Photograph,
-    scale: Scale,
-    detector: Detector,
-    label_image: Path | None,
-    progress: PartProgress,
-) -> FinishedField:
-    step = 1
-    if isinstance(detector, Model) and label_image is None:
-        step = _reduction(photograph)
-    small = photograph
-    if step > 1:
-        small = Photograph(block_mean(photograph.image, step), notes=photograph.file_notes)
-    finished = _in_full(field.field_id, small, _times(scale, step), detector, label_image, progress)
-    return _enlarged(finished, step, photograph.size_hw)
-
-
-def _reduction(photograph: Photograph) -> int:
-    """The factor by which a photograph of very many pixels may be reduced: the network would not
-    see more of its cells."""
-    height, width = photograph.size_hw
-    if height * width <= LARGE_PIXELS or not photograph.rbc_diameter_px > _ENOUGH_PX:
-        return 1
-    return int(photograph.rbc_diameter_px / _ENOUGH_PX)
-
-
-def _times(scale: Scale, step: int) -> Scale:
-    """The scale of a copy that is smaller by a factor."""
-    return replace(scale, um_per_px=scale.um_per_px * step) if scale.um_per_px else scale
-
-
-def _enlarged(finished: FinishedField, step: int, size_hw: tuple[int, int]) -> FinishedField:
-    """The result in the pixels of the photograph."""
-    if step == 1:
-        return finished
-    quality, scale = finished.quality, finished.scale
-    um_per_px = scale.um_per_px / step if scale.um_per_px else None
-    return replace(
-        finished,
-        cells=finished.cells.enlarged(step, size_hw),
-        quality=replace(quality, rbc_diameter_px=quality.rbc_diameter_px * step),
-        scale=replace(scale, um_per_px=um_per_px),
-    )
-
-
-def _in_full(
-    field_id: str,
-    photograph: Photograph,
-    scale: Scale,
-    detector: Detector,
-    label_image: Path | None,
-    progress: PartProgress,
-) -> FinishedField:
-    """A photograph detected, measured and judged at the size that it has."""
-    from spherodetect.measure import measure
-    from spherodetect.pipeline.label_images import read_label_image, with_outlines
-    from spherodetect.quality import MIN_CELLS, assess
-
-    height, width = photograph.size_hw
-    early = assess(photograph) if height * width > _LARGE_PIXELS else None
-    if (
-        early
-        and not early.accepted
-        and (early.n_cells < MIN_CELLS or early.rbc_diameter_px < _LEAST_CELL_PX)
-    ):
-        # An image that is no smear, such as grain, would be enlarged and cut into thousands of
-        # tiles.
-        cells = Cells.empty(
-            field_id=field_id, image_size_hw=(height, width), um_per_px=scale.um_per_px
-        )
-        return FinishedField(measure(cells, photograph), early, scale, notes=photograph.notes)
-    if isinstance(detector, Model) and label_image is None and height * width > LARGE_PIXELS:
-        cells = examine_large(photograph, scale, detector, field_id=field_id, progress=progress)
-    else:
-        cells = _detect(detector, photograph, scale, field_id)
-        if label_image is not None:
-            cells = with_outlines(cells, read_label_image(label_image))
-        cells = measure(photograph.cut_off(cells), photograph)
-    reference = cells.countable & np.isin(cells.names, list(RED_CELLS))
-    scale = scale.or_cells(cells.measurements["diameter_px"][reference])
-    return FinishedField(cells, assess(photograph, cells), scale, notes=photograph.notes)
-
-
-def _detect(detector: Detector, photograph: Photograph, scale: Scale, field_id: str) -> Cells:
-    """The cells of a field by our model, or by somebody's own detector."""
-    if isinstance(detector, Model):
-        return detector.detect(photograph, scale, field_id=field_id)
-    cells = detector.detect(photograph.image, scale.um_per_px)
-    if not isinstance(cells, Cells) or cells.image_size_hw != photograph.size_hw:
-        got = repr(cells) if isinstance(cells, Cells) else type(cells).__name__
-        raise SpherodetectError(
-            f"{quoted(field_id)}: expected the detector to return Cells of an image of "
-            f"{photograph.size_hw} (height, width), got {got}"
-        )
-    return replace(
-        cells, field_id=field_id, um_per_px=scale.um_per_px, um_per_px_source=scale.source
-    )
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -1,8 +1,10 @@
-"""`LookAhead`: an iterator whose next items are computed by a thread while the present one is used.
+"""Iterators whose next items are computed by a thread while the present one is used.
 
 A run has steps that need the processor in turns: decoding, the network, drawing, compression. Two
 of them at a time use two cores. The items keep their order, and so do errors: an error of the
 source is raised where the item would have come. Only a stated number of items wait.
+
+`LookAhead` advances an iterator, `mapped_ahead` calls a function.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Generic, Self, TypeVar
 
@@ -20,6 +23,7 @@ from spherodetect.photograph import Photograph
 #: Examined fields that may wait to be drawn and written.
 _FIELDS = 2
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class Abandoned(Exception):
@@ -127,6 +131,37 @@ class _Ahead(threading.Thread):
         self.abandoned = False
 
 
+def mapped_ahead(
+    function: Callable[[Item], Made], items: Iterable[Item], *, alone: Callable[[Item], bool]
+) -> Iterator[Made]:
+    """The results of a function, which a thread calls with the next item while one is used.
+
+    The calling thread advances the items.
+
+    Args:
+        function: called with one item at a time.
+        items: of which one is taken ahead.
+        alone: says of an item that no other is taken until its result has been used, because it
+            takes much memory.
+
+    >>> list(mapped_ahead(str.upper, "abc", alone=lambda item: False))
+    ['A', 'B', 'C']
+    """
+    waiting: deque[Future[Made]] = deque()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="map ahead")
+    try:
+        for item in items:
+            is_alone = alone(item)
+            waiting.append(pool.submit(function, item))
+            del item  # only its result is kept
+            while len(waiting) > (0 if is_alone else 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def examined_ahead(fields: Iterable[Examined]) -> LookAhead[Examined]:
     """The fields of `examine`, which a thread examines while earlier ones are drawn and written."""
     # The densities take four times as much memory as the pixels, and are not needed any more.
@@ -158,4 +193,11 @@ def stop_if_abandoned() -> None:
         raise Abandoned
 
 
-__all__ = ["Abandoned", "LookAhead", "examined_ahead", "is_large", "stop_if_abandoned"]
+__all__ = [
+    "Abandoned",
+    "LookAhead",
+    "examined_ahead",
+    "is_large",
+    "mapped_ahead",
+    "stop_if_abandoned",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from spherodetect.fields.scan import LARGE_PIXELS, is_scan
 from spherodetect.fields.strip import block_mean
 from spherodetect.photograph import Photograph
 from spherodetect.pipeline.examine_scan import overview
+from spherodetect.pipeline.look_ahead import is_large, mapped_ahead
 from spherodetect.pipeline.store import FieldStore
 from spherodetect.report import crops, legend, outlines, overlays
 from spherodetect.report.files import HEMADETECT_RESULT
@@ -56,6 +58,20 @@ class OverlayFiles:
         self._path = results.path(HIDDEN, "overlays.jsonl")
         self._recorded = _read(self._path)
         self._journal: IO[str] | None = None
+
+    def drawn(self, fields: Iterable[Examined]) -> Iterator[Examined]:
+        """The fields with their overlays, as `draw` returns them.
+
+        A thread draws the next field while one is used. A field with a problem has no overlay.
+
+        Raises:
+            SpherodetectError: as for `draw`.
+        """
+
+        def draw(one: Examined) -> Examined:
+            return one if one.problem else self.draw(one)
+
+        return mapped_ahead(draw, fields, alone=lambda one: is_large(one.cells.image_size_hw))
 
     def draw(self, field: Examined) -> Examined:
         """The field with its overlay on disk, and with what was drawn or decoded in memory.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class PatientsRun:
     def in_memory(self, fields: Iterator[Examined]) -> Result:
         """Score, and write nothing."""
         frames: list[pd.DataFrame] = []
-        for patient in self._patients(fields, lambda one: replace(one, photograph=None)):
+        for patient in self._patients(replace(one, photograph=None) for one in fields):
             frames += [_cells_table(one) for one in patient if not one.problem]
             if not _is_unread(patient):
                 self._score(patient)
@@ -88,7 +88,7 @@ class PatientsRun:
         names = self.extras.hemadetect_names
         pixels = pixels_of if self.extras.textures else None
         with CellFiles(results, hemadetect_names=names, pixels=pixels) as files:
-            for patient in self._patients(fields, overlays.draw):
+            for patient in self._patients(overlays.drawn(fields)):
                 for one in patient:
                     (files.add_unreadable if one.problem else files.add)(one)
                 if not _is_unread(patient):
@@ -102,9 +102,7 @@ class PatientsRun:
         write_index(index, rows, scheme=self.scheme, problems=problems, context=self.fhir)
         return Result(tuple(self.scores), problems, written, index)
 
-    def _patients(
-        self, fields: Iterator[Examined], drawn: Callable[[Examined], Examined]
-    ) -> Iterator[list[Examined]]:
+    def _patients(self, fields: Iterator[Examined]) -> Iterator[list[Examined]]:
         """The examined fields of each patient."""
         for patient_id, own in self.found.patients.items():
             patient, held = [], 0
@@ -114,7 +112,7 @@ class PatientsRun:
                     self.problems.append(one.problem)
                 else:
                     self.warnings.add(one)
-                    one, held = _within_budget(drawn(one), held)
+                    one, held = _within_budget(one, held)
                 patient.append(one)
             if _is_unread(patient):
                 self.without_fields.append(patient_id)

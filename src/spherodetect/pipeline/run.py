@@ -110,14 +110,14 @@ def detect_images(
         warnings = FieldWarnings()
         n_used = 0
         with CellFiles(results, hemadetect_names=hemadetect_names) as files:
-            for one in fields:
+            for one in overlays.drawn(fields):
                 if one.problem:
                     problems.append(one.problem)
                     files.add_unreadable(one)
                     continue
                 n_used += 1
                 warnings.add(one)
-                files.add(overlays.draw(one))
+                files.add(one)
             require_some(n_used, problems)
         warnings.log()
         return Result(problems=tuple(problems), tables=files.written)
