@@ -41,7 +41,7 @@ def report(files: list[Path], *, confidence: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--confidence", type=float, default=0.08)
+    parser.add_argument("--confidence", type=float, default=0.03)
     args = parser.parse_args()
     report(args.files, confidence=args.confidence)
 

@@ -70,7 +70,8 @@ def test_tiles_find_the_cells_of_the_whole_field_once(model, field, um_per_px, t
     assert len(whole) > 60 and abs(len(tiled) - len(whole)) <= 0.02 * len(whole) + 1
     assert pairs(tiled, whole) >= 0.97 * len(tiled)
     overlap = box_iou(tiled.box_yxyx, tiled.box_yxyx) - np.eye(len(tiled))
-    assert overlap.max() < 0.5, "two tiles detect no cell twice"
+    # Suppression is at 0.5, of boxes that fit the masks a little less.
+    assert overlap.max() < 0.6, "two tiles detect no cell twice"
     assert abs(int(tiled.countable.sum()) - int(whole.countable.sum())) <= 2
     assert (tiled.image_size_hw, tiled.um_per_px) == (whole.image_size_hw, whole.um_per_px)
     assert tiled.rbc_diameter_px == pytest.approx(whole.rbc_diameter_px, rel=0.02)

@@ -124,3 +124,22 @@ def test_the_shown_size_is_taken_out_of_the_class(graph):
             np.testing.assert_allclose(
                 decided(graph, median=median, raised=0.0, **options)[0], usual, atol=1e-3
             )
+
+
+def test_a_prior_moves_the_classes_and_not_the_background(decide):
+    import tensorflow as tf
+
+    classes = decide.ClassIds.of(("rbc", "spherocyte", "wbc", "platelet", "macrocyte"))
+    given = np.random.default_rng(2).dirichlet(np.ones(6), size=7).astype(np.float32)
+    # A region that is background for sure has no other class.
+    given[0] = [1, 0, 0, 0, 0, 0]
+    moved = decide.with_prior(tf.constant(given), classes, spherocyte=1.5, other=-0.7).numpy()
+    np.testing.assert_allclose(moved[:, 0], given[:, 0])
+    np.testing.assert_allclose(moved.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(moved[0], given[0])
+    shift = np.log(moved[1:, 1:] / given[1:, 1:])
+    shift -= shift[:, :1]
+    expected = np.broadcast_to([0, 1.5, -0.7, -0.7, 0], shift.shape)
+    np.testing.assert_allclose(shift, expected, atol=1e-5)
+    same = decide.with_prior(tf.constant(given), classes, spherocyte=0.0, other=0.0)
+    np.testing.assert_allclose(same, given, rtol=1e-6)

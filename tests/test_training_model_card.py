@@ -89,3 +89,17 @@ def test_training_splits_are_training_data_and_the_others_evaluation_data(text_o
 def test_blocks_without_used_cells_have_no_row(text_of):
     text = text_of()
     assert "| q | 7 | 5 | 90 | 1 |" in text and "silent" not in text
+
+
+def test_a_tuned_model_says_whose_figures_it_has():
+    model_card = import_module("spherodetect.training.model_card").model_card
+    content = card()
+    before = {"data": content["provenance"]["data"], "params": content["provenance"]["params"]}
+    content["provenance"] |= {"checkpoint": "ckpt-600", "initial": before}
+    assert "tuned" not in model_card(ModelCard.from_json(content))
+    content["provenance"]["tuned_from"] = {"name": "earlier", "checksums": {}}
+    text = model_card(ModelCard.from_json(content))
+    assert "tuned from earlier, which was trained on mgg" in text
+    assert "scale of earlier" not in text
+    content["thresholds"]["spherocyte_prior"] = 1.5
+    assert "scale of earlier" in model_card(ModelCard.from_json(content))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,6 @@ pytestmark = pytest.mark.train
 
 class Detector:
     """Detects three cells in a row in every image."""
-
-    def __init__(self) -> None:
-        self.confidence = 0.5
-        self.tuned = {"confidence": SimpleNamespace(assign=self._assign)}
-
-    def _assign(self, value: float) -> None:
-        self.confidence = value
 
     def replace(self, *, evidence: bool) -> Any:
         assert evidence
@@ -59,9 +51,7 @@ def test_cells_labels_and_fields_point_at_each_other(tmp_path, monkeypatch):
     }
     (tmp_path / "mine-val-00000-of-00001.tfrecord").touch()
     monkeypatch.setattr(module, "read_examples", lambda records: [example, example])
-    detector = Detector()
-    module.survey(detector, [str(tmp_path / "mine-*.tfrecord")], tmp_path / "out" / "cells.npz")
-    assert detector.confidence == module.CONFIDENCE
+    module.survey(Detector(), [str(tmp_path / "mine-*.tfrecord")], tmp_path / "out" / "cells.npz")
     found = np.load(tmp_path / "out" / "cells.npz", allow_pickle=True)
     # A cell without a name is no label; the last label has no detection and is cut by the border.
     assert found["labels_name"].tolist() == ["Spherocyte", "RBC"] * 2

@@ -36,6 +36,8 @@ class Thresholds:
         p_spherocyte: a red cell is called a spherocyte from this probability on.
         slope, intercept: of the log odds of p_spherocyte on the uncalibrated log odds (Platt 1999).
         nms_iou: boxes with a higher IoU are one cell.
+        spherocyte_prior, other_prior: added to the log odds of a spherocyte, and of a class that is
+            no red cell, against red cells. The confidence stays.
     """
 
     # A fifth of the usual confidence mostly means a pale cell, or one of two overlapping cells.
@@ -44,6 +46,8 @@ class Thresholds:
     slope: float = 1.0
     intercept: float = 0.0
     nms_iou: float = 0.45
+    spherocyte_prior: float = 0.0
+    other_prior: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -261,10 +265,17 @@ class _Reader:
 
     def _thresholds(self, values: Mapping[str, Any]) -> Thresholds:
         names = [one.name for one in fields(Thresholds)]
-        if missing := [name for name in names if name not in values]:
-            raise self._error(f"the thresholds {', '.join(names)}", f"none of {', '.join(missing)}")
+        required = [name for name in names if not name.endswith("_prior")]
+        if missing := [name for name in required if name not in values]:
+            raise self._error(
+                f"the thresholds {', '.join(required)}", f"none of {', '.join(missing)}"
+            )
         return Thresholds(
-            **{name: self._number(f"thresholds.{name}", values[name]) for name in names}
+            **{
+                name: self._number(f"thresholds.{name}", values[name])
+                for name in names
+                if name in values
+            }
         )
 
     def _rates(self, values: Mapping[str, Any]) -> ErrorRates:

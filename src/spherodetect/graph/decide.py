@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -53,6 +54,31 @@ class ClassIds:
             k for k in range(1, len(class_names) + 1) if k not in {spherocyte, *other_red}
         )
         return cls(spherocyte, other_red, not_red)
+
+
+def with_prior(
+    probabilities: tf.Tensor, classes: ClassIds, *, spherocyte: Any, other: Any
+) -> tf.Tensor:
+    """Class probabilities (N, K + 1) with another prior of the classes; the background keeps its
+    own.
+
+    Args:
+        probabilities: background first.
+        classes: the ids.
+        spherocyte: added to the log odds of a spherocyte against another red cell.
+        other: added to the log odds of a class that is no red cell against another red cell.
+    """
+    ids = range(1, probabilities.shape[1])
+    shift = [
+        spherocyte if k == classes.spherocyte else other if k in classes.not_red else 0.0
+        for k in ids
+    ]
+    cells = probabilities[:, 1:]
+    moved = cells * tf.exp(tf.stack(shift))
+    moved *= tf.math.divide_no_nan(
+        tf.reduce_sum(cells, axis=1, keepdims=True), tf.reduce_sum(moved, axis=1, keepdims=True)
+    )
+    return tf.concat([probabilities[:, :1], moved], axis=1)
 
 
 def red_cell_probabilities(

@@ -307,6 +307,12 @@ class Detector(tf.Module):
             probabilities, offsets = self.network.classify(
                 self._align(pyramid, proposals + offset, self.network.box_crop)
             )
+            probabilities = decide.with_prior(
+                probabilities,
+                self.classes,
+                spherocyte=self.tuned["spherocyte_prior"],
+                other=self.tuned["other_prior"],
+            )
         boxes = clip(decode(offsets, proposals, (10.0, 10.0, 5.0, 5.0)), size)
         proposed &= tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _MIN_SIDE
         # One box a cell, whatever its class. One row more than the limit shows that cells are left

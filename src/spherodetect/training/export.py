@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -113,7 +114,7 @@ def export_tuned(
     conventions: Conventions,
     told: Mapping[str, Any],
     name: str,
-    confidence: float,
+    prior: Mapping[str, float] = MappingProxyType({}),
     taught: Sequence[Path] = (),
     canvas: Canvas | None = CANVAS,
 ) -> Path:
@@ -127,7 +128,7 @@ def export_tuned(
         conventions: what laboratories call a spherocyte.
         told: what model.json says of them.
         name: the model's name in tables.
-        confidence: a detection below this is dropped.
+        prior: those of `Thresholds` that differ from `keep`.
         taught: folders of records that the conventions were fitted on: their fields are not held
             out from this model.
         canvas: the fixed shapes of serving_static; None leaves that signature out.
@@ -135,7 +136,7 @@ def export_tuned(
     _, detector, checkpoint = restore(run)
     kept = read_card(keep)
     detector = detector.replace(second=kept_second_look(keep), conventions=conventions)
-    detector.assign(replace(kept.thresholds, confidence=confidence))
+    detector.assign(replace(kept.thresholds, **prior))
     card = _card(run, name, checkpoint, detector, None, n_folds=kept.rates.folds)
     content = {
         **card.provenance.content,

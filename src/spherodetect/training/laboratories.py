@@ -1,14 +1,17 @@
 """A model folder goes on as one with the conventions of several laboratories.
 
     python -m spherodetect.training.laboratories collect RUN --records PATTERN... --out FILE.npz
+    python -m spherodetect.training.laboratories prior --before FILE.npz --now FILE.npz
     python -m spherodetect.training.laboratories export RUN --collected FILE.npz... --keep MODEL \\
         --out FOLDER
     python -m spherodetect.training.laboratories again MODEL --out FOLDER
 
 RUN is a run or a model folder. `collect` runs its detector over records that it held out, see
-survey.py. `export` fits the conventions of the laboratories on such files. It takes the second
-look, and the row and rates of Chula's convention, from the model folder `--keep`: the detector is
-that model's own or was tuned from it, and it saw all of Chula, so that nothing new can be measured
+survey.py. `prior` prints what brings the log odds of a tuned run to the scale of the model from
+which it went on, see prior.py; the files are what both found in the same records. `export` fits the
+conventions of the laboratories on collected files. It takes the second look, the thresholds, and
+the row and rates of Chula's convention, from the model folder `--keep`: the detector is that
+model's own or was tuned from it, and it saw all of Chula, so that nothing new can be measured
 there. `again` writes a model folder with the graph of this version and the same networks,
 conventions and rates.
 """
@@ -16,9 +19,10 @@ conventions and rates.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +45,9 @@ from spherodetect.training.conventions import (
 )
 from spherodetect.training.export import CANVAS, export_tuned, restore
 from spherodetect.training.kept import export_kept, kept_detector, kept_second_look
+from spherodetect.training.prior import prior_shift
 from spherodetect.training.reference import CONVENTIONS
-from spherodetect.training.survey import CONFIDENCE, survey
+from spherodetect.training.survey import survey
 
 #: Data sets without spherocytes, and the convention whose stain they have.
 HEALTHY = {"pbc": "dataset-a"}
@@ -53,6 +58,8 @@ _HEALTHY_BLOCK = 20
 #: What judges a film of unknown origin: the evidence relative to the field, and no network, because
 #: the networks' log odds do not travel between laboratories.
 TRAVELS = FEATURES[1:]
+#: The thresholds that a tuned run does not share with its start.
+_PRIOR = ("spherocyte_prior", "other_prior")
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,10 +248,19 @@ def _is_model(path: Path) -> bool:
     return (path / "model.json").is_file()
 
 
-def _detector(run: Path, second: Path | None) -> Detector:
-    """The detector of a run or of a model folder, with the second look of another model folder."""
+def _detector(run: Path, second: Path | None, prior: Mapping[str, float]) -> Detector:
+    """The detector of a run or of a model folder, with the second look and the thresholds of
+    another model folder."""
     detector = kept_detector(run)[1] if _is_model(run) else restore(run)[1]
-    return detector.replace(second=kept_second_look(second)) if second else detector
+    if second is None:
+        return detector
+    detector.assign(replace(read_card(second).thresholds, **prior))
+    return detector.replace(second=kept_second_look(second))
+
+
+def _prior(args: argparse.Namespace) -> dict[str, float]:
+    """The thresholds that state the prior of a tuned run."""
+    return {name: getattr(args, name) for name in _PRIOR}
 
 
 def main() -> None:
@@ -255,7 +271,10 @@ def main() -> None:
     one.add_argument("run", type=Path, help="a run, or a model folder")
     one.add_argument("--records", nargs="+", required=True)
     one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--second", type=Path, help="model folder whose second look is used")
+    one.add_argument("--second", type=Path, help="model of second look and thresholds")
+    shift = commands.add_parser("prior", help="the prior that a tuned run needs")
+    shift.add_argument("--before", type=Path, required=True, help="cells of the start")
+    shift.add_argument("--now", type=Path, required=True, help="cells of the run")
     two = commands.add_parser("export", help="a model folder with conventions")
     two.add_argument("run", type=Path)
     two.add_argument("--collected", nargs="+", type=Path, required=True)
@@ -269,9 +288,17 @@ def main() -> None:
     three.add_argument("--nms-iou", type=float, help="boxes with a higher IoU are one cell")
     three.add_argument("--confidence", type=float, help="a detection below this is dropped")
     three.add_argument("--out", type=Path, required=True)
+    for command in (one, two):
+        for name in _PRIOR:
+            command.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0)
     args = parser.parse_args()
+    if args.command == "prior":
+        # The log odds of both networks are averaged.
+        moved, n_cells = prior_shift(args.before, args.now)
+        sys.stdout.write(f"--spherocyte-prior {2 * moved:.3f} (by {n_cells} cells)\n")
+        return
     if args.command == "collect":
-        survey(_detector(args.run, args.second), args.records, args.out)
+        survey(_detector(args.run, args.second, _prior(args)), args.records, args.out)
         return
     if args.command == "again":
         changed = {"nms_iou": args.nms_iou, "confidence": args.confidence}
@@ -291,7 +318,7 @@ def main() -> None:
         conventions=conventions,
         told=told,
         name=args.name,
-        confidence=CONFIDENCE,
+        prior=_prior(args),
         taught=args.taught,
     )
 

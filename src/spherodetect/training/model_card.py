@@ -54,11 +54,19 @@ and error rates are joint. If less than a third of a block is labelled, its othe
 not used, because people then labelled conspicuous cells. Missed cells are not in these figures; \
 `spherodetect evaluate` counts them.
 
-{figures}
+{tuned}{figures}
 
 | block | spherocytes | called | other cells | called |
 |---|---|---|---|---|
 {blocks}{reference}{conventions}"""
+_TUNED = (
+    "The detector was tuned from {name}, which was trained on {taught}. These fields cannot be "
+    "held out again, so that the figures and rates of this section are those of {name}. {prior}\n\n"
+)
+_SAME_SCALE = (
+    "The log odds of the tuned detector were brought to the scale of {name} on fields that the "
+    "tuning did not use."
+)
 _CONVENTIONS = """\
 
 ## Conventions
@@ -92,6 +100,7 @@ def model_card(card: ModelCard) -> str:
         training_data="\n".join(_data_rows(data, training)),
         evaluation_data="\n".join(_data_rows(data, held_out)),
         folds=card.rates.folds,
+        tuned=_tuned(card),
         figures="\n".join(_figures(card.held_out_figures)),
         blocks="".join(f"{row}\n" for row in _block_rows(card.rates.blocks)),
         reference=_reference(card.rates.reference),
@@ -106,6 +115,17 @@ def _initial(initial: Provenance | None) -> str:
         return "random weights"
     model = initial.content.get("model") or {}
     return f"the weights of {model['name']}" if "name" in model else "an earlier checkpoint"
+
+
+def _tuned(card: ModelCard) -> str:
+    """Whose figures these are; empty for a model that was not tuned from another one."""
+    provenance = card.provenance
+    before, initial = provenance.content.get("tuned_from"), provenance.initial
+    if not before or initial is None or not provenance.content.get("checkpoint"):
+        return ""
+    taught = ", ".join(sorted(name for name, of in initial.training_splits().items() if of))
+    prior = _SAME_SCALE.format(name=before["name"]) if card.thresholds.spherocyte_prior else ""
+    return _TUNED.format(name=before["name"], taught=taught or "other fields", prior=prior)
 
 
 def _blank(healthy: Mapping[str, Any]) -> str:

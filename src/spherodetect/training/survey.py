@@ -21,9 +21,6 @@ from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.labels.splits import block_of
 from spherodetect.records.examples import read_examples
 
-#: Detections of less confidence are no cells. Whole cells that nobody labelled are seldom surer
-#: than twice this, see experiments/README.md.
-CONFIDENCE = 0.08
 #: The detector's outputs of each cell that are kept, and their columns.
 _OF_CELLS = {
     "numbers": "numbers",
@@ -40,12 +37,11 @@ def survey(detector: Detector, patterns: Sequence[str], out: Path) -> None:
     """Detect the cells of records, pixel size unknown, and write what is known of each.
 
     Args:
-        detector: its confidence is set to CONFIDENCE.
+        detector: with its thresholds.
         patterns: of the files of records.
         out: the file, .npz.
     """
     detector = detector.replace(evidence=True)
-    detector.tuned["confidence"].assign(CONFIDENCE)
     call = tf.function(
         detector,
         input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.float32)],
@@ -106,4 +102,4 @@ def _add(
     fields["rbc_px"].append([found["rbc_diameter_px"], example["rbc_diameter_px"]])
 
 
-__all__ = ["CONFIDENCE", "survey"]
+__all__ = ["survey"]
