@@ -23,11 +23,12 @@ from spherodetect.cli.options import UNUSABLE
 from spherodetect.cli.scores import add_score_commands
 from spherodetect.cli.streams import unheard_streams
 from spherodetect.console import LogLines, say
+from spherodetect.detect.threads import state_threads
 from spherodetect.errors import SpherodetectError
 from spherodetect.safety import quoted, system_reason
 
 #: Commands that use a model folder, and neither Keras nor Model Garden.
-_WITHOUT_KERAS = {"demo", "detect", "evaluate", "review", "score"}
+_OF_A_MODEL = {"demo", "detect", "evaluate", "review", "score"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
-    if argv is None and args.command in _WITHOUT_KERAS:
+    if argv is None and args.command in _OF_A_MODEL:
         _without_keras()
+        state_threads()
     _quiet_tensorflow()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[LogLines()])
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spherodetect.detect.detector import Detector, as_detector, with_convention
 from spherodetect.detect.model import Model
+from spherodetect.detect.threads import n_threads
 from spherodetect.errors import SpherodetectError
 from spherodetect.fields.field import Field
 from spherodetect.pipeline.examine import examine, stored_under
@@ -77,11 +78,13 @@ class DetectorCopy:
         files: relative path to content; of a model folder.
         convention: the model's stated convention.
         own: somebody's own detector.
+        threads: among which TensorFlow divides an operation, as it does where the copy was made.
     """
 
     files: Mapping[str, bytes] | None = None
     convention: str | None = None
     own: Detector | None = None
+    threads: int = 1
 
     @classmethod
     def of(cls, detector: Detector) -> DetectorCopy:
@@ -90,13 +93,14 @@ class DetectorCopy:
             return cls(own=detector)
         root = detector.folder
         files = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()}
-        return cls({name: path.read_bytes() for name, path in files.items()}, detector.convention)
+        content = {name: path.read_bytes() for name, path in files.items()}
+        return cls(content, detector.convention, threads=n_threads())
 
     def loaded(self, cores: int) -> Detector:
-        """The detector, which computes on so many cores."""
+        """The detector, for a process that has so many cores."""
         if self.files is None:
             return as_detector(self.own)
-        _use_cores(cores)
+        _use_cores(cores, self.threads)
         with tempfile.TemporaryDirectory(prefix="spherodetect-") as folder:
             for name, content in self.files.items():
                 path = Path(folder, name)
@@ -180,13 +184,16 @@ def _placed(task: Task, folder: Path) -> Task:
     )
 
 
-def _use_cores(cores: int) -> None:
-    """Limit the threads of this process; it must not have computed with TensorFlow yet."""
+def _use_cores(cores: int, threads: int) -> None:
+    """Limit the threads of this process; it must not have computed with TensorFlow yet.
+
+    There may be more threads than cores: their number decides the last digits of a result.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["OMP_NUM_THREADS"] = str(cores)
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(cores)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
