@@ -30,6 +30,7 @@ import numpy as np
 
 from spherodetect.cells import UNSEEN
 from spherodetect.detect.model_folder import read_card
+from spherodetect.errors import SpherodetectError
 from spherodetect.graph.conventions import FEATURES
 from spherodetect.graph.detector import Detector
 from spherodetect.training.conventions import (
@@ -253,6 +254,8 @@ def _detector(run: Path, second: Path | None, prior: Mapping[str, float]) -> Det
     another model folder."""
     detector = kept_detector(run)[1] if _is_model(run) else restore(run)[1]
     if second is None:
+        if any(prior.values()):
+            raise SpherodetectError("expected --second MODEL beside a prior, got none; name it")
         return detector
     detector.assign(replace(read_card(second).thresholds, **prior))
     return detector.replace(second=kept_second_look(second))
