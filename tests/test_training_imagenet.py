@@ -146,6 +146,21 @@ def test_weights_with_a_classifier_are_accepted(imagenet, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_within_a_larger_model_are_found(imagenet, keras_model, tmp_path):
+    """As transfer learning with Keras 3 stores them: in a group of their own, by other names."""
+    import h5py
+
+    with h5py.File(tmp_path / "nested.h5", "w") as file:
+        for layer in keras_model.layers:
+            for weight in layer.weights:
+                name = weight.name.split("/")[-1].removesuffix(":0").removeprefix("depthwise_")
+                file[f"model_weights/mobilenetv2_1.00_160/{layer.name}/{name}"] = weight.numpy()
+        file["model_weights/dense/dense/kernel"] = np.zeros((1280, 120))
+    loaded = imagenet.load_keras(tmp_path / "nested.h5").get_weights()
+    for ours, theirs in zip(loaded, keras_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_other_files_are_refused(imagenet, tmp_path, capsys):
     import tf_keras
 

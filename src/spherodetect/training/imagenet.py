@@ -63,19 +63,47 @@ def write_checkpoint(weights: Path, out: Path, *, fold: bool = True) -> Path:
 
 
 def load_keras(weights: Path) -> tf_keras.Model:
-    """The Keras network with the weights of a file."""
+    """The Keras network, without classifier, with the weights of a file.
+
+    The weights are found by the names of their layers. So they may belong to a larger model that
+    holds MobileNetV2 as one of its layers, as transfer learning stores them.
+    """
     try:
         with h5py.File(weights) as file:
-            layers = {*file.get("model_weights", file).attrs["layer_names"]}
-        with_classifier = bool(layers & {"predictions", b"predictions"})
-        model = tf_keras.applications.MobileNetV2(weights=None, include_top=with_classifier)
-        model.load_weights(str(weights))
+            stored = _stored(file)
+        model = tf_keras.applications.MobileNetV2(weights=None, include_top=False)
+        for layer in model.layers:
+            layer.set_weights([stored[_place(weight.name)] for weight in layer.weights])
     except (OSError, KeyError, ValueError) as error:
         raise SpherodetectError(
             f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 "
             f"at width 1.0, got {quoted(str(error))}; save one with model.save_weights"
         ) from error
     return model
+
+
+def _stored(file: h5py.File) -> dict[tuple[str, str], np.ndarray]:
+    """The arrays of a file by layer and name."""
+    found: dict[tuple[str, str], np.ndarray] = {}
+
+    def collect(path: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and "/" in path:
+            found[_place(path)] = item[()]
+
+    file.get("model_weights", file).visititems(collect)
+    return found
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Layer and name of a weight. Keras 2 calls a kernel of a depthwise layer differently.
+
+    >>> _place("mobilenetv2/Conv1/kernel:0")
+    ('Conv1', 'kernel')
+    >>> _place("expanded_conv_depthwise/depthwise_kernel:0")
+    ('expanded_conv_depthwise', 'kernel')
+    """
+    *_, layer, name = path.split("/")
+    return layer, name.removesuffix(":0").removeprefix("depthwise_")
 
 
 def to_backbone(model: tf_keras.Model) -> mobilenet.MobileNet:
