@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from spherodetect.training.survey import read_survey
+
 
 def report(files: list[Path], *, confidence: float) -> None:
     """Print recall, extra detections and known white cells of every data set."""
     for file in files:
-        a = np.load(file, allow_pickle=True)
+        a = read_survey(file)
         data_set = a["fields_data_set"]
         for name in sorted(set(data_set)):
             of_label = data_set[a["labels_field"]] == name

@@ -33,7 +33,7 @@ def _write_cells(file: Path, fields: dict[str, list[tuple[int, float]]]) -> Path
             class_id.append(kind)
     np.savez(
         file,
-        fields_name=np.array(list(fields), object),
+        fields_name=np.array(list(fields)),
         labels_field=np.array(field, int),
         labels_class_id=np.array(class_id, int),
         # A cell without a label comes first, and the others in reverse order.
@@ -67,3 +67,21 @@ def test_without_a_common_cell_nothing_is_moved(prior, tmp_path):
         _write_cells(tmp_path / f"{name}.npz", {f"{name}.jpg": [(1, 0.5)]}) for name in ("a", "b")
     ]
     assert prior.prior_shift(*files) == (0.0, 0)
+
+
+def test_a_file_of_something_else_is_refused_in_one_sentence(tmp_path, capsys):
+    laboratories = import_module("spherodetect.training.laboratories")
+    good = _write_cells(tmp_path / "good.npz", {"0.jpg": [(1, 0.5)]})
+    (tmp_path / "text.npz").write_text("cells")
+    np.savez(tmp_path / "other.npz", cells_label=np.zeros(3, int))
+    objects = {name: np.array([None]) for name in ("cells_log_odds", "labels_field", "fields_name")}
+    np.savez(tmp_path / "objects.npz", **objects)
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "other.npz", "objects.npz", "array.npy", "none.npz"):
+        with pytest.raises(SystemExit) as left:
+            laboratories.main(["prior", "--before", str(good), "--now", str(tmp_path / name)])
+        said = capsys.readouterr().err
+        assert left.value.code == 2
+        assert name in said and "expected" in said and said.count("\n") == 1
+    assert laboratories.main(["prior", "--before", str(good), "--now", str(good)]) == 0
+    assert capsys.readouterr().out == "--spherocyte-prior 0.000 (by 1 cells)\n"

@@ -48,7 +48,7 @@ from spherodetect.training.export import CANVAS, export_tuned, restore
 from spherodetect.training.kept import export_kept, kept_detector, kept_second_look
 from spherodetect.training.prior import prior_shift
 from spherodetect.training.reference import CONVENTIONS
-from spherodetect.training.survey import survey
+from spherodetect.training.survey import read_survey, survey
 
 #: Data sets without spherocytes, and the convention whose stain they have.
 HEALTHY = {"pbc": "dataset-a"}
@@ -82,16 +82,15 @@ class Collected:
         columns: dict[str, list[np.ndarray]] = defaultdict(list)
         n_fields = n_labels = 0
         for file in files:
-            with np.load(file, allow_pickle=True) as arrays:
-                for name in arrays.files:
-                    values = arrays[name]
-                    if name.endswith("_field"):
-                        values = values + n_fields
-                    if name == "cells_label":
-                        values = np.where(values >= 0, values + n_labels, -1)
-                    columns[name].append(values)
-                n_fields += len(arrays["fields_name"])
-                n_labels += len(arrays["labels_field"])
+            arrays = read_survey(file)
+            for name, values in arrays.items():
+                if name.endswith("_field"):
+                    values = values + n_fields
+                if name == "cells_label":
+                    values = np.where(values >= 0, values + n_labels, -1)
+                columns[name].append(values)
+            n_fields += len(arrays["fields_name"])
+            n_labels += len(arrays["labels_field"])
         joined = {name: np.concatenate(parts) for name, parts in columns.items()}
         groups: dict[str, dict[str, np.ndarray]] = {"cells": {}, "labels": {}, "fields": {}}
         for name, values in joined.items():
@@ -266,8 +265,18 @@ def _prior(args: argparse.Namespace) -> dict[str, float]:
     return {name: getattr(args, name) for name in _PRIOR}
 
 
-def main() -> None:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; 0 done, 2 an input that cannot be used."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        _run(args)
+    except SpherodetectError as error:
+        parser.exit(2, f"{error}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m spherodetect.training.laboratories")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("collect", help="held-out cells of a detector, to a file")
@@ -294,7 +303,10 @@ def main() -> None:
     for command in (one, two):
         for name in _PRIOR:
             command.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0)
-    args = parser.parse_args()
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
     if args.command == "prior":
         # The log odds of both networks are averaged.
         moved, n_cells = prior_shift(args.before, args.now)
@@ -327,4 +339,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

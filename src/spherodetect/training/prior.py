@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spherodetect.training.survey import read_survey
+
 #: Cells whose mean log odds of the two detectors lie within this of 0 are near the cut.
 _NEAR = 3.0
 
@@ -33,17 +35,17 @@ def prior_shift(before: Path, now: Path) -> tuple[float, int]:
 
 def _log_odds(file: Path) -> dict[tuple[str, int], float]:
     """(field, number of the label in it) to the log odds of the cell that was found there."""
-    with np.load(file, allow_pickle=True) as arrays:
-        fields = arrays["fields_name"].astype(str)
-        field = arrays["labels_field"]
-        first = np.searchsorted(field, np.arange(len(fields)))
-        label = arrays["cells_label"]
-        is_red = np.isin(arrays["labels_class_id"], (1, 2))
-        return {
-            (str(fields[field[k]]), int(k - first[field[k]])): float(value)
-            for k, value in zip(label, arrays["cells_log_odds"], strict=True)
-            if k >= 0 and is_red[k]
-        }
+    arrays = read_survey(file)
+    fields = arrays["fields_name"].astype(str)
+    field = arrays["labels_field"]
+    first = np.searchsorted(field, np.arange(len(fields)))
+    label = arrays["cells_label"]
+    is_red = np.isin(arrays["labels_class_id"], (1, 2))
+    return {
+        (str(fields[field[k]]), int(k - first[field[k]])): float(value)
+        for k, value in zip(label, arrays["cells_log_odds"], strict=True)
+        if k >= 0 and is_red[k]
+    }
 
 
 __all__ = ["prior_shift"]

@@ -10,16 +10,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
 
 from spherodetect.cells import Cells, touches_border
 from spherodetect.detect.matching import match_points
+from spherodetect.errors import SpherodetectError
 from spherodetect.graph.detector import Detector
 from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.labels.splits import block_of
 from spherodetect.records.examples import read_examples
+from spherodetect.safety import quoted
 
 #: The detector's outputs of each cell that are kept, and their columns.
 _OF_CELLS = {
@@ -63,6 +66,26 @@ def survey(detector: Detector, patterns: Sequence[str], out: Path) -> None:
     np.savez_compressed(out, **arrays)
 
 
+def read_survey(file: Path) -> dict[str, np.ndarray]:
+    """The columns that `survey` wrote: `cells_...`, `labels_...` and `fields_...`.
+
+    Raises:
+        SpherodetectError: no file of `survey`.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        missing = {"cells_log_odds", "labels_field", "fields_name"} - found.keys()
+        if missing:
+            raise KeyError(", ".join(sorted(missing)))
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise SpherodetectError(
+            f"{quoted(file)}: expected a file of `laboratories collect`, got {quoted(str(error))}; "
+            "collect the cells again"
+        ) from error
+    return found
+
+
 def _add(
     groups: dict[str, Columns], example: dict[str, Any], found: dict[str, Any], data_set: str
 ) -> None:
@@ -102,4 +125,4 @@ def _add(
     fields["rbc_px"].append([found["rbc_diameter_px"], example["rbc_diameter_px"]])
 
 
-__all__ = ["survey"]
+__all__ = ["read_survey", "survey"]
