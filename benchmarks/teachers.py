@@ -1,6 +1,6 @@
 """Masks from boxes by three teachers: segmentation, the bundled detector, and LiteMedSAM.
 
-    python -m benchmarks.teachers compare [--fields 24] [--sam]
+    python -m benchmarks.teachers compare [--fields 24] [--teachers NAME...]
     python -m benchmarks.teachers teach TEACHER SHARD... --out FOLDER
 
 Labels that are boxes need masks before they can teach the mask head. `spherodetect tfrecords` takes
@@ -88,11 +88,11 @@ def by_detector(image: np.ndarray, boxes: np.ndarray, diameter_px: float) -> lis
 
     cells = _detector().detect(image, _UM_PER_PX * _DIAMETER_PX / diameter_px)
     iou = box_iou(boxes, np.asarray(cells.box_yxyx, float).reshape(-1, 4))
+    found = [Taught(mask, corner) for mask, corner in cells.pixel_masks()]
     masks: list[Taught | None] = [None] * len(boxes)
     for a, b in zip(*linear_sum_assignment(iou, maximize=True), strict=True):
         if iou[a, b] >= _SAME_BOX:
-            y0, x0 = np.floor(cells.box_yxyx[b][:2]).astype(int)
-            masks[a] = Taught(np.asarray(cells.masks[b], bool), (int(y0), int(x0)))
+            masks[a] = found[b]
     return masks
 
 
@@ -235,7 +235,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("compare", help="the teachers' masks of drawn cells")
     one.add_argument("--fields", type=int, default=24, help="number of drawn fields")
-    one.add_argument("--sam", action="store_true", help="with LiteMedSAM")
+    one.add_argument(
+        "--teachers", nargs="+", choices=TEACHERS, default=["segmentation", "detector"]
+    )
     two = commands.add_parser("teach", help="records with the masks of a teacher")
     two.add_argument("teacher", choices=TEACHERS)
     two.add_argument("shards", nargs="+", type=Path)
@@ -244,8 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "teach":
         teach(TEACHERS[args.teacher], args.shards, args.out)
         return
-    names = [name for name in TEACHERS if args.sam or name != "sam"]
-    judged = {name: judge(TEACHERS[name], args.fields) for name in names}
+    judged = {name: judge(TEACHERS[name], args.fields) for name in args.teachers}
     sys.stdout.write("\n".join([*table(judged), ""]))
 
 
