@@ -143,3 +143,43 @@ def test_a_prior_moves_the_classes_and_not_the_background(decide):
     np.testing.assert_allclose(shift, expected, atol=1e-5)
     same = decide.with_prior(tf.constant(given), classes, spherocyte=0.0, other=0.0)
     np.testing.assert_allclose(same, given, rtol=1e-6)
+
+
+def test_an_unsure_detection_in_a_surer_one_is_a_part_of_it(decide):
+    cell = (10.0, 10.0, 40.0, 40.0)
+    boxes = np.array(
+        [
+            cell,
+            (15.0, 15.0, 35.0, 30.0),  # in the cell, and unsure
+            (15.0, 15.0, 35.0, 30.5),  # in the cell, and sure: a platelet on it
+            (15.0, 32.0, 35.0, 56.0),  # a third of it in the cell
+            (70.0, 70.0, 90.0, 90.0),  # unsure, alone
+            (5.0, 5.0, 45.0, 45.0),  # unsure, around the cell
+            (0.0, 0.0, 0.0, 0.0),
+        ],
+        np.float32,
+    )
+    confidence = np.array([0.9, 0.04, 0.3, 0.04, 0.04, 0.04, 0.01], np.float32)
+    part = decide.is_part(boxes, confidence).numpy()
+    assert part.tolist() == [False, True, False, False, False, False, False]
+    # Of two unsure ones in one place the surer stays.
+    assert decide.is_part(boxes[[1, 1]], np.float32([0.03, 0.04])).numpy().tolist() == [True, False]
+    assert decide.is_part(boxes[:0], confidence[:0]).numpy().shape == (0,)
+
+
+@pytest.mark.parametrize("canvas_hw", [None, (64, 96)])
+def test_the_rows_in_use_stay_first_when_some_are_dropped(canvas_hw):
+    import tensorflow as tf
+
+    from spherodetect.graph.proposals import Shapes
+
+    shapes = Shapes(32.0, canvas_hw)
+    keep = tf.constant([7, 3, 5, 2, 0, 0])
+    valid = tf.constant([True, True, True, True, False, False])
+    dropped = tf.constant([False, True, False, False, True, False])
+    if canvas_hw is None:
+        keep, valid, dropped = keep[:4], valid[:4], dropped[:4]
+    kept, used = shapes.without(keep, valid, dropped)
+    assert kept.numpy()[used.numpy()].tolist() == [7, 5, 2]
+    assert used.numpy().tolist() == [True] * 3 + [False] * (len(used) - 3)
+    assert len(kept) == (3 if canvas_hw is None else 6)

@@ -76,6 +76,14 @@ def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor | None = None) -> tf.Tensor
     return overlap / tf.maximum(area[:, None] + area_of_others[None] - overlap, 1e-6)
 
 
+def share_inside(boxes: tf.Tensor) -> tf.Tensor:
+    """(N, N) share of the area of each box (row) that lies in each box (column)."""
+    low = tf.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = tf.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    overlap = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+    return overlap / tf.maximum(tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1), 1e-6)[:, None]
+
+
 def align(
     pyramid: Sequence[tf.Tensor],
     boxes: tf.Tensor,

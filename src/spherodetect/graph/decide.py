@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from spherodetect.cells import RED_CELLS
-from spherodetect.graph.boxes import pairwise_iou, whole
+from spherodetect.graph.boxes import pairwise_iou, share_inside, whole
 from spherodetect.graph.evidence import median, shape
 from spherodetect.graph.outlines import contact
 
@@ -23,6 +23,11 @@ SPHEROCYTE = "spherocyte"
 _OVERLAP_IOU = 0.12
 #: A cell of which a larger share of the outline lies against another cell is not separate.
 _MAX_CONTACT = 0.1
+#: A detection with a lower confidence, of which a larger share lies in a more certain one, is a
+#: part of that cell. On 1,793 labelled cells of TXL-PBC this drops 60 detections without a label
+#: and 9 with one; on 1,516 of Dataset A 16 and none. A limit of 0.1 drops more parts, and twice as
+#: many labelled cells.
+_SURE_OF_A_CELL, _MAX_INSIDE = 0.05, 0.6
 #: Diameter over the field's median, outside of which a detection is a fragment or several cells.
 _MIN_RELATIVE, _MAX_RELATIVE = 0.4, 1.5
 #: A cell that is larger than this has to be round and without a waist (aspect ratio and fullness,
@@ -54,6 +59,13 @@ class ClassIds:
             k for k in range(1, len(class_names) + 1) if k not in {spherocyte, *other_red}
         )
         return cls(spherocyte, other_red, not_red)
+
+
+def is_part(boxes: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
+    """(N,) bool, unsure detections that are a part of a more certain one."""
+    larger = confidence[tf.newaxis, :] > confidence[:, tf.newaxis]
+    inside = tf.reduce_any(larger & (share_inside(boxes) > _MAX_INSIDE), axis=1)
+    return inside & (confidence < _SURE_OF_A_CELL)
 
 
 def with_prior(

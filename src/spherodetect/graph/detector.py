@@ -327,6 +327,9 @@ class Detector(tf.Module):
         )
         count = tf.reduce_sum(tf.cast(valid, tf.int32))
         keep, valid = keep[:limit], valid[:limit]
+        part = decide.is_part(tf.gather(boxes, keep), 1.0 - tf.gather(probabilities, keep)[:, 0])
+        keep, valid = self.shapes.without(keep, valid, part)
+        n_cells = tf.reduce_sum(tf.cast(valid, tf.int32))
         boxes, probabilities = tf.gather(boxes, keep), tf.gather(probabilities, keep)
         if self.shapes.fixed:
             boxes *= tf.cast(valid, tf.float32)[:, tf.newaxis]
@@ -368,7 +371,7 @@ class Detector(tf.Module):
             cells
             | of_field
             | {
-                "num_detections": tf.minimum(count, limit),
+                "num_detections": n_cells,
                 "rbc_diameter_px": median / scale,
                 "truncated": (count > limit) | is_limited,
                 **({} if given is None else {"frame": tf.stack(used.values())}),

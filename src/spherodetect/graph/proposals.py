@@ -72,6 +72,16 @@ class Shapes:
         )
         return keep, tf.range(tf.size(keep)) < count
 
+    def without(
+        self, keep: tf.Tensor, valid: tf.Tensor, dropped: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `suppress` returned without the dropped rows; the rows in use stay first."""
+        valid &= ~dropped
+        if not self.fixed:
+            return tf.boolean_mask(keep, valid), tf.boolean_mask(valid, valid)
+        order = tf.argsort(tf.cast(~valid, tf.int32), stable=True)
+        return tf.gather(keep, order), tf.gather(valid, order)
+
     def propose(
         self,
         scores: tf.Tensor,

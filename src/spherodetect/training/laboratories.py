@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from spherodetect.cells import UNSEEN
-from spherodetect.detect.model_folder import read_card
+from spherodetect.detect.model_folder import BUNDLED, BUNDLED_NAME, read_card
 from spherodetect.errors import SpherodetectError
 from spherodetect.graph.conventions import FEATURES
 from spherodetect.graph.detector import Detector
@@ -295,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--name", default="bundled")
     two.add_argument("--out", type=Path, required=True)
     three = commands.add_parser("again", help="a model folder with the graph of this version")
-    three.add_argument("model", type=Path)
+    three.add_argument("model", help="a model folder, or bundled")
     three.add_argument("--name", help="of the new model, by default as before")
     three.add_argument("--nms-iou", type=float, help="boxes with a higher IoU are one cell")
     three.add_argument("--confidence", type=float, help="a detection below this is dropped")
@@ -318,7 +318,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.command == "again":
         changed = {"nms_iou": args.nms_iou, "confidence": args.confidence}
         thresholds = {key: value for key, value in changed.items() if value is not None}
-        export_kept(args.model, args.out, name=args.name, thresholds=thresholds, canvas=CANVAS)
+        folder = BUNDLED if args.model == BUNDLED_NAME else Path(args.model)
+        export_kept(folder, args.out, name=args.name, thresholds=thresholds, canvas=CANVAS)
         return
     conventions, told = conventions_of(Collected.load(args.collected), args.keep)
     if _is_model(args.run):
