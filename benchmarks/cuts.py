@@ -10,12 +10,15 @@ too large.
 
 The first table is of all cells: F1, average precision, sensitivity and specificity with 90 % of
 bootstraps over blocks. The second one has sensitivity, specificity and F1 of each block with at
-least fifteen labelled spherocytes.
+least fifteen labelled spherocytes. The third one shows what a patient's interval would be: 20
+fields of 40 countable cells, of which some percent are called, by the error rates at each cut.
+--write keeps these rates, as model.json has them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,12 +29,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablations import Judged, compare, held_out_cells
+from spherodetect.safety import atomic_write
 
 #: Natural log odds; the first is the cut in use.
 CUTS = (float(np.log(3)), 1.5, 0.8, 0.4, 0.0, -0.4)
 #: Cells whose mean log odds of run and reference lie within this of 0 are near the cut.
 _NEAR = 3.0
 _LEAST_SPHEROCYTES = 15
+#: A patient's fields, countable cells in each, and the percentages of them that are called.
+_FIELDS, _CELLS, _CALLED = 20, 40, (5, 15, 30, 60)
 
 
 def moved(cells: Any, reference: Any) -> Any:
@@ -98,6 +104,34 @@ def judge(folds: Sequence[Any], cuts: Sequence[float] = CUTS) -> dict[str, Judge
     }  # fmt: skip
 
 
+def rates_at(folds: Sequence[Any], cuts: Sequence[float] = CUTS) -> dict[str, list[dict]]:
+    """The error rates of each cut, blocks as in model.json."""
+    from spherodetect.training.calibrate import HeldOutCells, block_rates
+
+    cells = HeldOutCells.join(folds)
+    return {f"{cut:.2f}": block_rates(cells, cells.log_odds >= cut) for cut in cuts}
+
+
+def interval_table(rates: dict[str, list[dict]]) -> list[str]:
+    """Score and 95 % interval of a patient by the rates of each cut, by the percentage called."""
+    from spherodetect.score.counts import score_counts
+    from spherodetect.score.rates import ClassifierRates
+
+    lines = [f"| log odds | {' | '.join(f'{called} % called' for called in _CALLED)} |"]
+    lines.append("|---" * (1 + len(_CALLED)) + "|")
+    for cut, blocks in rates.items():
+        model = ClassifierRates.from_model_json({"rates": {"blocks": blocks}, "name": cut})
+        scores = [
+            score_counts([_CELLS * called // 100] * _FIELDS, [_CELLS] * _FIELDS, model=model)
+            for called in _CALLED
+        ]
+        shown = [
+            f"{s.hs_score:.1f} ({s.hs_score_low:.1f} to {s.hs_score_high:.1f})" for s in scores
+        ]
+        lines.append(f"| {cut} | {' | '.join(shown)} |")
+    return lines
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(
@@ -106,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="runs that held out other fields each")
     parser.add_argument("--cells", type=Path, default=Path("runs/cuts"), help="kept cells")
     parser.add_argument("--um-per-px", type=float, default=0.193, help="pixel size; 0: unknown")
+    parser.add_argument("--write", type=Path, help="a JSON file for the rates at each cut")
     parser.add_argument("--reference", type=Path, help="a model folder; default: the bundled one")
     args = parser.parse_args(argv)
     from spherodetect.detect.model_folder import BUNDLED
@@ -127,7 +162,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         aligned.append(cells)
         sys.stdout.write(f"{run.name}: {len(cells.log_odds)} cells, moved by {shift:.2f}\n")
     judged = judge(aligned)
-    sys.stdout.write("\n".join(["", *compare(judged), "", *block_table(judged), ""]))
+    rates = rates_at(aligned)
+    tables = [compare(judged), block_table(judged), interval_table(rates)]
+    sys.stdout.write("\n".join(line for table in tables for line in ["", *table]) + "\n")
+    if args.write:
+        with atomic_write(args.write, text=True) as file:
+            file.write(json.dumps(rates, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,35 @@ def test_a_lower_cut_finds_more_and_the_mean_is_that_of_the_blocks():
     assert lines[4] == "| mean F1 | | 0.833 | 0.900 |"
 
 
+def test_similar_sensitivities_of_slides_narrow_the_interval():
+    blocks = ("1-20", "41-60", "81-100")
+
+    def folds(least):
+        """Three slides whose spherocytes have log odds of 2, and some of them less."""
+        for block, low in zip(blocks, (0, 4, 8), strict=True):
+            spherocytes = [2.0] * (20 - low) + [least] * low
+            for kind, odds in ((True, spherocytes), (False, [-3.0] * 200)):
+                yield _held_out(
+                    odds, fields=[f"{block}/{kind}"] * len(odds), spherocyte=[kind] * len(odds),
+                    block=block if kind else f"{block} others",
+                )  # fmt: skip
+
+    rates = cuts.rates_at(list(folds(0.5)), (1.0, 0.0))
+    counted = {
+        cut: [b["called_of_true"] for b in blocks if b["true_spherocytes"]]
+        for cut, blocks in rates.items()
+    }
+    assert counted == {"1.00": [20, 16, 12], "0.00": [20, 20, 20]}
+    lines = cuts.interval_table(rates)
+    assert len(lines) == 4 and lines[0].count("called") == 4
+
+    def width(line):
+        low, high = line.split("|")[4].split("(")[1].rstrip(") ").split(" to ")
+        return float(high) - float(low)
+
+    assert width(lines[3]) < 0.8 * width(lines[2])
+
+
 def test_a_camera_enlarges_cuts_and_colours_the_photograph_with_its_labels():
     image = np.full((100, 120, 3), 200, np.uint8)
     image[40:60, 50:70] = 100

@@ -144,7 +144,7 @@ def calibrate(cells: HeldOutCells) -> Calibration:
     slope, intercept = platt(cells.log_odds, cells.spherocyte)
     threshold = float(_sigmoid(slope * CUT + intercept))
     figures = _figures(cells.log_odds, p, called, cells.spherocyte)
-    return Calibration(slope, intercept, threshold, _rates(cells, called), figures)
+    return Calibration(slope, intercept, threshold, block_rates(cells, called), figures)
 
 
 def platt(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
@@ -184,7 +184,8 @@ def _figures(
     }
 
 
-def _rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
+def block_rates(cells: HeldOutCells, called: np.ndarray) -> list[dict[str, Any]]:
+    """Counts of each block as model.json has them, of countable cells that are used."""
     rates = []
     for block in _in_order(cells.block):
         here = (cells.block == block) & cells.countable
