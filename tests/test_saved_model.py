@@ -79,8 +79,8 @@ def test_no_weights_are_stored_twice(bundled_model):
         if file.is_file()
     }
     assert sizes["saved_model.pb"] < 7_000_000
-    # The weights take 15 MB, and the tables of each convention 1 MB.
-    assert sum(sizes.values()) < 23_000_000
+    # The weights take 15 MB, the tables of each convention 1 MB, and assets and the graph 7 MB.
+    assert sum(sizes.values()) < 24_000_000
 
 
 @pytest.mark.slow
