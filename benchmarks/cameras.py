@@ -28,12 +28,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.outlines import evenly
-from benchmarks.real_overlaps import fields_of, opened
+from benchmarks.real_overlaps import NOT_RED, fields_of, opened
 from spherodetect.cells import touches_border
 from spherodetect.geometry import box_iou
 
 DATA_SETS = ("txl_pbc", "dataset_a_mgg", "bccd")
-_NOT_RED = {"WBC", "Platelets", "0", "2"}
 #: A label that keeps a smaller part of its box after cutting is not used.
 _LEAST_PART = 0.3
 _BORDER_PX = 2.0
@@ -116,7 +115,7 @@ def photographs(data_set: str, n: int) -> list[Labelled]:
         one = Labelled(
             image,
             np.array([a.outline_box_yxyx for a in labels], float).reshape(-1, 4),
-            np.array([a.name not in _NOT_RED for a in labels], bool),
+            np.array([a.name not in NOT_RED for a in labels], bool),
         )
         if np.isfinite(one.diameter_px):
             found.append(one)

@@ -2,8 +2,8 @@
 
     nice python -m benchmarks.cuts runs/joint runs/joint_b runs/joint_c [--reference MODEL]
 
-It takes 40 minutes of two cores, most of them for the second looks, of which each is trained on the
-other runs' cells. The log odds of each run are moved to the scale of the reference model by the
+It takes half an hour of two busy cores, most of it for the second looks. Each of them is trained on
+the other runs' cells. The log odds of each run are moved to the scale of the reference model by the
 median difference over the same cells near the cut (training/prior.py): runs whose fields have few
 spherocytes give lower ones. The reference may have seen the cells, so that a run's move is rather
 too large.
@@ -133,7 +133,7 @@ def interval_table(rates: dict[str, list[dict]]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

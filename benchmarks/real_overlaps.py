@@ -41,7 +41,7 @@ NEAR, BOX_IOU = (0.3, 0.85), (0.05, 0.4)
 #: A labelled box that is this close to the edge of the image may be of a cell that it cuts.
 _BORDER_PX = 4.0
 _SEED, _SHOWN_CANDIDATES = 20, 28
-_NOT_RED = {"WBC", "Platelets", "0", "2"}
+NOT_RED = {"WBC", "Platelets", "0", "2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def candidates(data_set: str) -> Iterator[tuple[np.ndarray, LabelledField, np.nd
 
 def _pairs(image: np.ndarray, field: LabelledField) -> Iterator[np.ndarray]:
     """The centres of the pairs of labelled red cells that are too close not to overlap."""
-    red = [a for a in field.annotations if a.name not in _NOT_RED or a.point_yx is not None]
+    red = [a for a in field.annotations if a.name not in NOT_RED or a.point_yx is not None]
     if len(red) < 2:
         return
     if all(a.point_yx is not None for a in red):

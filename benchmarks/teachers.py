@@ -27,16 +27,16 @@ import numpy as np
 
 from benchmarks.overlaps import DEGREES, KINDS, drawn_fields
 from spherodetect.cells import RED_CELLS
+from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.geometry import box_iou, stretch_mask
-from spherodetect.safety import atomic_write
+from spherodetect.labels.repair.masks import MIN_QUALITY
 
-#: The pixel size of the drawn fields, and the diameter of their red cells in pixels.
-_UM_PER_PX, _DIAMETER_PX = 0.193, 7.5 / 0.193
+#: The diameter of red cells in the drawn fields, in pixels.
+_DIAMETER_PX = RBC_DIAMETER_UM / 0.193
 #: A mask with a lower IoU with the drawn outline teaches a wrong one.
 _BAD = 0.8
-#: A detection with a lower IoU with the box is not its cell, and so is a segmented mask of a lower
-#: quality (labels/repair/masks.py).
-_SAME_BOX, _MIN_QUALITY = 0.6, 0.3
+#: A detection with a lower IoU with the box is not its cell.
+_SAME_BOX = 0.6
 #: LiteMedSAM sees 256 pixels: tiles of about this many diameters a side show cells large enough.
 _DIAMETERS_A_TILE = 5.0
 
@@ -76,7 +76,7 @@ def by_segmentation(
     found = [refiner.in_box(box) for box in boxes]
     return [
         Taught(one.mask, (int(one.origin_yx[0]), int(one.origin_yx[1])))
-        if one.quality >= _MIN_QUALITY
+        if one.quality >= MIN_QUALITY
         else None
         for one in found
     ]
@@ -86,7 +86,7 @@ def by_detector(image: np.ndarray, boxes: np.ndarray, diameter_px: float) -> lis
     """The masks of the detections whose boxes agree, one to one: pseudo-masks."""
     from scipy.optimize import linear_sum_assignment
 
-    cells = _detector().detect(image, _UM_PER_PX * _DIAMETER_PX / diameter_px)
+    cells = _detector().detect(image, RBC_DIAMETER_UM / diameter_px)
     iou = box_iou(boxes, np.asarray(cells.box_yxyx, float).reshape(-1, 4))
     found = [Taught(mask, corner) for mask, corner in cells.pixel_masks()]
     masks: list[Taught | None] = [None] * len(boxes)
@@ -221,8 +221,6 @@ def teach(teacher: Teacher, shards: Sequence[Path], out: Path) -> tuple[int, int
         with tf.io.TFRecordWriter(str(out / shard.name)) as writer:
             for line in lines:
                 writer.write(line)
-        with atomic_write(out / f"{shard.name}.done", text=True) as file:
-            file.write(f"{len(lines)}\n")
         sys.stderr.write(f"{shard.name}: {n_masks} of {n_boxes} boxes have a mask\n")
     return n_boxes, n_masks
 

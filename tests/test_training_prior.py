@@ -85,3 +85,20 @@ def test_a_file_of_something_else_is_refused_in_one_sentence(tmp_path, capsys):
         assert name in said and "expected" in said and said.count("\n") == 1
     assert laboratories.main(["prior", "--before", str(good), "--now", str(good)]) == 0
     assert capsys.readouterr().out == "--spherocyte-prior 0.000 (by 1 cells)\n"
+
+
+def test_records_that_are_not_there_are_named(tmp_path):
+    survey = import_module("spherodetect.training.survey")
+    from spherodetect.errors import SpherodetectError
+    from spherodetect.graph.detector import Detector
+
+    class Nothing(Detector):
+        def __init__(self):
+            pass
+
+        def replace(self, **_):
+            return lambda image, um_per_px: {}
+
+    with pytest.raises(SpherodetectError, match=r"none-\*"):
+        survey.survey(Nothing(), [str(tmp_path / "none-*")], tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()

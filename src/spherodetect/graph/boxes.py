@@ -69,19 +69,24 @@ def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor | None = None) -> tf.Tensor
     """(N, M) intersection over union of boxes (N, 4) with others (M, 4), or with each other."""
     if others is None:
         others = boxes
-    low = tf.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = tf.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    area, area_of_others = (tf.reduce_prod(b[:, 2:] - b[:, :2], axis=-1) for b in (boxes, others))
+    overlap, area, area_of_others = _common(boxes, others), _area(boxes), _area(others)
     return overlap / tf.maximum(area[:, None] + area_of_others[None] - overlap, 1e-6)
 
 
 def share_inside(boxes: tf.Tensor) -> tf.Tensor:
     """(N, N) share of the area of each box (row) that lies in each box (column)."""
-    low = tf.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = tf.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
-    return overlap / tf.maximum(tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1), 1e-6)[:, None]
+    return _common(boxes, boxes) / tf.maximum(_area(boxes), 1e-6)[:, None]
+
+
+def _common(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """(N, M) common area of boxes (N, 4) and others (M, 4)."""
+    low = tf.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = tf.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+
+
+def _area(boxes: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
 
 
 def align(

@@ -63,8 +63,8 @@ class ClassIds:
 
 def is_part(boxes: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
     """(N,) bool, unsure detections that are a part of a more certain one."""
-    larger = confidence[tf.newaxis, :] > confidence[:, tf.newaxis]
-    inside = tf.reduce_any(larger & (share_inside(boxes) > _MAX_INSIDE), axis=1)
+    surer = confidence[tf.newaxis, :] > confidence[:, tf.newaxis]
+    inside = tf.reduce_any(surer & (share_inside(boxes) > _MAX_INSIDE), axis=1)
     return inside & (confidence < _SURE_OF_A_CELL)
 
 

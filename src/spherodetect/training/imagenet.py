@@ -72,9 +72,12 @@ def load_keras(weights: Path) -> tf_keras.Model:
         with h5py.File(weights) as file:
             stored = _stored(file)
         model = tf_keras.applications.MobileNetV2(weights=None, include_top=False)
+        missing = {_place(weight.name) for weight in model.weights} - stored.keys()
+        if missing:
+            raise ValueError(f"no weights {min(missing)}")
         for layer in model.layers:
             layer.set_weights([stored[_place(weight.name)] for weight in layer.weights])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, AttributeError) as error:
         raise SpherodetectError(
             f"{quoted(weights)}: expected an .h5 of weights of tf_keras.applications.MobileNetV2 "
             f"at width 1.0, got {quoted(str(error))}; save one with model.save_weights"
@@ -82,9 +85,9 @@ def load_keras(weights: Path) -> tf_keras.Model:
     return model
 
 
-def _stored(file: h5py.File) -> dict[tuple[str, str], np.ndarray]:
+def _stored(file: h5py.File) -> dict[str, np.ndarray]:
     """The arrays of a file by layer and name."""
-    found: dict[tuple[str, str], np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
 
     def collect(path: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset) and "/" in path:
@@ -94,16 +97,16 @@ def _stored(file: h5py.File) -> dict[tuple[str, str], np.ndarray]:
     return found
 
 
-def _place(path: str) -> tuple[str, str]:
+def _place(path: str) -> str:
     """Layer and name of a weight. Keras 2 calls a kernel of a depthwise layer differently.
 
     >>> _place("mobilenetv2/Conv1/kernel:0")
-    ('Conv1', 'kernel')
+    'Conv1/kernel'
     >>> _place("expanded_conv_depthwise/depthwise_kernel:0")
-    ('expanded_conv_depthwise', 'kernel')
+    'expanded_conv_depthwise/kernel'
     """
     *_, layer, name = path.split("/")
-    return layer, name.removesuffix(":0").removeprefix("depthwise_")
+    return f"{layer}/{name.removesuffix(':0').removeprefix('depthwise_')}"
 
 
 def to_backbone(model: tf_keras.Model) -> mobilenet.MobileNet:

@@ -22,7 +22,7 @@ from spherodetect.graph.detector import Detector
 from spherodetect.graph.prevalence import estimate_raise
 from spherodetect.labels.splits import block_of
 from spherodetect.records.examples import read_examples
-from spherodetect.safety import quoted
+from spherodetect.safety import atomic_write, quoted
 
 #: The detector's outputs of each cell that are kept, and their columns.
 _OF_CELLS = {
@@ -32,6 +32,9 @@ _OF_CELLS = {
     "class_probabilities": "probabilities",
     "countable": "countable",
 }
+
+#: Columns without which a file is of something else.
+_READ = {"cells_label", "cells_log_odds", "fields_name", "labels_class_id", "labels_field"}
 
 Columns = dict[str, list[Any]]
 
@@ -57,13 +60,19 @@ def survey(detector: Detector, patterns: Sequence[str], out: Path) -> None:
             for example in read_examples([Path(record)]):
                 found = {k: v.numpy() for k, v in call(example["image"], 0.0).items()}
                 _add(groups, example, found, data_set)
+    if not groups["fields"]["name"]:
+        raise SpherodetectError(
+            f"expected records in {quoted(', '.join(patterns))}, got none; "
+            "write them with `spherodetect tfrecords`"
+        )
     arrays: dict[str, Any] = {
         f"{group}_{key}": np.array(values)
         for group, columns in groups.items()
         for key, values in columns.items()
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, **arrays)
+    with atomic_write(out) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_survey(file: Path) -> dict[str, np.ndarray]:
@@ -75,10 +84,10 @@ def read_survey(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-        missing = {"cells_log_odds", "labels_field", "fields_name"} - found.keys()
+        missing = _READ - found.keys()
         if missing:
-            raise KeyError(", ".join(sorted(missing)))
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError, BadZipFile) as error:
         raise SpherodetectError(
             f"{quoted(file)}: expected a file of `laboratories collect`, got {quoted(str(error))}; "
             "collect the cells again"

@@ -205,10 +205,11 @@ def in_boxes(
         own = np.flatnonzero(_inside(boxes_yxyx, core))
         if len(own):
             seen = _shown(picture, window, dark_ground)
-            for place, logits, trust in _answers(seen, window, boxes_yxyx[own]):
+            answers = _answers(seen, window, boxes_yxyx[own])
+            for k, (logits, trust) in zip(own.tolist(), answers, strict=True):
                 outline = _outline(logits, window)
                 if outline is not None:
-                    yield int(own[place]), outline, trust
+                    yield k, outline, trust
 
 
 def _on_grid(
@@ -218,11 +219,9 @@ def _on_grid(
     usual = np.pi * diameter_px**2 / 4
     found = []
     for core, window in tiles(picture.shape[:2], tiles_per_side, margin_px=diameter_px):
-        # Boxes are moved on the photograph as it is.
-        boxes = _moved_to_objects(
-            _shown(picture, window, True), grid(core, n, diameter_px), window, diameter_px
-        )
-        for _, logits, trust in _answers(_shown(picture, window, dark_ground), window, boxes):
+        as_it_is = picture[window[0] : window[2], window[1] : window[3]]
+        boxes = _moved_to_objects(as_it_is, grid(core, n, diameter_px), window, diameter_px)
+        for logits, trust in _answers(_shown(picture, window, dark_ground), window, boxes):
             outline = _outline(logits, window)
             if outline is None:
                 continue
@@ -246,12 +245,10 @@ def _shown(picture: np.ndarray, window: tuple[int, int, int, int], dark_ground: 
 
 def _answers(
     seen: np.ndarray, window: tuple[int, int, int, int], boxes: np.ndarray
-) -> Iterator[tuple[int, np.ndarray, float]]:
-    """The number of each box, its logits (H, W), and how far the network trusts them."""
+) -> Iterator[tuple[np.ndarray, float]]:
+    """The logits (H, W) of each box, and how far the network trusts them."""
     if len(boxes):
-        answers = _network(seen)(boxes - [*window[:2]] * 2)
-        for place, (logits, trust) in enumerate(answers):
-            yield place, logits, trust
+        yield from _network(seen)(boxes - [*window[:2]] * 2)
 
 
 def _outline(logits: np.ndarray, window: tuple[int, int, int, int]) -> Outline | None:
@@ -324,9 +321,10 @@ def _weights() -> Any:
     """LiteMedSAM with its weights, which are read without pickle."""
     import warnings
 
-    # Triton compiles for GPUs and is not needed here. Its LLVM and TensorFlow's end the process
-    # when both are loaded, so that torch is told that there is no triton.
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+    # Triton compiles for GPUs and is not needed here. Its LLVM ends a process that has loaded
+    # TensorFlow's, so that torch is told that there is no triton.
+    if "tensorflow" in sys.modules:
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     import torch
 
     with warnings.catch_warnings():
