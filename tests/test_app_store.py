@@ -331,7 +331,7 @@ def test_a_line_that_cuts_nothing_is_refused(line):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.floats(20, 100), st.floats(20, 140), st.floats(4, 18),
+    st.floats(20, 100), st.floats(20, 140), st.floats(8, 18),
     st.floats(-0.6, 0.6), st.floats(-0.6, 0.6),
 )  # fmt: skip
 def test_pieces_of_a_cut_are_disjoint_and_cover_the_outline(y, x, radius, slope, offset):
