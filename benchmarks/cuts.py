@@ -2,26 +2,24 @@
 
     nice python -m benchmarks.cuts runs/joint runs/joint_b runs/joint_c [--reference MODEL]
 
-It takes half an hour of two busy cores, most of it for the second looks. Each of them is trained on
-the other runs' cells. The log odds of each run are moved to the scale of the reference model by the
-median difference over the same cells near the cut (training/prior.py): runs whose fields have few
-spherocytes give lower ones. The reference may have seen the cells, so that a run's move is rather
-too large.
+It takes half an hour of two busy cores. The second look of each run is trained on the other runs'
+cells. Runs whose training fields have few spherocytes give lower log odds. So those of each run are
+moved to the scale of the reference model: at the cut of the reference, the run calls as many cells
+as model.json says of the fields that the reference held out.
 
 The first table is of all cells: F1, average precision, sensitivity and specificity with 90 % of
 bootstraps over blocks. The second one has sensitivity, specificity and F1 of each block with at
 least fifteen labelled spherocytes. The third one shows what a patient's interval would be: 20
 fields of 40 countable cells, of which some percent are called, by the error rates at each cut.
---write keeps these rates, as model.json has them.
+--write keeps rates and figures at the first cut, for `laboratories again --recut`. The calibration
+is that of the reference.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,41 +29,55 @@ import numpy as np
 from benchmarks.ablations import Judged, compare, held_out_cells
 from spherodetect.safety import atomic_write
 
-#: Natural log odds; the first is the cut in use.
-CUTS = (float(np.log(3)), 1.5, 0.8, 0.4, 0.0, -0.4)
-#: Cells whose mean log odds of run and reference lie within this of 0 are near the cut.
-_NEAR = 3.0
+#: Odds of spherocyte against other red cell, and their logarithms; the first is the cut in use.
+ODDS = (1.5, 3.0, 2.2, 1.0, 0.67)
+CUTS = tuple(float(np.log(odds)) for odds in ODDS)
+#: Fewer expected calls do not tell the scale of a run.
+_LEAST_CALLED = 10
 _LEAST_SPHEROCYTES = 15
 #: A patient's fields, countable cells in each, and the percentages of them that are called.
 _FIELDS, _CELLS, _CALLED = 20, 40, (5, 15, 30, 60)
 
 
-def moved(cells: Any, reference: Any) -> Any:
-    """The cells of a run with log odds on the reference's scale, and what was added to them.
+def moved(cells: Any, blocks: Sequence[Mapping[str, Any]], cut: float) -> float | None:
+    """What brings the log odds of a run to the scale of a model: as many cells are called.
 
-    Fields in which both found the same labels are compared.
+    The blocks that both have are used. None where fewer than _LEAST_CALLED cells are expected.
 
     Args:
-        cells, reference: `training.calibrate.HeldOutCells`.
+        cells: `training.calibrate.HeldOutCells` of the run.
+        blocks: the model's counts at its cut, as model.json has them, of fields that it held out.
+        cut: the log odds of that cut.
     """
-    theirs = _by_field(reference)
-    pairs = [
-        (cells.log_odds[a], reference.log_odds[b])
-        for field, rows in _by_field(cells).items()
-        if cells.name[rows].tolist() == reference.name[theirs.get(field, [])].tolist()
-        for a, b in zip(rows, theirs[field], strict=True)
-    ]
-    both = np.array(pairs).reshape(-1, 2)
-    near = np.abs(both.mean(axis=1)) < _NEAR
-    shift = float(np.median(both[near, 1] - both[near, 0])) if near.any() else 0.0
-    return replace(cells, log_odds=cells.log_odds + shift), shift
+    expected, odds = 0.0, []
+    for block in blocks:
+        here = cells.countable & (cells.block == block["name"])
+        for truth, kind, of in (
+            (True, "true_spherocytes", "true"),
+            (False, "true_others", "others"),
+        ):
+            if block[kind]:
+                found = cells.log_odds[here & (cells.spherocyte == truth)]
+                expected += len(found) * block[f"called_of_{of}"] / block[kind]
+                odds.append(found)
+    if expected < _LEAST_CALLED:
+        return None
+    return cut - float(np.sort(np.concatenate(odds))[-round(expected)])
 
 
-def _by_field(cells: Any) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = defaultdict(list)
-    for k, field in enumerate(cells.field):
-        rows[str(field)].append(k)
-    return rows
+def on_one_scale(
+    folds: Sequence[Any], blocks: Sequence[Mapping[str, Any]], cut: float
+) -> tuple[list[Any], list[float]]:
+    """The cells of runs on the scale of a model, and what was added to the log odds of each.
+
+    A run of which `moved` tells nothing moves as the others do on average.
+    """
+    found = [moved(fold, blocks, cut) for fold in folds]
+    told = [shift for shift in found if shift is not None]
+    mean = float(np.mean(told)) if told else 0.0
+    shifts = [mean if shift is None else shift for shift in found]
+    aligned = [replace(f, log_odds=f.log_odds + s) for f, s in zip(folds, shifts, strict=True)]
+    return aligned, shifts
 
 
 def block_table(judged: dict[str, Judged]) -> list[str]:
@@ -132,6 +144,24 @@ def interval_table(rates: dict[str, list[dict]]) -> list[str]:
     return lines
 
 
+def recut_of(folds: Sequence[Any], calibration: Any, runs: Sequence[str]) -> Any:
+    """The `training.recut.Recut` of the first cut.
+
+    Args:
+        folds: cells of runs on the scale of the reference.
+        calibration: `Thresholds` of the reference.
+        runs: their names.
+    """
+    from spherodetect.training.calibrate import HeldOutCells, block_rates, figures_of
+    from spherodetect.training.recut import Recut
+
+    cells = HeldOutCells.join(folds)
+    called = cells.log_odds >= CUTS[0]
+    p = 1 / (1 + np.exp(-(calibration.slope * cells.log_odds + calibration.intercept)))
+    figures = figures_of(cells.log_odds, p, called, cells.spherocyte)
+    return Recut(ODDS[0], figures, tuple(block_rates(cells, called)), tuple(runs))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -140,34 +170,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="runs that held out other fields each")
     parser.add_argument("--cells", type=Path, default=Path("runs/cuts"), help="kept cells")
     parser.add_argument("--um-per-px", type=float, default=0.193, help="pixel size; 0: unknown")
-    parser.add_argument("--write", type=Path, help="a JSON file for the rates at each cut")
+    parser.add_argument(
+        "--write", type=Path, help="a JSON file for rates and figures at the first cut"
+    )
     parser.add_argument("--reference", type=Path, help="a model folder; default: the bundled one")
     args = parser.parse_args(argv)
-    from spherodetect.detect.model_folder import BUNDLED
-    from spherodetect.training import held_out, second_look
-    from spherodetect.training.export import restore
-    from spherodetect.training.kept import kept_detector
+    from spherodetect.detect.model_folder import BUNDLED, read_card
+    from spherodetect.training import second_look
 
+    card = read_card(args.reference or BUNDLED)
+    calibration = card.thresholds
+    odds = calibration.p_spherocyte / (1 - calibration.p_spherocyte)
+    cut = (np.log(odds) - calibration.intercept) / calibration.slope
     found = [held_out_cells(run, args.cells, um_per_px=args.um_per_px) for run in args.runs]
     _, folds = second_look.cross_fit(found)
-    card, detector = kept_detector(args.reference or BUNDLED)
-    aligned = []
-    for run, fold in zip(args.runs, folds, strict=True):
-        records = held_out.validation_records(run, restore(run)[0])
-        theirs = held_out.collect(
-            detector, records, list(card.class_names), um_per_px=args.um_per_px
-        )
-        (theirs,) = second_look.cross_fit([theirs])[1]
-        cells, shift = moved(fold, theirs)
-        aligned.append(cells)
-        sys.stdout.write(f"{run.name}: {len(cells.log_odds)} cells, moved by {shift:.2f}\n")
-    judged = judge(aligned)
+    aligned, shifts = on_one_scale(folds, card.rates.blocks, cut)
+    for run, fold, shift in zip(args.runs, folds, shifts, strict=True):
+        sys.stdout.write(f"{run.name}: {len(fold.log_odds)} cells, moved by {shift:.2f}\n")
     rates = rates_at(aligned)
-    tables = [compare(judged), block_table(judged), interval_table(rates)]
+    tables = [compare(judge(aligned)), block_table(judge(aligned)), interval_table(rates)]
     sys.stdout.write("\n".join(line for table in tables for line in ["", *table]) + "\n")
     if args.write:
+        recut = recut_of(aligned, calibration, [run.name for run in args.runs])
         with atomic_write(args.write, text=True) as file:
-            file.write(json.dumps(rates, separators=(",", ":")) + "\n")
+            file.write(recut.as_json())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from spherodetect.cells import UNSEEN
 from spherodetect.safety import read_json
 from spherodetect.score import counts as scoring
 from spherodetect.score.counts import PatientScore, score_counts
@@ -78,7 +79,7 @@ def pseudo_patients(
         rates = ClassifierRates.from_model_json({"rates": {"blocks": others}, "name": "other runs"})
         for part in [run] if whole_runs else [[block] for block in run]:
             if sum(_labelled(part)) >= MIN_CELLS:
-                patients.append(_patient(part, rates))
+                patients.append(_patient(part, rates, unseen=convention == UNSEEN))
     return patients
 
 
@@ -108,12 +109,13 @@ def _labelled(blocks: Iterable[Block]) -> list[int]:
     return [block["true_spherocytes"] + block["true_others"] for block in blocks]
 
 
-def _patient(blocks: Sequence[Block], rates: ClassifierRates) -> PseudoPatient:
+def _patient(blocks: Sequence[Block], rates: ClassifierRates, *, unseen: bool) -> PseudoPatient:
     true = sum(block["true_spherocytes"] for block in blocks)
     first, last = blocks[0]["name"], blocks[-1]["name"]
     name = first if len(blocks) == 1 else f"{first.partition('-')[0]}-{last.partition('-')[2]}"
     countable, called = np.concatenate([_fields(block) for block in blocks]).T
-    score = score_counts(called, countable, model=rates, patient_id=name)
+    hint = "unseen_stain" if unseen else None
+    score = score_counts(called, countable, model=rates, patient_id=name, status_hint=hint)
     return PseudoPatient(100 * true / countable.sum(), score)
 
 

@@ -99,7 +99,7 @@ def _score(axis: Any, score: PatientScore) -> None:
         axis.text(
             tick["x"], 33.5, tick["label"], ha="center", va="top", fontsize=16, fontweight=weight
         )
-    axis.plot([scale["low"], scale["high"]], [56, 56], color=BLUE, lw=4, solid_capstyle="round")
+    axis.plot(scale["limits"], [56, 56], color=BLUE, lw=4, solid_capstyle="round")
     axis.plot(scale["at"], 56, "o", color=BLUE, ms=17, mec="white", mew=2.5)
     axis.text(0, 20, f"Grade {score.grade} ({score.grade_scheme})")
     axis.text(0, 12, f"Status {score.status}", color=SOFT)

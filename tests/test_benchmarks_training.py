@@ -30,15 +30,37 @@ def _held_out(log_odds, *, fields, spherocyte=None, block="1-20"):
     )
 
 
-def test_a_run_moves_to_the_scale_of_its_reference_by_cells_near_the_cut():
-    # Field c has another number of labels in the reference, and is left out.
-    cells = _held_out([-1.0, 0.5, 9.0, 0.2, 0.3], fields=["a", "a", "b", "c", "d"])
-    reference = _held_out([1.0, 2.5, 30.0, 7.0, 8.0], fields=["a", "a", "b", "c", "c"])
-    moved, shift = cuts.moved(cells, reference)
-    assert shift == pytest.approx(2.0)
-    np.testing.assert_allclose(moved.log_odds, cells.log_odds + 2)
-    alone, none = cuts.moved(cells, _held_out([], fields=[]))
-    assert none == 0 and (alone.log_odds == cells.log_odds).all()
+def _block(name, *, spherocytes=(0, 0), others=(0, 0)):
+    """Counts as in model.json, from (all, called) of each kind."""
+    keys = ("true_spherocytes", "called_of_true", "true_others", "called_of_others")
+    return {"name": name, **dict(zip(keys, (*spherocytes, *others), strict=True))}
+
+
+def test_a_moved_run_calls_as_many_cells_as_the_model():
+    rng = np.random.default_rng(3)
+    truth = np.repeat([True, False], [100, 400])
+    cells = _held_out(rng.normal(np.where(truth, 2.0, -3.0)), fields=["a"] * 500, spherocyte=truth)
+    # 40 of 50 spherocytes and 4 of 200 others: of the run's cells 80 and 8.
+    blocks = [
+        _block("1-20", spherocytes=(50, 40), others=(200, 4)),
+        _block("81-100", others=(9, 9)),
+    ]
+    shift = cuts.moved(cells, blocks, 1.5)
+    assert (cells.log_odds + shift >= 1.5).sum() == 88
+    (same,), (again,) = cuts.on_one_scale([cells], blocks, 1.5)
+    assert again == shift and (same.log_odds == cells.log_odds + shift).all()
+
+
+def test_a_run_without_calls_moves_as_the_others_do():
+    truth = [True] * 20 + [False] * 20
+    odds = np.linspace(3, -3, 40)
+    one = _held_out(odds, fields=["a"] * 40, spherocyte=truth)
+    two = _held_out(odds, fields=["b"] * 40, spherocyte=truth, block="41-60")
+    blocks = [_block("1-20", spherocytes=(10, 8)), _block("41-60", others=(30, 0))]
+    assert cuts.moved(two, blocks, 0.0) is None
+    _, (first, second) = cuts.on_one_scale([one, two], blocks, 0.0)
+    assert first == second == pytest.approx(-odds[15])
+    assert cuts.on_one_scale([two], blocks, 0.0)[1] == [0.0]
 
 
 def test_a_lower_cut_finds_more_and_the_mean_is_that_of_the_blocks():

@@ -9,12 +9,14 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -211,6 +213,20 @@ def test_the_pictures_are_there_and_of_a_size_to_be_read():
         assert (DOCS / "figures" / name).stat().st_size < 1_000_000
     assert "docs/figures.py" in (ROOT / "Makefile").read_text()
     assert "docs/figures/overview.png" in (ROOT / "README.md").read_text()
+
+
+def test_the_score_of_the_first_figure_is_drawn_with_its_interval():
+    pytest.importorskip("matplotlib")
+    figures = runpy.run_path(str(DOCS / "figures.py"))
+    figures["use_style"]()
+    score = spherodetect.score_counts([9, 12, 10] * 4, [90] * 12)
+    axis = figures["_panels"](2)[1][0]
+    figures["_score"](axis, score)
+    texts = [text.get_text() for text in axis.texts]
+    assert "11.5 %" in texts and "95 % interval 9.5 to 13.7 %" in texts
+    widths = [np.ptp(line.get_xdata()) for line in axis.lines if line.get_linewidth() == 4]
+    # The scale ends at 25 %.
+    assert widths == [pytest.approx(100 * (score.hs_score_high - score.hs_score_low) / 25)]
 
 
 def test_the_same_field_gives_the_same_picture(tmp_path):

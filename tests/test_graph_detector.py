@@ -80,26 +80,25 @@ def decided(graph, *, median=32.0, raised=-1.0, um_per_px=0.0, colours=False):
     spherocytes."""
     import tensorflow as tf
 
+    from spherodetect.graph import judge
+
     one = graph.Detector(SimpleNamespace(stride=32), rbc_px=32.0, class_names=OURS, colours=colours)
     corner = 40.0 * np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) + 10
     boxes = tf.constant(np.concatenate([corner, corner + 32], axis=1), tf.float32)
     p = tf.constant(np.tile([[0.02, 0.2, 0.7, 0.04, 0.04]], (16, 1)), tf.float32)
-    cells, of_field = one._decide(
-        boxes,
-        p,
-        tf.ones([16, 28, 28]),
-        tf.ones([16], tf.bool),
-        tf.constant([180.0, 180.0]),
-        uncut=tf.ones([16], tf.bool),
-        clear=tf.ones([16], tf.bool),
-        light=tf.ones([3]),
+    yes = tf.ones([16], tf.bool)
+    found = judge.Detections(boxes, p, tf.ones([16, 28, 28]), yes, uncut=yes, clear=yes)
+    field = judge.Surroundings(
+        image_hw=tf.constant([180.0, 180.0]),
         picture=None,
         offset=tf.zeros([4]),
+        light=tf.ones([3]),
         um_per_px=tf.constant(um_per_px),
-        median_given=tf.constant(median),
-        raise_given=tf.constant(raised),
-        convention_given=tf.constant(-1.0),
+        median=tf.constant(median),
+        raised=tf.constant(raised),
+        convention=tf.constant(-1.0),
     )
+    cells, of_field = one._judge()(found, field)
     odds = cells["p_spherocyte"].numpy()
     return np.log(odds / (1 - odds)), float(of_field["raise"])
 

@@ -39,22 +39,28 @@ def in_graph(serving):
     import tensorflow as tf
 
     counts = tf.TensorSpec([None], tf.int32)
+    table_of = tf.TensorSpec([None, 3], tf.float64)
     function = tf.function(
-        serving.score_counts, input_signature=[counts, counts, tf.TensorSpec([None, 3], tf.float64)]
+        lambda s, n, table, unseen: serving.score_counts(s, n, table, unseen=unseen),
+        input_signature=[counts, counts, table_of, tf.TensorSpec([], tf.bool)],
     )
 
-    def score(spherocytes, countable, model: ClassifierRates | None) -> dict[str, float]:
+    def score(
+        spherocytes, countable, model: ClassifierRates | None, unseen: bool = False
+    ) -> dict[str, float]:
         table = labels_table() if model is None else model.table
-        result = function(np.array(spherocytes, np.int32), np.array(countable, np.int32), table)
+        counts = (np.array(n, np.int32) for n in (spherocytes, countable))
+        result = function(*counts, table, unseen)
         return {name: value.numpy() for name, value in result.items()}
 
     return score
 
 
-def assert_same(in_graph, spherocytes, countable, model) -> None:
+def assert_same(in_graph, spherocytes, countable, model, *, unseen: bool = False) -> None:
+    hint = "unseen_stain" if unseen else None
     ours, theirs = (
-        in_graph(spherocytes, countable, model),
-        score_counts(spherocytes, countable, model=model),
+        in_graph(spherocytes, countable, model, unseen),
+        score_counts(spherocytes, countable, model=model, status_hint=hint),
     )
     for name in ("raw_percent", "hs_score", "hs_score_low", "hs_score_high"):
         expected = getattr(theirs, name)
@@ -84,7 +90,8 @@ EDGES = {
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("edge", EDGES)
 def test_the_graph_scores_edge_cases_as_python_does(in_graph, edge, model):
-    assert_same(in_graph, *EDGES[edge], MODELS[model])
+    for unseen in (False, True):
+        assert_same(in_graph, *EDGES[edge], MODELS[model], unseen=unseen)
 
 
 @pytest.mark.parametrize("model", MODELS)

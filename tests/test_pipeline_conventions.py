@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,7 +88,7 @@ def test_a_score_rests_on_the_rates_of_its_convention(model):
     assert scores[UNSEEN].grade == ""
     width = {name: s.hs_score_high - s.hs_score_low for name, s in scores.items()}
     assert width[UNSEEN] > width["north"]
-    assert not math.isnan(scores[UNSEEN].hs_score)
+    assert scores[UNSEEN].hs_score == scores[UNSEEN].raw_percent
 
 
 def test_the_limit_of_blank_rests_on_healthy_blood_where_it_is_known(model):

@@ -8,7 +8,6 @@ import sys
 import types
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import tifffile
@@ -26,10 +25,14 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 def run(program: str, folder: Path) -> str:
     """Run a program in a folder, and return what it printed."""
     printed = io.StringIO()
-    # A dataclass looks for the module of its class.
-    module = types.ModuleType("program")
-    with patch.dict(sys.modules, program=module), chdir(folder), redirect_stdout(printed):
-        exec(compile(program, "docs/python.md", "exec"), vars(module))  # noqa: S102
+    # A dataclass looks for the module of its class. What the program imports stays: TensorFlow
+    # cannot be imported twice.
+    module = sys.modules["program"] = types.ModuleType("program")
+    try:
+        with chdir(folder), redirect_stdout(printed):
+            exec(compile(program, "docs/python.md", "exec"), vars(module))  # noqa: S102
+    finally:
+        del sys.modules["program"]
     return printed.getvalue()
 
 

@@ -117,6 +117,17 @@ def test_what_is_missing_is_named_and_how_many_fields_would_be_enough(tmp_path):
     assert "more field" not in _report(tmp_path, none, more_fields=10).text.lower()
 
 
+def test_an_unseen_stain_has_an_uncorrected_score_without_limit_of_blank(tmp_path):
+    known = _report(tmp_path, a_score(), _fields(tmp_path, 1), limit_of_blank=2.5)
+    unseen = a_score(status="unseen_stain", grade="")
+    page = _report(tmp_path, unseen, _fields(tmp_path, 1), limit_of_blank=2.5)
+    for one, corrected in ((known, True), (page, False)):
+        facts = _facts(one)
+        assert ("2.5" in facts["Flagged as spherocytes"][1]) == corrected
+        assert ("not corrected" in facts["HS score"][1]) != corrected
+        assert ("Probability that it is above" in one.text) == corrected
+
+
 def test_the_cells_left_out_are_counted_by_reason(tmp_path):
     fields = _fields(tmp_path, 1)
     cells = replace(

@@ -244,6 +244,17 @@ def test_status(status, spherocytes, countable, options):
     assert "positive" not in str(score)
 
 
+def test_on_an_unseen_stain_the_score_is_what_was_counted_and_nothing_excludes_zero():
+    poor = ClassifierRates((50,) * 8, (3, 2, 4, 3, 49, 50, 48, 49), (200,) * 8, (20,) * 8)
+    counts = [30] * 12, [100] * 12
+    known = score_counts(*counts, model=poor)
+    score = score_counts(*counts, model=poor, status_hint="unseen_stain")
+    assert score.hs_score == score.raw_percent == pytest.approx(30) != known.hs_score
+    assert score.hs_score_low == 0 and score.hs_score_high >= max(known.hs_score_high, 30)
+    assert math.isnan(score.p_above_5_percent) and math.isnan(score.p_above_20_percent)
+    assert not math.isnan(known.p_above_5_percent)
+
+
 @pytest.mark.parametrize(
     "rates",
     [((), (), (), ()), ((90, 80), (84, 70), (0, 0), (0, 0)), ((0,), (0,), (900,), (9,))],

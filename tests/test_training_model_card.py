@@ -103,3 +103,7 @@ def test_a_tuned_model_says_whose_figures_it_has():
     assert "scale of earlier" not in text
     content["thresholds"]["spherocyte_prior"] = 1.5
     assert "scale of earlier" in model_card(ModelCard.from_json(content))
+    content["provenance"]["judged_by"] = {"runs": ["a", "b"], "odds": 1.5}
+    text = model_card(ModelCard.from_json(content))
+    assert "2 other trainings, which held them out (a, b)" in text and "odds of 1.5." in text
+    assert "trained on mgg" in text and "are those of earlier" not in text

@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wrapped(stock, run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "garden"
-    canvas = import_module("spherodetect.graph.detector").Canvas((96, 128), 0.2)
+    canvas = import_module("spherodetect.graph.canvas").Canvas((96, 128), 0.2)
     return stock.wrap(run, out, class_names=CLASSES, rbc_px=38.0, canvas=canvas)
 
 

@@ -125,7 +125,7 @@ def _export(args: argparse.Namespace) -> int:
             "export: expected both --classes and --rbc-px for a model of Model Garden, got one"
         )
     if args.classes:
-        from spherodetect.graph.detector import Canvas
+        from spherodetect.graph.canvas import Canvas
         from spherodetect.training.stock import wrap
 
         options: dict[str, Any] = {"canvas": Canvas.parse(args.static)} if args.static else {}

@@ -6,8 +6,7 @@ inference path differs in three points: it needs a fixed size, it suppresses eac
 and it runs the mask head on empty rows. This graph suppresses across classes and keeps the class
 probabilities.
 
-p_spherocyte is a calibrated probability that a red cell is a spherocyte. Its log odds are the mean
-of those of the Mask R-CNN and of the second look, with the field's own prevalence as the prior.
+judge.py decides what each cell is.
 
 Boxes are (ymin, xmin, ymax, xmax). The graph takes one image at a time, without a batch axis. With
 a `Canvas` all shapes are fixed, so that XLA can compile it; see proposals.py.
@@ -16,10 +15,9 @@ a `Canvas` all shapes are fixed, so that XLA can compile it; see proposals.py.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import tensorflow as tf
@@ -27,21 +25,19 @@ import tensorflow as tf
 from spherodetect.constants import RBC_DIAMETER_UM
 from spherodetect.detect.frame import FRAME_SIZE, Frame
 from spherodetect.detect.model_folder import Thresholds
-from spherodetect.errors import SpherodetectError
 from spherodetect.graph import decide, optics
 from spherodetect.graph.boxes import align, anchors, clip, decode, whole
-from spherodetect.graph.conventions import FEATURES, LOOK, Conventions, look_of
-from spherodetect.graph.decide import SPHEROCYTE, ClassIds
+from spherodetect.graph.canvas import Canvas
+from spherodetect.graph.conventions import FEATURES, LOOK, Conventions
+from spherodetect.graph.decide import ClassIds
 from spherodetect.graph.diameter import estimate_diameter
-from spherodetect.graph.evidence import measured, relative
 from spherodetect.graph.frame import place
 from spherodetect.graph.ink import is_ink, under_ink
+from spherodetect.graph.judge import Detections, Judge, Surroundings
 from spherodetect.graph.network import Network
 from spherodetect.graph.outlines import one_piece, smoothed, tightened
-from spherodetect.graph.prevalence import estimate_raise
-from spherodetect.graph.proposals import MAX_CELLS, Shapes, in_use_or_zero
-from spherodetect.graph.second_look import SIZE_GAIN, WINDOW, mean_log_odds, sizes, windows
-from spherodetect.safety import quoted
+from spherodetect.graph.proposals import Shapes, in_use_or_zero
+from spherodetect.graph.second_look import WINDOW
 
 #: The largest enlargement, and the most pixels that the network processes at once. An image that
 #: needs more is examined at a lower resolution, and `truncated` says so.
@@ -55,52 +51,11 @@ _MIN_SIDE = 4.0
 _SCALE_STEP = math.log(2.0) / 6
 #: The scale is determined again where the measured diameter differs by more than this.
 _RESCALE_ABOVE = 0.75 * _SCALE_STEP
-#: A cell that is shown smaller gets a higher p_spherocyte, and the step at which a field of unknown
-#: scale is shown is chance. The log odds of the network fall with the log of the shown size by this
-#: slope (cells of 50 fields, shown at 0.88 to 1.12 times their size, by detectors that held them
-#: out: 2 to 6).
-_SIZE_SLOPE, _MAX_SIZE_CORRECTION = 3.5, 0.15
-#: A detection of at least this confidence keeps the cell beside it from being countable.
-_SURE = 0.15
 _GREEN = 1
 #: The colour of the empty slide is the mean of every eighth pixel.
 _LIGHT_STEP = 8
 #: Mean and standard deviation of ImageNet's colours, 0 to 1: the input of Model Garden's models.
 _COLOUR_MEAN, _COLOUR_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """Fixed shapes for accelerators: images of one size, with a lower limit of the pixel size.
-
-    Attributes:
-        image_hw: height and width of every image.
-        um_per_px: the coarsest pixel size that fits. An image that needs more enlargement is
-            examined at a lower resolution, and `truncated` says so.
-    """
-
-    image_hw: tuple[int, int]
-    um_per_px: float
-
-    @classmethod
-    def parse(cls, text: str) -> Canvas:
-        """HEIGHTxWIDTH@UM_PER_PX, as in 480x640@0.193.
-
-        Raises:
-            SpherodetectError: not of that form.
-        """
-        found = re.fullmatch(r"(\d{2,5})x(\d{2,5})@(\d*\.?\d+)", text)
-        if not found or min(int(found[1]), int(found[2])) < 16 or float(found[3]) == 0:
-            raise SpherodetectError(
-                f"{quoted(text)}: expected height x width @ um per pixel, as in 480x640@0.193"
-            )
-        return cls((int(found[1]), int(found[2])), float(found[3]))
-
-    def network_hw(self, rbc_px: float, stride: int) -> tuple[int, int]:
-        """Height and width of the network's input, whatever the scale of an image."""
-        scale = rbc_px * self.um_per_px / RBC_DIAMETER_UM
-        height, width = (math.ceil(n * scale / stride + 1) * stride for n in self.image_hw)
-        return height, width
 
 
 class Detector(tf.Module):
@@ -343,22 +298,19 @@ class Detector(tf.Module):
             in_image, native_masks = placed.native(boxes, masks)
             in_image /= scale
             inked = under_ink(ink, in_image, native_masks, gathered=self.shapes.fixed)
-        none, estimate = tf.constant(0.0), tf.constant(-1.0)
-        cells, of_field = self._decide(
-            boxes,
-            probabilities,
-            masks,
-            valid,
-            size,
-            uncut=uncut,
-            clear=~inked,
-            light=light,
-            picture=input_,
-            offset=offset,
-            um_per_px=um_per_px / scale,
-            median_given=none if given is None else given.rbc_diameter_px * scale,
-            raise_given=estimate if given is None else given.prevalence_raise,
-            convention_given=estimate if given is None else given.convention,
+        unknown, estimate = tf.constant(0.0), tf.constant(-1.0)
+        cells, of_field = self._judge()(
+            Detections(boxes, probabilities, masks, valid, uncut=uncut, clear=~inked),
+            Surroundings(
+                image_hw=size,
+                picture=input_,
+                offset=offset,
+                light=light,
+                um_per_px=um_per_px / scale,
+                median=unknown if given is None else given.rbc_diameter_px * scale,
+                raised=estimate if given is None else given.prevalence_raise,
+                convention=estimate if given is None else given.convention,
+            ),
         )
         median, raised = of_field.pop("median"), of_field.pop("raise")
         cells |= {"boxes_yxyx": in_image, "masks": native_masks, "under_ink": inked}
@@ -376,6 +328,19 @@ class Detector(tf.Module):
                 "truncated": (count > limit) | is_limited,
                 **({} if given is None else {"frame": tf.stack(used.values())}),
             }
+        )
+
+    def _judge(self) -> Judge:
+        return Judge(
+            classes=self.classes,
+            rbc_px=self.rbc_px,
+            colours=self.colours,
+            second=self.second,
+            conventions=self.conventions,
+            evidence=self.evidence,
+            tuned=self.tuned,
+            fixed_hw=self.shapes.canvas_hw,
+            stage=self._stage,
         )
 
     def _scale(self, picture: tf.Tensor, diameter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -429,120 +394,9 @@ class Detector(tf.Module):
         pooled = self._align(pyramid, boxes, self.network.mask_crop)
         return self.network.outline(pooled, tf.pad(class_ids, [[0, 1]]))[:-1]
 
-    def _decide(
-        self,
-        boxes: tf.Tensor,
-        probabilities: tf.Tensor,
-        masks: tf.Tensor,
-        valid: tf.Tensor,
-        image_hw: tf.Tensor,
-        *,
-        uncut: tf.Tensor,
-        clear: tf.Tensor,
-        light: tf.Tensor,
-        picture: tf.Tensor,
-        offset: tf.Tensor,
-        um_per_px: tf.Tensor,
-        median_given: tf.Tensor,
-        raise_given: tf.Tensor,
-        convention_given: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Class, probability and countable of each cell; and what was found of the field.
-
-        The field has a `median` diameter and a `raise` of the log odds, and with conventions the
-        row of its `convention` and its `look_distance`.
-
-        Args:
-            image_hw: (2,) of the image in the network's pixels.
-            uncut: (N,) bool, cells that the border does not cut.
-            clear: (N,) bool, cells that do not lie under ink.
-            light: (3,) intensity of the empty slide.
-            picture: the network's input before normalisation, for the second look.
-            offset: (4,) of the image's corner in it.
-            um_per_px: of the network's pixels; 0 where it is unknown.
-            median_given: median diameter of whole red cells; at 0 it is measured here.
-            raise_given: increase of the log odds by prevalence; below 0 it is estimated here.
-            convention_given: row of the convention; below 0 the look of the field decides.
-        """
-        diameters = decide.mask_diameters(boxes, masks)
-        spherocyte, other_red = decide.red_cell_probabilities(probabilities, self.classes)
-        red = other_red + spherocyte
-        own = decide.median(diameters, valid & uncut & (red > 0.5), self.rbc_px)
-        median = tf.where(median_given > 0.0, median_given, own)
-        log_odds = tf.math.log(spherocyte + 1e-6) - tf.math.log(other_red + 1e-6)
-        if not self.colours:
-            shown = tf.math.log(median / self.rbc_px)
-            shown = tf.clip_by_value(shown, -_MAX_SIZE_CORRECTION, _MAX_SIZE_CORRECTION)
-            log_odds += tf.where(um_per_px > 0.0, 0.0, _SIZE_SLOPE * shown)
-        is_red = red >= 0.5 * tf.reduce_sum(probabilities[:, 1:], axis=1)
-        with self._stage("contact"):
-            separate = decide.are_separate(
-                boxes,
-                masks,
-                image_hw,
-                diameters / median,
-                sure=valid & (probabilities[:, 0] < 1.0 - _SURE),
-                canvas=self.shapes.canvas_hw,
-            )
-        countable = is_red & uncut & clear & separate
-        evidence, of_field = {}, {"median": median}
-        if self.second or self.evidence or self.conventions:
-            # Where the pixel size is known, a window shows a small cell small.
-            usual = RBC_DIAMETER_UM / tf.where(um_per_px > 0.0, um_per_px, RBC_DIAMETER_UM / median)
-            with self._stage("second_look"):
-                window = windows(
-                    picture,
-                    boxes + offset,
-                    masks,
-                    zoom=usual / self.rbc_px,
-                    gathered=self.shapes.fixed,
-                )
-                size = sizes(diameters / median, median * um_per_px, RBC_DIAMETER_UM)
-                if self.second:
-                    log_odds = mean_log_odds(log_odds, self.second(window, size))
-            with self._stage("evidence"):
-                measurements = measured(window, masks, boxes[:, 2:] - boxes[:, :2])
-                numbers = relative(measurements, countable & valid)
-                # The relative diameter is the first of the sizes, times its gain.
-                numbers = tf.concat([size[:, :1] / SIZE_GAIN, numbers], axis=1)
-                look = look_of(window, measurements, light, countable & valid)
-            if self.evidence:
-                evidence = {
-                    "log_odds": log_odds,
-                    "window": window,
-                    "size": size,
-                    "numbers": numbers,
-                }
-                of_field["look"] = look
-        estimated = estimate_raise(log_odds, countable & valid)
-        raised = tf.where(raise_given >= 0.0, raise_given, estimated)
-        of_field["raise"] = raised
-        if self.conventions:
-            row, distance = self.conventions.chosen(look, tf.cast(convention_given, tf.int32))
-            p_spherocyte, cut = self.conventions.judged(log_odds + raised, numbers, row)
-            of_field |= {"convention": row, "look_distance": distance}
-        else:
-            cut = self.tuned["p_spherocyte"]
-            slope, intercept = self.tuned["slope"], self.tuned["intercept"]
-            p_spherocyte = tf.sigmoid(slope * (log_odds + raised) + intercept)
-        if self.classes.spherocyte is None:
-            p_spherocyte = tf.zeros_like(p_spherocyte)
-        is_spherocyte = p_spherocyte >= cut
-        cells = {
-            "class_ids": decide.called_classes(probabilities, is_red, is_spherocyte, self.classes),
-            "confidences": 1.0 - probabilities[:, 0],
-            "class_probabilities": decide.class_probabilities(
-                probabilities, p_spherocyte, self.classes
-            ),
-            "p_spherocyte": tf.where(is_red, p_spherocyte, 0.0),
-            "countable": countable,
-            **evidence,
-        }
-        return cells, of_field
-
 
 def _rounded_to_step(diameter: tf.Tensor) -> tf.Tensor:
     return tf.exp(tf.round(tf.math.log(diameter) / _SCALE_STEP) * _SCALE_STEP)
 
 
-__all__ = ["MAX_CELLS", "SPHEROCYTE", "Canvas", "Detector"]
+__all__ = ["Detector"]

@@ -15,7 +15,8 @@ import tensorflow as tf
 from spherodetect.cells import UNSEEN
 from spherodetect.detect.model_folder import ErrorRates, ModelCard, Thresholds
 from spherodetect.detect.provenance import Provenance
-from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.canvas import Canvas
+from spherodetect.graph.detector import Detector
 from spherodetect.graph.serving import SmearModule
 from spherodetect.safety import atomic_write, file_sha256
 

@@ -49,8 +49,11 @@ def score_counts(
     percent = 100 * tf.where(useful, corrected, p)
     ordered = tf.sort(draws) * 100
     blank = _is_blank(called, n, table if healthy is None else healthy)
-    low = tf.where(blank, tf.zeros_like(percent), tf.minimum(_quantile(ordered, 0.025), percent))
+    low = tf.minimum(_quantile(ordered, 0.025), percent)
+    low = tf.where(blank | unseen, tf.zeros_like(percent), low)
     high = tf.maximum(_quantile(ordered, 0.975), percent)
+    percent = tf.where(unseen, 100 * p, percent)
+    high = tf.maximum(high, percent)
     few = (n < counts.MIN_COUNTABLE) | (fields < counts.MIN_FIELDS)
     wide = (n < counts.CONFIDENT_COUNTABLE) | (fields < counts.CONFIDENT_FIELDS)
     wide |= high - low > counts.CONFIDENT_WIDTH_POINTS

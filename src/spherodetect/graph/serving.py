@@ -18,7 +18,9 @@ import tensorflow as tf
 
 from spherodetect.detect.frame import FRAME_SIZE
 from spherodetect.fields.image import MAX_PIXELS
-from spherodetect.graph.detector import MAX_CELLS, Canvas, Detector
+from spherodetect.graph.canvas import Canvas
+from spherodetect.graph.detector import Detector
+from spherodetect.graph.proposals import MAX_CELLS
 from spherodetect.graph.score_graph import score_counts
 
 _PNG = b"\x89PNG\r\n\x1a\n"

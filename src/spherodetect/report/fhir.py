@@ -156,6 +156,8 @@ def _method(score: PatientScore) -> str:
     named = f"{method}; the cells were named by a model"
     if math.isfinite(score.hs_score) and math.isnan(score.hs_score_low):
         return f"{named} whose error rates are not known; the percentage is not corrected"
+    if score.status == "unseen_stain":
+        return f"{named} that was not taught this stain; the percentage is not corrected"
     return named
 
 

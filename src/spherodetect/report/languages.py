@@ -18,7 +18,7 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
         "insufficient_cells": "Nicht eingestuft: zu wenige zählbare Zellen oder Felder.",
         "field_quality": "Nicht eingestuft: zu wenige Felder bestanden die Qualitätskontrolle.",
         "unseen_stain": "Nicht eingestuft: Die Ausstriche gleichen keinen, die das Modell gelernt "
-        "hat.",
+        "hat. Der Prozentsatz ist nicht korrigiert.",
         "uncalibrated": "Nicht eingestuft: Die Fehlerraten des Modells sind nicht bekannt. Der "
         "Prozentsatz ist nicht korrigiert.",
         "out_of_domain": "Nicht eingestuft: Diese Bilder gleichen nicht denen, für die das "
@@ -33,7 +33,7 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
         "insufficient_cells": "Sin grado: muy pocas células contables o muy pocos campos.",
         "field_quality": "Sin grado: muy pocos campos superaron el control de calidad.",
         "unseen_stain": "Sin grado: los frotis no se parecen a ninguno de los que el modelo "
-        "aprendió.",
+        "aprendió. El porcentaje no está corregido.",
         "uncalibrated": "Sin grado: no se conocen las tasas de error del modelo. El porcentaje no "
         "está corregido.",
         "out_of_domain": "Sin grado: estas imágenes no se parecen a aquellas para las que se hizo "
@@ -48,7 +48,7 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
         "insufficient_cells": "Sans grade : trop peu de cellules comptables ou de champs.",
         "field_quality": "Sans grade : trop peu de champs ont passé le contrôle de qualité.",
         "unseen_stain": "Sans grade : les frottis ne ressemblent à aucun de ceux que le modèle a "
-        "appris.",
+        "appris. Le pourcentage n'est pas corrigé.",
         "uncalibrated": "Sans grade : les taux d'erreur du modèle ne sont pas connus. Le "
         "pourcentage n'est pas corrigé.",
         "out_of_domain": "Sans grade : ces images ne ressemblent pas à celles pour lesquelles la "

@@ -52,12 +52,16 @@ def score_steps(
         proxy = (
             f"; limit of blank {number(limit_of_blank)} % (a proxy: no healthy controls are public)"
         )
-        # The limit of blank is for the model's count, which a reviewed score does not rest on.
-        has_blank = math.isfinite(limit_of_blank) and score.basis != "reviewed"
+        # The limit of blank is for the model's count, which a reviewed score does not rest on. On
+        # an unseen stain nobody knows it.
+        unseen = score.status == "unseen_stain"
+        has_blank = math.isfinite(limit_of_blank) and score.basis != "reviewed" and not unseen
         blank = proxy if has_blank else ""
         corrected = "corrected for the model's errors"
         if score.basis == "labels":
             corrected = "not corrected: human labels"
+        elif unseen:
+            corrected = "not corrected: the model's error rates on such films are not known"
         elif math.isnan(score.hs_score_low):
             corrected = "not corrected: the model's error rates are not known"
         rows.append(("Flagged as spherocytes", f"{score.n_spherocytes:,}", raw + blank))

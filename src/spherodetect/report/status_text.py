@@ -31,7 +31,8 @@ _STATUS_WORDS: Mapping[str, str] = {
     "uncalibrated": "Not graded: the error rates of this model are not known, so the score is the "
     "uncorrected percentage and has no interval.",
     "unseen_stain": "Not graded: the films look like none that the model was taught. If they are "
-    "of a laboratory that it knows, state its convention with --convention.",
+    "of a laboratory that it knows, state its convention with --convention. The score is the "
+    "uncorrected percentage.",
     "out_of_domain": "Not graded: these pictures are unlike those that the method was made for.",
 }
 

@@ -61,12 +61,13 @@ class PatientScore:
         status: one of STATUSES.
         hs_score, hs_score_low, hs_score_high: corrected percentage of spherocytes among the
             countable red cells, and its 95 % limits; NaN without cells. If the rates of the model
-            are unknown, hs_score is raw_percent and the limits are NaN.
+            are unknown, hs_score is raw_percent and the limits are NaN. On an unseen stain it is
+            raw_percent too, and the interval begins at 0.
         raw_percent: percentage of spherocytes as counted; NaN without cells.
         grade: the grade, or empty where the status allows none.
         grade_scheme: name of the scheme.
         p_above_5_percent, p_above_20_percent: probability that the true percentage is above 5 or
-            20; NaN where the limits are.
+            20; NaN where the limits are, and on an unseen stain.
         n_fields: number of fields that were counted; n_fields_rejected are not among them.
         n_fields_rejected: number of fields that failed quality control.
         n_cells: number of all detected cells.
@@ -201,7 +202,12 @@ def score_counts(
         score, low, high, percent = corrected_percent(summary, table)
         # At or below the limit of blank the slide may have no spherocyte at all.
         low = 0.0 if blank else low
-        above_5, above_20 = (float(np.mean(percent > limit)) for limit in (5.0, 20.0))
+        if status_hint == "unseen_stain":
+            # Rates of other laboratories correct no film of this one, and nothing excludes 0.
+            score, low = 100.0 * summary.share, 0.0
+            high = max(high, score)
+        else:
+            above_5, above_20 = (float(np.mean(percent > limit)) for limit in (5.0, 20.0))
     hint = status_hint or ("" if calibrated else "uncalibrated")
     status = _status(hint, n, summary.n_fields, blank=blank, width=high - low)
     return PatientScore(

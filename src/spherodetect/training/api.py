@@ -96,7 +96,7 @@ def export(
     >>> export("runs/mine", "models/mine")  # doctest: +SKIP
     PosixPath('models/mine')
     """
-    from spherodetect.graph.detector import Canvas
+    from spherodetect.graph.canvas import Canvas
     from spherodetect.training import export as exporting
 
     options: dict[str, Any] = {"canvas": Canvas.parse(static)} if static else {}

@@ -1,10 +1,10 @@
 """Calibrates probabilities and counts the errors that the score needs, on held-out labelled cells.
 
-A red cell is called a spherocyte if that is three times as probable as another red cell. The same
-threshold holds for all runs. Over all folds it calls 1.4 % of the other cells spherocytes: for a
-patient with few spherocytes, false positives must be rare. A threshold that is tuned on one run
-does not fit another run, because F1 and calibration depend on the number of spherocytes in its
-fields. Log odds are natural logarithms.
+A red cell is called a spherocyte if the log odds against another red cell are CUT or more. The same
+cut holds for all runs. A cut that is tuned on one run does not fit another run, because F1 and
+calibration depend on the number of spherocytes in its fields. A high cut calls few other cells,
+but slides then differ more in sensitivity, and intervals get wider; experiments/README.md compares
+cuts. Log odds are natural logarithms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spherodetect.safety import quoted
 #: between patients cannot be told from one of them.
 MIN_GROUPS, MIN_SPHEROCYTES, MIN_OTHERS = 2, 10, 100
 #: A cell with these log odds of spherocyte against other red cell, or more, is a spherocyte.
-CUT = math.log(3.0)
+CUT = math.log(1.5)
 #: If less than this share of a block's countable cells is labelled, its other red cells are not
 #: used. People then labelled conspicuous cells, such as the look-alikes of spherocytes, and these
 #: are not a fair sample. Its spherocytes are used.
@@ -143,7 +143,7 @@ def calibrate(cells: HeldOutCells) -> Calibration:
     called = cells.log_odds >= CUT
     slope, intercept = platt(cells.log_odds, cells.spherocyte)
     threshold = float(_sigmoid(slope * CUT + intercept))
-    figures = _figures(cells.log_odds, p, called, cells.spherocyte)
+    figures = figures_of(cells.log_odds, p, called, cells.spherocyte)
     return Calibration(slope, intercept, threshold, block_rates(cells, called), figures)
 
 
@@ -168,9 +168,17 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
 
 
-def _figures(
+def figures_of(
     log_odds: np.ndarray, p: np.ndarray, called: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
+    """Accuracy as model.json has it.
+
+    Args:
+        log_odds: (N,) that rank the cells.
+        p: (N,) calibrated probabilities.
+        called: (N,) bool.
+        truth: (N,) bool, the labels.
+    """
     hits = int((called & truth).sum())
     return {
         "n_cells": len(p),

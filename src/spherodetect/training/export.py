@@ -16,8 +16,9 @@ from official.modeling import hyperparams
 from spherodetect.detect.model_folder import BUNDLED, ErrorRates, ModelCard, Thresholds, read_card
 from spherodetect.detect.provenance import Provenance, matches_split
 from spherodetect.errors import SpherodetectError
+from spherodetect.graph.canvas import Canvas
 from spherodetect.graph.conventions import Conventions
-from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.detector import Detector
 from spherodetect.graph.folder import card_of, write_folder
 from spherodetect.graph.network import Network
 from spherodetect.safety import quoted, read_json

@@ -18,8 +18,9 @@ from official.modeling import hyperparams
 
 from spherodetect.detect.model_folder import ModelCard, read_card
 from spherodetect.detect.provenance import Provenance
+from spherodetect.graph.canvas import Canvas
 from spherodetect.graph.conventions import Conventions
-from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.detector import Detector
 from spherodetect.graph.folder import write_folder
 from spherodetect.graph.network import KeptNetwork, kept
 from spherodetect.training import experiment
@@ -52,6 +53,7 @@ def export_kept(
     told: Mapping[str, Any] | None = None,
     name: str | None = None,
     thresholds: Mapping[str, float] = MappingProxyType({}),
+    changed: Callable[[ModelCard], ModelCard] = lambda card: card,
     canvas: Canvas | None,
 ) -> Path:
     """Write a model folder again, with the graph of this version, and return the new path.
@@ -63,9 +65,13 @@ def export_kept(
         told: what model.json says of them.
         name: the model's name in tables, by default as before.
         thresholds: those of `Thresholds` that change.
+        changed: gives the record with other rates or another cut.
         canvas: the fixed shapes of serving_static; None leaves that signature out.
     """
     card, detector = kept_detector(folder)
+    card = changed(card)
+    if conventions is None and card.conventions:
+        conventions, told = Conventions.from_json(card.conventions), card.conventions
     if conventions is not None:
         detector = detector.replace(conventions=conventions)
         card = replace(card, conventions=dict(told or conventions.as_json()))

@@ -13,7 +13,8 @@ conventions of the laboratories on collected files. It takes the second look, th
 the row and rates of Chula's convention, from the model folder `--keep`: the detector is that
 model's own or was tuned from it, and it saw all of Chula, so that nothing new can be measured
 there. `again` writes a model folder with the graph of this version and the same networks,
-conventions and rates.
+conventions and rates; with `--recut FILE` Chula's convention and the model get another cut and its
+rates, see recut.py.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from spherodetect.training.conventions import (
 from spherodetect.training.export import CANVAS, export_tuned, restore
 from spherodetect.training.kept import export_kept, kept_detector, kept_second_look
 from spherodetect.training.prior import prior_shift
+from spherodetect.training.recut import Recut
 from spherodetect.training.reference import CONVENTIONS
 from spherodetect.training.survey import read_survey, survey
 
@@ -299,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--name", help="of the new model, by default as before")
     three.add_argument("--nms-iou", type=float, help="boxes with a higher IoU are one cell")
     three.add_argument("--confidence", type=float, help="a detection below this is dropped")
+    three.add_argument("--recut", type=Path, help="another cut of Chula's convention")
     three.add_argument("--out", type=Path, required=True)
     for command in (one, two):
         for name in _PRIOR:
@@ -318,8 +321,14 @@ def _run(args: argparse.Namespace) -> None:
     if args.command == "again":
         changed = {"nms_iou": args.nms_iou, "confidence": args.confidence}
         thresholds = {key: value for key, value in changed.items() if value is not None}
+        options: dict[str, Any] = {}
+        if args.recut:
+            recut = Recut.load(args.recut)
+            options["changed"] = lambda card: recut.applied(card, "chula")
         folder = BUNDLED if args.model == BUNDLED_NAME else Path(args.model)
-        export_kept(folder, args.out, name=args.name, thresholds=thresholds, canvas=CANVAS)
+        export_kept(
+            folder, args.out, name=args.name, thresholds=thresholds, canvas=CANVAS, **options
+        )
         return
     conventions, told = conventions_of(Collected.load(args.collected), args.keep)
     if _is_model(args.run):

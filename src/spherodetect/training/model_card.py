@@ -67,6 +67,12 @@ _SAME_SCALE = (
     "The log odds of the tuned detector were brought to the scale of {name} on fields that the "
     "tuning did not use."
 )
+_JUDGED_BY = (
+    "The detector was tuned from {name}, which was trained on {taught}. These fields cannot be "
+    "held out again, so that the figures and rates of this section are those of {folds} other "
+    "trainings, which held them out ({runs}). Their log odds were brought to the scale of this "
+    "detector. The cut is at odds of {odds:g}.\n\n"
+)
 _CONVENTIONS = """\
 
 ## Conventions
@@ -124,6 +130,15 @@ def _tuned(card: ModelCard) -> str:
     if not before or initial is None or not provenance.content.get("checkpoint"):
         return ""
     taught = ", ".join(sorted(name for name, of in initial.training_splits().items() if of))
+    judged = provenance.content.get("judged_by")
+    if judged:
+        return _JUDGED_BY.format(
+            name=before["name"],
+            taught=taught or "other fields",
+            folds=len(judged["runs"]),
+            runs=", ".join(judged["runs"]),
+            odds=judged["odds"],
+        )
     prior = _SAME_SCALE.format(name=before["name"]) if card.thresholds.spherocyte_prior else ""
     return _TUNED.format(name=before["name"], taught=taught or "other fields", prior=prior)
 

@@ -25,7 +25,8 @@ from spherodetect.cells import RED_CELLS
 from spherodetect.detect.model_folder import ModelCard
 from spherodetect.detect.provenance import Provenance
 from spherodetect.errors import SpherodetectError
-from spherodetect.graph.detector import Canvas, Detector
+from spherodetect.graph.canvas import Canvas
+from spherodetect.graph.detector import Detector
 from spherodetect.graph.folder import card_of, write_folder
 from spherodetect.graph.network import Network
 from spherodetect.safety import quoted
