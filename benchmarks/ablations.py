@@ -190,8 +190,18 @@ def from_rows(tables: Sequence[str]) -> Judged:
     )
 
 
-def held_out_cells(run: Path, kept: Path, *, um_per_px: float) -> Any:
-    """The held-out cells of a run, from the kept file or from its validation records."""
+def held_out_cells(
+    run: Path, kept: Path, *, um_per_px: float, thresholds: Mapping[str, float] | None = None
+) -> Any:
+    """The held-out cells of a run, from the kept file or from its validation records.
+
+    Args:
+        run: the folder of the run.
+        kept: folder of the kept files.
+        um_per_px: pixel size of fields that state none.
+        thresholds: those of `Thresholds` that are not the usual ones of a run.
+    """
+    from spherodetect.detect.model_folder import Thresholds
     from spherodetect.safety import atomic_write
     from spherodetect.training import held_out
     from spherodetect.training.export import restore
@@ -200,6 +210,7 @@ def held_out_cells(run: Path, kept: Path, *, um_per_px: float) -> Any:
     file = kept / f"{run.name}-{um_per_px:g}.npz"
     if not file.is_file():
         params, detector, _ = restore(run)
+        detector.assign(Thresholds(**(thresholds or {})))
         records = held_out.validation_records(run, params)
         found = held_out.collect(detector, records, params.task.class_names, um_per_px=um_per_px)
         columns = vars(found) | {

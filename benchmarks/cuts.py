@@ -5,7 +5,8 @@
 It takes half an hour of two busy cores. The second look of each run is trained on the other runs'
 cells. Runs whose training fields have few spherocytes give lower log odds. So those of each run are
 moved to the scale of the reference model: at the cut of the reference, the run calls as many cells
-as model.json says of the fields that the reference held out.
+as model.json says of the fields that the reference held out. The bundled model has rates of its own
+folds up to version 0.9; name a model folder of that version.
 
 The first table is of all cells: F1, average precision, sensitivity and specificity with 90 % of
 bootstraps over blocks. The second one has sensitivity, specificity and F1 of each block with at
@@ -182,7 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     calibration = card.thresholds
     odds = calibration.p_spherocyte / (1 - calibration.p_spherocyte)
     cut = (np.log(odds) - calibration.intercept) / calibration.slope
-    found = [held_out_cells(run, args.cells, um_per_px=args.um_per_px) for run in args.runs]
+    same = {name: getattr(calibration, name) for name in ("confidence", "nms_iou")}
+    found = [
+        held_out_cells(run, args.cells, um_per_px=args.um_per_px, thresholds=same)
+        for run in args.runs
+    ]
     _, folds = second_look.cross_fit(found)
     aligned, shifts = on_one_scale(folds, card.rates.blocks, cut)
     for run, fold, shift in zip(args.runs, folds, shifts, strict=True):
