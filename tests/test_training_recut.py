@@ -37,7 +37,15 @@ def test_the_file_is_read_as_it_was_written(recut, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"odds": 0}, {"odds": "many"}, {"rates": 3}, {"figures": None}, {"runs": []}, None],
+    [
+        {"odds": 0},
+        {"odds": "many"},
+        {"rates": 3},
+        {"rates": ["1-20"]},
+        {"figures": None},
+        {"runs": []},
+        None,
+    ],
     ids=lambda change: str(change),
 )
 def test_another_file_is_refused_by_name(recut, tmp_path, change):
@@ -67,3 +75,9 @@ def test_the_cut_is_the_probability_at_the_odds_and_nothing_else_changes(recut):
     assert new.rates.folds == 2
     assert new.thresholds.slope == card.thresholds.slope
     assert read_card(BUNDLED).conventions["rows"]["chula"]["cut"] != p, "a copy was changed"
+
+
+def test_a_model_without_the_convention_is_refused(recut):
+    one = recut.Recut(2.0, FIGURES, (BLOCK,), ("joint",))
+    with pytest.raises(SpherodetectError, match=r"expected a model with the convention north"):
+        one.applied(read_card(BUNDLED), "north")

@@ -50,6 +50,8 @@ class Recut:
             figures, runs = dict(content["figures"]), tuple(map(str, content["runs"]))
             if not (math.isfinite(odds) and odds > 0 and runs):
                 raise ValueError("odds or runs that cannot be")
+            if not all(isinstance(block, Mapping) for block in blocks):
+                raise ValueError("rates that are no counts of blocks")
         except (KeyError, TypeError, ValueError) as error:
             raise SpherodetectError(
                 f"{quoted(file)}: expected odds, figures, rates and runs, got "
@@ -73,7 +75,16 @@ class Recut:
         Args:
             card: the record.
             convention: the one of its conventions that has the model's own cut.
+
+        Raises:
+            SpherodetectError: the model has conventions, and not this one.
         """
+        rows = card.conventions.get("rows", {})
+        if rows and convention not in rows:
+            raise SpherodetectError(
+                f"{quoted(card.name)}: expected a model with the convention {convention}, got "
+                f"{quoted(', '.join(rows))}; another cut is for models with this convention"
+            )
         calibration = card.thresholds
         log_odds = calibration.slope * math.log(self.odds) + calibration.intercept
         cut = 1 / (1 + math.exp(-log_odds))
