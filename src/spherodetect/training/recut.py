@@ -46,13 +46,16 @@ class Recut:
         """
         content = read_json(file, max_bytes=_MAX_BYTES)
         try:
+            missing = [key for key in ("odds", "figures", "rates", "runs") if key not in content]
+            if missing:
+                raise ValueError(f"no {', '.join(missing)}")
             odds, blocks = float(content["odds"]), tuple(content["rates"])
             figures, runs = dict(content["figures"]), tuple(map(str, content["runs"]))
             if not (math.isfinite(odds) and odds > 0 and runs):
                 raise ValueError("odds or runs that cannot be")
             if not all(isinstance(block, Mapping) for block in blocks):
                 raise ValueError("rates that are no counts of blocks")
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise SpherodetectError(
                 f"{quoted(file)}: expected odds, figures, rates and runs, got "
                 f"{quoted(str(error))}; write it with `python -m benchmarks.cuts --write`"
